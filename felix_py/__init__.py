@@ -1,0 +1,21 @@
+"""The agent of one node: what should this node's kernel hold, and make it so.
+
+Reading order, which is also the order of imports from the bottom up:
+
+1. `model`, `kernel.objects`: the nouns of the cluster and of the kernel.
+2. `state`: what we know, as a value; news come as Present, Absent and InSync.
+3. `calc`: from knowledge and BGP's best paths to the wish, a `KernelState`, each entry with its reason.
+4. `kernel.reconcile`: from wish and fact to a plan.
+5. `kernel.rtnetlink`, `kernel.netlink`, `kernel.sysctl`: the plan carried out, one result for each step.
+6. `datastore`, `cni`, `bgp`, `ipip`: where news come from, and what carries packets where the kernel does not.
+7. `agent`: the loop that turns all of it; `api` and `ctl` show what it thought.
+
+Data flows one way: datastore and BGP -> ClusterState -> desired -> plan -> kernel. Only the agent writes the kernel.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("felix-py")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "0+unknown"

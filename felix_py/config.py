@@ -1,0 +1,115 @@
+"""The agent's own settings: defaults, then the file, then the environment; one frozen value, every fault at once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from felix_py.model import Fault, Invalid, NodeName
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("json", "console")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of one agent. Field names are those of felix.yaml in snake case.
+
+    Attributes:
+        node_name: which Node resource is this machine.
+        resource_directory: the embedded datastore, watched.
+        run_directory: sockets and the pid file.
+        state_directory: what must survive a restart.
+        resync_seconds: how often everything is read back although no event asked for it.
+        settle_milliseconds: how long a burst of news is gathered before it is acted upon.
+    """
+
+    node_name: NodeName
+    resource_directory: Path = Path("/etc/felix/resources")
+    run_directory: Path = Path("/run/felix")
+    state_directory: Path = Path("/var/lib/felix")
+    log_format: str = "json"
+    log_level: str = "info"
+    resync_seconds: float = 60.0
+    settle_milliseconds: float = 10.0
+
+
+def _choice(options: tuple[str, ...]) -> Callable[[Any], str]:
+    def parse(raw: Any) -> str:
+        if str(raw).lower() not in options:
+            raise ValueError
+        return str(raw).lower()
+
+    return parse
+
+
+def _positive(raw: Any) -> float:
+    number = float(raw)
+    if isinstance(raw, bool) or number <= 0:
+        raise ValueError
+    return number
+
+
+def _text(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError
+    return raw.strip()
+
+
+def _path(raw: Any) -> Path:
+    path = Path(_text(raw))
+    if not path.is_absolute():
+        raise ValueError
+    return path
+
+
+SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
+    "nodeName": ("node_name", _text, "the name of this machine's Node resource"),
+    "resourceDirectory": ("resource_directory", _path, "an absolute path"),
+    "runDirectory": ("run_directory", _path, "an absolute path"),
+    "stateDirectory": ("state_directory", _path, "an absolute path"),
+    "logFormat": ("log_format", _choice(FORMATS), "json or console"),
+    "logLevel": ("log_level", _choice(LEVELS), "debug, info, warning or error"),
+    "resyncSeconds": ("resync_seconds", _positive, "a number of seconds above 0"),
+    "settleMilliseconds": ("settle_milliseconds", _positive, "a number of milliseconds above 0"),
+}
+"""Name in felix.yaml: attribute, parser, and what to give. In the environment: FELIX_ and the name in capitals."""
+
+
+def load(document: object, environment: Mapping[str, str], *, where: str, host_name: str) -> Config:
+    """Merge defaults, file and environment into one Config.
+
+    Args:
+        document: what a YAML parser made of felix.yaml; None where there is no file.
+        environment: variables, of which `FELIX_...` count.
+        where: the file's path, for messages.
+        host_name: the node's name where nobody says otherwise.
+
+    Raises:
+        Invalid: with every fault of file and environment.
+    """
+    faults: list[Fault] = []
+    values: dict[str, Any] = {"node_name": host_name}
+    if document is not None and not isinstance(document, Mapping):
+        raise Invalid(Fault(where, "", f"holds {document!r}; give one setting a line, as `nodeName: a1`"))
+    for name, raw in (document or {}).items():
+        if name not in SETTINGS:
+            faults.append(Fault(where, str(name), f"is not a setting; known are {', '.join(SETTINGS)}"))
+            continue
+        _take(values, faults, where, name, raw)
+    variables = {"FELIX_" + name.upper(): name for name in SETTINGS}
+    for variable, name in variables.items():
+        if variable in environment:
+            _take(values, faults, variable, name, environment[variable])
+    if faults:
+        raise Invalid(*faults)
+    known = {item.name for item in fields(Config)}
+    return Config(**{name: value for name, value in values.items() if name in known})
+
+
+def _take(values: dict[str, Any], faults: list[Fault], where: str, name: str, raw: object) -> None:
+    attribute, parse, expected = SETTINGS[name]
+    try:
+        values[attribute] = parse(raw)
+    except (ValueError, TypeError):
+        faults.append(Fault(where, name, f"is {raw!r}; give {expected}"))

@@ -1,0 +1,78 @@
+"""What the agent knows of the cluster, as one frozen value, and the news that change it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, TypeVar
+
+from felix_py.model import (
+    BGPConfiguration,
+    BGPPeer,
+    BlockAffinity,
+    IPPool,
+    Key,
+    Node,
+    NodeName,
+    Resource,
+    WorkloadEndpoint,
+)
+
+Kind = TypeVar("Kind", Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer)
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The resource exists and looks like this."""
+
+    key: Key
+    value: Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The resource does not exist, or is invalid, which is the same to us."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class InSync:
+    """Everything that existed at the start has been told; from here on absence means something."""
+
+
+Event: TypeAlias = Present | Absent | InSync
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """All resources by key. Order of arrival leaves no trace: equal contents are equal states."""
+
+    resources: Mapping[Key, Resource] = field(default_factory=dict)
+    in_sync: bool = False
+
+    def after_all(self, events: Iterable[Event]) -> "ClusterState":
+        """Return the state after these events; the old state stays as it was."""
+        resources, in_sync = dict(self.resources), self.in_sync
+        for event in events:
+            match event:
+                case Present(key, value):
+                    resources[key] = value
+                case Absent(key):
+                    resources.pop(key, None)
+                case InSync():
+                    in_sync = True
+        return replace(self, resources=resources, in_sync=in_sync)
+
+    def of(self, kind: type[Kind]) -> tuple[Kind, ...]:
+        """Return all resources of one kind, by name."""
+        found = [value for value in self.resources.values() if isinstance(value, kind)]
+        return tuple(sorted(found, key=lambda value: value.name))
+
+    def node(self, name: NodeName) -> Node | None:
+        """Return the node of that name, if it is known."""
+        found = self.resources.get(Key("Node", name))
+        return found if isinstance(found, Node) else None
+
+    def bgp(self) -> BGPConfiguration:
+        """Return the cluster's BGP settings; the defaults where nobody wrote any."""
+        found = self.resources.get(Key("BGPConfiguration", "default"))
+        return found if isinstance(found, BGPConfiguration) else BGPConfiguration()
