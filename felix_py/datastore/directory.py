@@ -1,0 +1,131 @@
+"""The embedded datastore: a folder of YAML resources, watched by inotify and applied live."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+import yaml
+from asyncinotify import Inotify, Mask
+
+from felix_py import resources
+from felix_py.model import Fault, Invalid, Key, Resource
+from felix_py.state import Absent, Event, InSync, Present
+
+SUFFIXES = (".yaml", ".yml", ".json")
+CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.CREATE
+
+Placed = Mapping[Key, tuple[str, Resource]]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at the folder: the good resources, and every fault of the rest.
+
+    Attributes:
+        unreadable: files that are no YAML at all; what they gave last stays in force.
+    """
+
+    good: Placed = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    unreadable: frozenset[str] = frozenset()
+
+
+def read(folder: Path) -> Reading:
+    """Read and validate every resource of the folder."""
+    good: dict[Key, tuple[str, Resource]] = {}
+    faults: list[Fault] = []
+    unreadable: set[str] = set()
+    for path in sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES):
+        try:
+            documents = [document for document in yaml.load_all(path.read_text(), _LOADER) if document is not None]
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            faults.append(Fault(str(path), "", f"cannot be read: {_one_line(error)}"))
+            unreadable.add(str(path))
+            continue
+        for document in documents:
+            _take(document, str(path), good, faults)
+    for key, fault in resources.cross_check(good):
+        faults.append(fault)
+        good.pop(key, None)
+    return Reading(good, tuple(faults), frozenset(unreadable))
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _one_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None)
+    if mark is not None and problem is not None:
+        return f"{problem}, line {mark.line + 1}, column {mark.column + 1}"
+    return " ".join(str(error).split())
+
+
+def _take(document: object, where: str, good: dict[Key, tuple[str, Resource]], faults: list[Fault]) -> None:
+    try:
+        key, value = resources.parse(document, where)
+    except Invalid as invalid:
+        faults.extend(invalid.faults)
+        return
+    if key in good:
+        sentence = f"stands also in {good[key][0]}; keep one of the two"
+        faults.append(Fault(f"{where}: {key}", "metadata.name", sentence))
+        return
+    good[key] = (where, value)
+
+
+def changes(before: Placed, after: Reading) -> tuple[Placed, tuple[Event, ...]]:
+    """Return what is in force after this reading, and the news that lead there.
+
+    A file that cannot be parsed at all keeps what it gave before: half-written YAML must not cost a route.
+    """
+    kept = {key: placed for key, placed in before.items() if placed[0] in after.unreadable}
+    now = {**kept, **after.good}
+    return now, tuple(_news(before, now))
+
+
+def _news(before: Placed, now: Placed) -> Iterator[Event]:
+    for key, (_, value) in now.items():
+        if key not in before or before[key][1] != value:
+            yield Present(key, value)
+    for key in before:
+        if key not in now:
+            yield Absent(key)
+
+
+class DirectoryDatastore:
+    """A folder of resources; editing a file is applying it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._in_force: Placed = {}
+        self._faults: tuple[Fault, ...] = ()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Every fault of the files as they are now, one sentence each."""
+        return tuple(map(str, self._faults))
+
+    async def events(self) -> AsyncIterator[tuple[Event, ...]]:
+        """Yield what the folder holds, then every change of it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with Inotify() as inotify:
+            inotify.add_watch(self._folder, CHANGES)
+            yield (*self._look(), InSync())
+            async for _ in inotify:
+                news = self._look()
+                yield news
+
+    def _look(self) -> tuple[Event, ...]:
+        reading = read(self._folder)
+        self._in_force, news = changes(self._in_force, reading)
+        for fault in reading.faults:
+            if fault not in self._faults:
+                log.error("datastore.fault", fault=str(fault))
+        self._faults = reading.faults
+        if news:
+            log.info("datastore.loaded", directory=str(self._folder), resources=len(self._in_force), changed=len(news))
+        return news

@@ -1,0 +1,34 @@
+"""Kernel parameters below /proc/sys, read and written; a parameter of an interface that is gone is no error."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from felix_py.kernel.objects import KernelRefused
+
+ROOT = Path("/proc/sys")
+
+
+def read(paths: Iterable[str]) -> dict[str, str]:
+    """Return the value of each parameter that exists."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = (ROOT / path).read_text().strip()
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def write(path: str, value: str) -> None:
+    """Set one parameter.
+
+    Raises:
+        KernelRefused: where the kernel does not allow it, naming the parameter and the value.
+    """
+    try:
+        (ROOT / path).write_text(value)
+    except FileNotFoundError:
+        return  # the interface went away between reading and writing; its absence is reported with its route
+    except OSError as error:
+        sentence = f"{path} cannot be set to {value}: {error.strerror}; run as root with /proc/sys writable"
+        raise KernelRefused(sentence) from error
