@@ -84,7 +84,7 @@ class View:
 
 
 def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Candidate]:
-    """Drop what is sent to unused addresses of our blocks, which would leave by the default route otherwise."""
+    """Drop what is sent to unused addresses of our blocks; otherwise it would leave by the default route."""
     for affinity in affinities:
         if affinity.node == view.me.name:
             yield Candidate(

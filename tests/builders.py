@@ -1,0 +1,46 @@
+"""Scenarios as words: short constructors for the resources that tests talk about."""
+
+from ipaddress import IPv4Interface, IPv4Network
+
+from felix_py.kernel.objects import Link
+from felix_py.model import BlockAffinity, IpipMode, IPPool, Key, Node, NodeName, WorkloadEndpoint
+from felix_py.state import Event, InSync, Present
+
+
+def node(name: str, address: str) -> Present:
+    return Present(Key("Node", name), Node(NodeName(name), IPv4Interface(address)))
+
+
+def pool(cidr: str = "10.65.0.0/16", mode: IpipMode = IpipMode.CROSS_SUBNET) -> Present:
+    return Present(Key("IPPool", "default"), IPPool("default", IPv4Network(cidr), mode))
+
+
+def block(name: str, cidr: str) -> Present:
+    key = f"{name}-{cidr.replace('/', '-')}"
+    return Present(Key("BlockAffinity", key), BlockAffinity(key, NodeName(name), IPv4Network(cidr)))
+
+
+def pod(name: str, on: str, interface: str, address: str) -> Present:
+    endpoint = WorkloadEndpoint(name, NodeName(on), interface, (IPv4Network(address),))
+    return Present(Key("WorkloadEndpoint", name), endpoint)
+
+
+def link(name: str, *addresses: str, up: bool = True, mtu: int = 1500) -> Link:
+    return Link(name, index=len(name), mtu=mtu, up=up, running=up, addresses=frozenset(addresses))
+
+
+def links(*several: Link) -> dict[str, Link]:
+    return {each.name: each for each in several}
+
+
+TWO_RACKS: tuple[Event, ...] = (
+    node("a1", "172.31.1.11/24"),
+    node("a2", "172.31.1.12/24"),
+    node("b1", "172.31.2.11/24"),
+    pool(),
+    block("a1", "10.65.0.0/26"),
+    block("a2", "10.65.1.0/26"),
+    block("b1", "10.65.2.0/26"),
+    pod("default/web-0", "a1", "cali0000000web0", "10.65.0.5/32"),
+    InSync(),
+)

@@ -1,0 +1,121 @@
+"""Named cluster states, and what a1's kernel should hold for them."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from builders import TWO_RACKS, link, links, pool
+from hypothesis import given
+from hypothesis import strategies as st
+
+from felix_py.calc.desired import Desired, desired
+from felix_py.calc.routes import Learned
+from felix_py.kernel.objects import Route, RouteKey, RouteType, Scope
+from felix_py.model import IpipMode, Key, NodeName
+from felix_py.state import Absent, ClusterState, Event
+from ipip.tunnel import Tunnel
+
+A1 = NodeName("a1")
+LINKS = links(link("lo"), link("eth0", "172.31.1.11/24"), link("cali0000000web0"))
+LEARNED = (
+    Learned(IPv4Network("10.65.1.0/26"), IPv4Address("172.31.1.12"), "172.31.1.12 (a2)"),
+    Learned(IPv4Network("10.65.2.0/26"), IPv4Address("172.31.2.11"), "172.31.2.11 (b1)"),
+)
+DIRECT = Route(via=IPv4Address("172.31.1.12"), device="eth0", onlink=True)
+TUNNELLED = Route(via=IPv4Address("172.31.2.11"), device="tunl0", onlink=True)
+
+
+def key(prefix: str) -> RouteKey:
+    return RouteKey(IPv4Network(prefix))
+
+
+def wish(*events: Event, **overrides: object) -> Desired:
+    cluster = ClusterState().after_all((*TWO_RACKS, *events))
+    arguments: dict[str, object] = {"learned": LEARNED, "me": A1, "links": LINKS, **overrides}
+    return desired(cluster, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "route"),
+    [
+        pytest.param("10.65.0.0/26", Route(RouteType.BLACKHOLE), id="own block drops strays"),
+        pytest.param("10.65.0.5/32", Route(device="cali0000000web0", scope=Scope.LINK), id="own pod on its veth"),
+        pytest.param("10.65.1.0/26", DIRECT, id="same rack goes straight"),
+        pytest.param("10.65.2.0/26", TUNNELLED, id="other rack goes through the tunnel"),
+    ],
+)
+def test_routes_of_two_racks(prefix: str, route: Route) -> None:
+    assert wish().state.routes[key(prefix)] == route
+
+
+def test_there_are_no_other_routes() -> None:
+    assert len(wish().state.routes) == 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "devices"),
+    [
+        (IpipMode.ALWAYS, ["tunl0", "tunl0"]),
+        (IpipMode.CROSS_SUBNET, ["eth0", "tunl0"]),
+        (IpipMode.NEVER, ["eth0", "eth0"]),
+    ],
+)
+def test_ipip_mode_decides_the_device(mode: IpipMode, devices: list[str]) -> None:
+    routes = wish(pool(mode=mode)).state.routes
+    assert [routes[key(prefix)].device for prefix in ("10.65.1.0/26", "10.65.2.0/26")] == devices
+
+
+def test_every_choice_says_why() -> None:
+    choice = wish().chosen[key("10.65.2.0/26")].encapsulation
+    assert choice is not None
+    assert (
+        choice.why
+        == "pool default says CrossSubnet and next hop 172.31.2.11 is outside this node's subnet 172.31.1.0/24"
+    )
+
+
+def test_the_tunnel_leaves_room_for_its_header_and_knows_its_peers() -> None:
+    assert wish(tunnel_address=IPv4Address("10.65.0.0")).state.tunnels == {
+        "tunl0": Tunnel(
+            local=IPv4Address("172.31.1.11"),
+            mtu=1480,
+            address=IPv4Address("10.65.0.0"),
+            routes=frozenset({(IPv4Network("10.65.2.0/26"), IPv4Address("172.31.2.11"))}),
+            allowed=frozenset({IPv4Address("172.31.1.12"), IPv4Address("172.31.2.11")}),
+        )
+    }
+
+
+def test_without_pools_that_encapsulate_there_is_no_tunnel() -> None:
+    assert wish(pool(mode=IpipMode.NEVER)).state.tunnels == {}
+
+
+@pytest.mark.parametrize(
+    ("veth", "obstacle"),
+    [
+        pytest.param((), "cali0000000web0 does not exist", id="veth deleted"),
+        pytest.param((link("cali0000000web0", up=False),), "cali0000000web0 is down", id="veth down"),
+    ],
+)
+def test_a_pod_without_its_device_waits_and_says_why(veth: tuple[object, ...], obstacle: str) -> None:
+    found = wish(links=links(link("eth0", "172.31.1.11/24"), *veth))  # type: ignore[arg-type]
+    assert key("10.65.0.5/32") not in found.state.routes
+    assert found.waiting[key("10.65.0.5/32")] == obstacle
+
+
+def test_a_host_without_default_route_answers_for_the_pods_gateway() -> None:
+    assert wish(default_route=False).state.routes[key("169.254.1.1/32")] == Route(device="lo", scope=Scope.LINK)
+
+
+def test_a_learned_prefix_outside_the_pools_is_no_route() -> None:
+    foreign = Learned(IPv4Network("192.0.2.0/24"), IPv4Address("172.31.1.1"), "tor")
+    assert key("192.0.2.0/24") not in wish(learned=(foreign,)).state.routes
+
+
+def test_what_is_gone_leaves_no_route() -> None:
+    assert key("10.65.0.5/32") not in wish(Absent(Key("WorkloadEndpoint", "default/web-0"))).state.routes
+
+
+@given(st.permutations(TWO_RACKS))
+def test_only_the_last_state_matters(order: list[Event]) -> None:
+    cluster = ClusterState().after_all(order)
+    assert desired(cluster, LEARNED, A1, LINKS) == wish()
