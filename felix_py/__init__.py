@@ -13,9 +13,14 @@ Reading order, which is also the order of imports from the bottom up:
 Data flows one way: datastore and BGP -> ClusterState -> desired -> plan -> kernel. Only the agent writes the kernel.
 """
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("felix-py")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "0+unknown"
+def __getattr__(name: str) -> str:
+    """Look up `__version__` when somebody asks: reading the package's metadata costs felixctl 20 ms otherwise."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - see above
+
+    try:
+        return version("felix-py")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "0+unknown"

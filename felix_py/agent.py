@@ -4,24 +4,22 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
 from bgp.speaker import BestPath, SpeakerSettings
 from felix_py.calc import sessions
-from felix_py.calc.desired import Desired, desired
 from felix_py.calc.routes import Learned
 from felix_py.config import Config
 from felix_py.datastore.api import Datastore
 from felix_py.kernel.objects import (
     DeleteRoute,
+    DeleteTunnel,
     KernelRefused,
-    KernelState,
-    Link,
     Plan,
     PutRoute,
     PutSysctl,
@@ -29,37 +27,37 @@ from felix_py.kernel.objects import (
     Report,
     Route,
     RouteKey,
-    RouteType,
 )
-from felix_py.kernel.reconcile import conflicts, nothing_held, plan
-from felix_py.model import IPPool, Key, WorkloadEndpoint
+from felix_py.model import Key, NodeName, WorkloadEndpoint
+from felix_py.picture import Picture, after, refused_routes, sentences
 from felix_py.state import Absent, ClusterState, Event, Present
+from felix_py.turn import KernelTable, Look, look
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
 """Seconds before a refused step is tried again: first, and after doubling at most. Felix retries every 10 s."""
 
+CONVERGED_AGAIN = 1.0
+"""Seconds until a turn asks again whether BGP has converged; BGP wakes us earlier when it has."""
+
 ENDPOINT_DEADLINE = 10.0
 """Seconds that a pod's attachment may wait for its route before the runtime is told that it failed."""
 
-DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
+CAUSES_OF_REPAIR = (
+    "route deleted",
+    "route changed",
+    "link deleted",
+    "link changed",
+    "address deleted",
+    "address added",
+    "parameter changed",
+    "events lost",
+    "resync",
+)
+"""What others do that makes us repair; in the order in which one is named when several happened at once."""
 
 log = structlog.get_logger()
 
-
-class KernelTable(Protocol):
-    """What the loop needs of the kernel; `kernel.netlink.Kernel` is the real one. Called in one thread only."""
-
-    def links(self) -> dict[str, Link]:
-        """Return every interface by name."""
-
-    def table(self, links: Mapping[str, Link]) -> dict[RouteKey, Route]:
-        """Return the main route table."""
-
-    def read(self, want: KernelState, table: Mapping[RouteKey, Route]) -> KernelState:
-        """Return what is ours of it, and what stands in the way."""
-
-    def carry_out(self, plan: Plan) -> Report:
-        """Do each step; one that is refused stops no other."""
+Result = TypeVar("Result")
 
 
 class RouteSpeaker(Protocol):
@@ -76,27 +74,6 @@ class RouteSpeaker(Protocol):
 
     def converged(self) -> bool:
         """Say whether absence of a path means something by now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What the last turn saw, wanted and did: what felixctl prints.
-
-    Attributes:
-        actual: ours in the kernel after the turn.
-        table: the whole main table before it, for `felixctl routes --kernel`.
-        refused: by route, the kernel's reason.
-        held: ours, no longer wanted, kept until BGP has converged.
-    """
-
-    desired: Desired = field(default_factory=Desired)
-    actual: KernelState = field(default_factory=KernelState)
-    table: Mapping[RouteKey, Route] = field(default_factory=dict)
-    links: Mapping[str, Link] = field(default_factory=dict)
-    refused: Mapping[RouteKey, str] = field(default_factory=dict)
-    conflicts: Mapping[RouteKey, str] = field(default_factory=dict)
-    held: frozenset[RouteKey] = frozenset()
-    problems: tuple[str, ...] = ()
 
 
 class Agent:
@@ -127,6 +104,8 @@ class Agent:
         self._wake = asyncio.Event()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._retry = RETRY_FIRST
+        self._converged = False
+        self._address: IPv4Address | None = None
 
     # --- what happens to us
 
@@ -161,6 +140,36 @@ class Agent:
         """Forget a pod; its routes go with the next turn."""
         self.tell(Absent(Key("WorkloadEndpoint", name)))
 
+    # --- what others may ask
+
+    @property
+    def node_name(self) -> NodeName:
+        """The name of this machine's Node resource."""
+        return self.config.node_name
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Every fault of the resources as they are now, one sentence each."""
+        return self._datastore.faults
+
+    def blocks(self) -> tuple[IPv4Network, ...]:
+        """Return this node's blocks, lowest first."""
+        return sessions.own_blocks(self.cluster, self.config.node_name)
+
+    def pod_mtu(self) -> int:
+        """Return the bytes that a pod's packet may have on its way to any other node."""
+        tunnels = self.picture.desired.state.tunnels.values()
+        uplink = self.picture.links.get(self.picture.desired.uplink or "")
+        return min((tunnel.mtu for tunnel in tunnels), default=uplink.mtu if uplink else 1500)
+
+    def not_ready(self) -> str | None:
+        """Say in one sentence why no pod can be attached now; None when one can."""
+        if self.turns == 0:
+            return f"node {self.node_name} is not in sync yet; see `felixctl status`"
+        if not self.blocks():
+            return f"node {self.node_name} has no block; add a BlockAffinity with spec.node {self.node_name}"
+        return None
+
     # --- what we do
 
     async def follow_datastore(self) -> None:
@@ -193,9 +202,8 @@ class Agent:
         if settings is not None:
             self._speaker.configure(settings)
         causes, self._causes = self._causes, Counter()
-        loop = asyncio.get_running_loop()
         try:
-            report = await loop.run_in_executor(self._thread, self._reconcile, self._learned())
+            report = await self._in_kernel_thread(self._reconcile)
         except KernelRefused as refusal:
             log.warning("agent.refused", reason=str(refusal))
             return self._back_off()
@@ -205,7 +213,18 @@ class Agent:
         if report.failed:
             return self._back_off()
         self._retry = RETRY_FIRST
-        return self.config.resync_seconds
+        return self.config.resync_seconds if self._converged else CONVERGED_AGAIN
+
+    async def planned(self) -> Plan:
+        """Return what a turn would do now, without doing it."""
+        return (await self._in_kernel_thread(self._look)).steps
+
+    async def _in_kernel_thread(self, work: Callable[[tuple[Learned, ...]], Result]) -> Result:
+        """Run `work` in the kernel's thread, given what BGP says at this moment."""
+        learned, self._converged = self._learned(), self._speaker.converged()
+        blocks = self.blocks()
+        self._address = self._tunnel_address(blocks[0]) if blocks else None
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, learned)
 
     def _back_off(self) -> float:
         pause, self._retry = self._retry, min(self._retry * 2, RETRY_LAST)
@@ -218,58 +237,29 @@ class Agent:
             if isinstance(best.path.attributes.next_hop, IPv4Address)
         )
 
-    def _look(self, learned: tuple[Learned, ...]) -> tuple[Desired, KernelState, Picture]:
-        """Read the kernel and compute the wish; runs in the kernel's thread."""
-        links = self._kernel.links()
-        table = self._kernel.table(links)
-        want = desired(
+    def _look(self, learned: tuple[Learned, ...]) -> Look:
+        return look(
+            self._kernel,
             self.cluster,
             learned,
             self.config.node_name,
-            links,
-            tunnel_address=self._own_tunnel_address(),
-            default_route=any(key.dst == DEFAULT_ROUTE for key in table),
+            converged=self._converged,
+            tunnel_address=self._address,
         )
-        have = self._kernel.read(want.state, table)
-        return want, have, Picture(want, have, table, links, conflicts=conflicts(want.state, have))
-
-    def _own_tunnel_address(self) -> IPv4Address | None:
-        blocks = sessions.own_blocks(self.cluster, self.config.node_name)
-        return self._tunnel_address(blocks[0]) if blocks else None
-
-    def _hold(self, key: RouteKey, route: Route) -> bool:
-        """Keep routes to other nodes until BGP has had time to say them again (RFC 4724 section 4.1)."""
-        if self._speaker.converged() or route.type is not RouteType.UNICAST or route.via is None:
-            return False
-        pools = (pool.cidr for pool in self.cluster.of(IPPool))
-        return any(isinstance(key.dst, IPv4Network) and key.dst.subnet_of(pool) for pool in pools)
-
-    def plan_now(self, learned: tuple[Learned, ...]) -> Plan:
-        """Return what a turn would do now, without doing it; runs in the kernel's thread."""
-        want, have, _ = self._look(learned)
-        return plan(want.state, have, self._hold)
-
-    async def planned(self) -> Plan:
-        """Return what a turn would do now, without doing it."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self.plan_now, self._learned())
 
     def _reconcile(self, learned: tuple[Learned, ...]) -> Report:
         """Read, think, act; runs in the kernel's thread."""
-        want, have, picture = self._look(learned)
-        steps = plan(want.state, have, self._hold)
-        report = self._kernel.carry_out(steps) if steps else Report()
-        held = {key for key, route in have.routes.items() if key not in want.state.routes and self._hold(key, route)}
-        self.picture = Picture(
-            want,
-            after(have, report),
-            picture.table,
-            picture.links,
-            {step.key: why for step, why in report.failed if isinstance(step, PutRoute | DeleteRoute)},
-            picture.conflicts,
-            frozenset(held),
-            tuple(f"{type(step).__name__}: {why}" for step, why in report.failed),
+        seen = self._look(learned)
+        report = self._kernel.carry_out(seen.steps) if seen.steps else Report()
+        self.picture = replace(
+            seen.picture,
+            actual=after(seen.have, report),
+            refused=refused_routes(report),
+            problems=sentences(report),
         )
         return report
+
+    # --- what we say about it
 
     def _note(self, report: Report, causes: Counter[str]) -> None:
         now = datetime.now(UTC)
@@ -277,13 +267,7 @@ class Agent:
         for step in report.done:
             match step:
                 case PutRoute(key, route, replaced):
-                    repaired = key in self.since and cause is not None
-                    if repaired and cause is not None:
-                        self.repairs[cause] += 1
-                    event = "route.repaired" if repaired else "route.put"
-                    log.info(
-                        event, dst=str(key), route=str(route), was=str(replaced) if replaced else None, cause=cause
-                    )
+                    self._note_route(key, route, replaced, cause)
                     self.since[key] = now
                 case DeleteRoute(key, route):
                     self.since.pop(key, None)
@@ -292,56 +276,28 @@ class Agent:
                     log.info("sysctl.put", path=path, value=value)
                 case PutTunnel(tunnel):
                     log.info("tunnel.put", device=tunnel.name, local=str(tunnel.local), mtu=tunnel.mtu)
-                case _:
-                    log.info("tunnel.delete", device=step.name)
-        for refused, why in report.failed:
-            log.warning("step.refused", step=type(refused).__name__, reason=why)
+                case DeleteTunnel(name):
+                    log.info("tunnel.delete", device=name)
+        for why in sentences(report):
+            log.warning("step.refused", reason=why)
         for key in self.picture.actual.routes:
             self.since.setdefault(key, now)
+
+    def _note_route(self, key: RouteKey, route: Route, replaced: Route | None, cause: str | None) -> None:
+        """Log one route; it is a repair where we had it in place and somebody else's doing woke us."""
+        if key not in self.since or cause is None:
+            log.info("route.put", dst=str(key), route=str(route), was=str(replaced) if replaced else None)
+            return
+        self.repairs[cause] += 1
+        log.info("route.repaired", dst=str(key), route=str(route), was=str(replaced) if replaced else None, cause=cause)
 
     def _answer_waiting(self) -> None:
         for endpoint, done in tuple(self._waiting.values()):
             keys = [RouteKey(network) for network in endpoint.networks]
+            found = [self.picture.actual.routes.get(key) for key in keys]
             if done.done():
                 continue
-            if all(self.picture.actual.routes.get(key) == self.picture.desired.state.routes.get(key) for key in keys):
-                if all(key in self.picture.actual.routes for key in keys):
-                    done.set_result(None)
+            if all(route is not None and route.device == endpoint.interface for route in found):
+                done.set_result(None)
             elif reasons := [self.picture.refused[key] for key in keys if key in self.picture.refused]:
                 done.set_exception(KernelRefused(f"{endpoint.name}: {'; '.join(reasons)}"))
-
-
-CAUSES_OF_REPAIR = (
-    "route deleted",
-    "route changed",
-    "link deleted",
-    "link changed",
-    "address deleted",
-    "address added",
-    "events lost",
-    "resync",
-)
-"""What others do that makes us repair; in the order in which one is named when several happened at once."""
-
-
-def after(have: KernelState, report: Report) -> KernelState:
-    """Return the state that `have` became by the steps that were done."""
-    routes, tunnels, sysctls = dict(have.routes), dict(have.tunnels), dict(have.sysctls)
-    for step in report.done:
-        match step:
-            case PutRoute(key, route, _):
-                routes[key] = route
-            case DeleteRoute(key, _):
-                routes.pop(key, None)
-            case PutTunnel(tunnel):
-                tunnels[tunnel.name] = tunnel
-            case PutSysctl(path, value):
-                sysctls[path] = value
-            case _:
-                tunnels.pop(step.name, None)
-    return KernelState(routes, tunnels, sysctls, have.occupants)
-
-
-def cleaned(have: KernelState) -> Plan:
-    """Return the steps that remove everything of ours."""
-    return plan(KernelState(), have, nothing_held)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from felix_py.model import Fault, Invalid, NodeName
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "console")
+DRIVERS = ("auto", "kernel", "userspace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Config:
         run_directory: sockets and the pid file.
         state_directory: what must survive a restart.
         resync_seconds: how often everything is read back although no event asked for it.
+        tunnel_driver: what carries IP in IP: the kernel's module, our own process, or whichever works.
         settle_milliseconds: how long a burst of news is gathered before it is acted upon.
     """
 
@@ -31,6 +33,7 @@ class Config:
     log_format: str = "json"
     log_level: str = "info"
     resync_seconds: float = 60.0
+    tunnel_driver: Literal["auto", "kernel", "userspace"] = "auto"
     settle_milliseconds: float = 10.0
 
 
@@ -71,6 +74,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "logFormat": ("log_format", _choice(FORMATS), "json or console"),
     "logLevel": ("log_level", _choice(LEVELS), "debug, info, warning or error"),
     "resyncSeconds": ("resync_seconds", _positive, "a number of seconds above 0"),
+    "tunnelDriver": ("tunnel_driver", _choice(DRIVERS), "auto, kernel or userspace"),
     "settleMilliseconds": ("settle_milliseconds", _positive, "a number of milliseconds above 0"),
 }
 """Name in felix.yaml: attribute, parser, and what to give. In the environment: FELIX_ and the name in capitals."""

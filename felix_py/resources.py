@@ -1,6 +1,6 @@
 """From Calico-shaped documents (projectcalico.org/v3) to the model: every fault found, none ignored in silence."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
 from typing import Any
@@ -309,50 +309,11 @@ def parse(document: object, where: str) -> tuple[Key, Resource]:
     return Key(kind, name), value
 
 
-def cross_check(resources: Mapping[Key, tuple[str, Resource]]) -> Iterator[tuple[Key, Fault]]:
-    """Find resources that contradict others; the later by name loses and is named with its rival.
-
-    Args:
-        resources: value and place of each valid resource.
-    """
-    yield from _overlapping_pools(resources)
-    yield from _shared_addresses(resources)
-    yield from _blocks_outside_pools(resources)
-
-
-def _overlapping_pools(resources: Mapping[Key, tuple[str, Resource]]) -> Iterator[tuple[Key, Fault]]:
-    seen: list[IPPool] = []
-    for key, (where, value) in sorted(resources.items(), key=lambda item: item[0]):
-        if not isinstance(value, IPPool):
-            continue
-        rival = next((pool for pool in seen if pool.cidr.overlaps(value.cidr)), None)
-        if rival is None:
-            seen.append(value)
-            continue
-        sentence = f"is {value.cidr}, which overlaps IPPool {rival.name} ({rival.cidr}); give it a range of its own"
-        yield key, Fault(f"{where}: {key}", "spec.cidr", sentence)
-
-
-def _shared_addresses(resources: Mapping[Key, tuple[str, Resource]]) -> Iterator[tuple[Key, Fault]]:
-    seen: dict[IPv4Address, str] = {}
-    for key, (where, value) in sorted(resources.items(), key=lambda item: item[0]):
-        if not isinstance(value, Node) or value.address is None:
-            continue
-        rival = seen.setdefault(value.address.ip, value.name)
-        if rival != value.name:
-            sentence = f"is {value.address.ip}, which Node {rival} has already; give each node an address of its own"
-            yield key, Fault(f"{where}: {key}", "spec.bgp.ipv4Address", sentence)
-
-
-def _blocks_outside_pools(resources: Mapping[Key, tuple[str, Resource]]) -> Iterator[tuple[Key, Fault]]:
-    pools = [value.cidr for _, value in resources.values() if isinstance(value, IPPool)]
-    claimed: dict[IPv4Network, BlockAffinity] = {}
-    for key, (where, value) in sorted(resources.items(), key=lambda item: item[0]):
-        if not isinstance(value, BlockAffinity):
-            continue
-        rival = claimed.setdefault(value.cidr, value)
-        if not any(value.cidr.subnet_of(pool) for pool in pools):
-            yield key, Fault(f"{where}: {key}", "spec.cidr", f"is {value.cidr}, which lies in no IPPool; add the pool")
-        elif rival.node != value.node:
-            sentence = f"is {value.cidr}, which {rival.name} gives to node {rival.node}; a block has one node"
-            yield key, Fault(f"{where}: {key}", "spec.cidr", sentence)
+def key_of(document: object) -> Key | None:
+    """Return which resource a document is about, even if it is faulty; None where it does not say."""
+    if not isinstance(document, Mapping) or not isinstance(document.get("metadata"), Mapping):
+        return None
+    kind, name = document.get("kind"), document["metadata"].get("name")
+    if not isinstance(kind, str) or kind not in KINDS or not isinstance(name, str) or not name:
+        return None
+    return Key(kind, name)

@@ -1,11 +1,56 @@
-"""What every test may use."""
+"""What every test may use, and what each layer needs of the machine: a missing need skips with its remedy."""
 
+import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
+
+
+def root() -> bool:
+    return os.geteuid() == 0
+
+
+def program(name: str) -> Callable[[], bool]:
+    # Debian keeps daemons in /usr/sbin, which is not in everybody's PATH.
+    return lambda: shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
+
+
+NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
+    "netns": (
+        (root, "needs root for network namespaces: sudo .venv/bin/pytest"),
+        (program("ip"), "needs iproute2: apt-get install iproute2"),
+        (program("ping"), "needs ping: apt-get install iputils-ping"),
+        (program("tcpdump"), "needs tcpdump: apt-get install tcpdump"),
+    ),
+    "interop": (
+        (root, "needs root for network namespaces: sudo .venv/bin/pytest"),
+        (program("bird"), "needs BIRD 2: apt-get install bird2"),
+    ),
+    "vm": (
+        (root, "needs root: sudo .venv/bin/pytest"),
+        (program("qemu-system-x86_64"), "needs QEMU: apt-get install qemu-system-x86"),
+        (program("cpio"), "needs cpio: apt-get install cpio"),
+        (program("busybox"), "needs busybox: apt-get install busybox-static"),
+    ),
+    "bench": ((root, "needs root for network namespaces: sudo .venv/bin/pytest"),),
+}
+"""By marker: what must hold, and the sentence for whoever lacks it."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose layer lacks a need; in CI that is a failure, since nothing may be skipped there."""
+    for marker, needs in NEEDS.items():
+        missing = [sentence for holds, sentence in needs if not holds()] if item.get_closest_marker(marker) else []
+        if missing and os.environ.get("CI") == "true":
+            pytest.fail(missing[0], pytrace=False)
+        elif missing:
+            pytest.skip(missing[0])

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from builders import TWO_RACKS, link, links, pool
+from builders import TWO_RACKS, block, link, links, pool
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ LEARNED = (
     Learned(IPv4Network("10.65.2.0/26"), IPv4Address("172.31.2.11"), "172.31.2.11 (b1)"),
 )
 DIRECT = Route(via=IPv4Address("172.31.1.12"), device="eth0", onlink=True)
+UNDERLAY = {RouteKey(IPv4Network("0.0.0.0/0")): Route(via=IPv4Address("172.31.1.1"), device="eth0", protocol=3)}
 TUNNELLED = Route(via=IPv4Address("172.31.2.11"), device="tunl0", onlink=True)
 
 
@@ -30,7 +31,7 @@ def key(prefix: str) -> RouteKey:
 
 def wish(*events: Event, **overrides: object) -> Desired:
     cluster = ClusterState().after_all((*TWO_RACKS, *events))
-    arguments: dict[str, object] = {"learned": LEARNED, "me": A1, "links": LINKS, **overrides}
+    arguments: dict[str, object] = {"learned": LEARNED, "me": A1, "links": LINKS, "underlay": UNDERLAY, **overrides}
     return desired(cluster, **arguments)  # type: ignore[arg-type]
 
 
@@ -111,6 +112,48 @@ def test_a_learned_prefix_outside_the_pools_is_no_route() -> None:
     assert key("192.0.2.0/24") not in wish(learned=(foreign,)).state.routes
 
 
+def test_without_encapsulation_another_rack_is_reached_through_the_router() -> None:
+    found = wish(pool(mode=IpipMode.NEVER))
+    assert found.state.routes[key("10.65.2.0/26")] == Route(via=IPv4Address("172.31.1.1"), device="eth0")
+
+
+def test_without_encapsulation_and_without_a_router_the_prefix_waits_and_says_why() -> None:
+    found = wish(pool(mode=IpipMode.NEVER), underlay={})
+    assert found.waiting == {key("10.65.2.0/26"): "no route leads to next hop 172.31.2.11"}
+
+
+def test_the_longest_match_leads_to_a_next_hop_then_the_lowest_metric() -> None:
+    def via(last: int) -> Route:
+        return Route(via=IPv4Address(f"172.31.1.{last}"), device="eth0", protocol=3)
+
+    rack_b = IPv4Network("172.31.2.0/24")
+    underlay = UNDERLAY | {RouteKey(rack_b, metric=20): via(20), RouteKey(rack_b, metric=10): via(10)}
+    found = wish(pool(mode=IpipMode.NEVER), underlay=underlay)
+    assert found.state.routes[key("10.65.2.0/26")].via == IPv4Address("172.31.1.10")
+
+
+KEPT = {key("10.65.1.0/26"): DIRECT, key("10.65.2.0/26"): TUNNELLED, key("10.65.0.9/32"): Route(device="cali9")}
+
+
+def test_until_bgp_has_converged_routes_to_other_nodes_stay_and_so_does_their_tunnel() -> None:
+    found = wish(learned=(), kept=KEPT)
+    assert found.state.routes[key("10.65.1.0/26")] == DIRECT
+    assert found.state.routes[key("10.65.2.0/26")] == TUNNELLED
+    assert found.state.tunnels["tunl0"].routes == {(IPv4Network("10.65.2.0/26"), IPv4Address("172.31.2.11"))}
+    assert found.chosen[key("10.65.2.0/26")].stale
+    assert key("10.65.0.9/32") not in found.state.routes, "a pod that is gone is known to be gone"
+
+
+def test_what_bgp_says_beats_what_was_kept() -> None:
+    found = wish(learned=(Learned(IPv4Network("10.65.2.0/26"), IPv4Address("172.31.1.12"), "a2"),), kept=KEPT)
+    assert found.state.routes[key("10.65.2.0/26")] == DIRECT
+
+
+def test_a_block_that_became_ours_beats_what_was_kept() -> None:
+    found = wish(block("a1", "10.65.1.0/26"), Absent(Key("BlockAffinity", "a2-10.65.1.0-26")), learned=(), kept=KEPT)
+    assert found.state.routes[key("10.65.1.0/26")] == Route(RouteType.BLACKHOLE)
+
+
 def test_what_is_gone_leaves_no_route() -> None:
     assert key("10.65.0.5/32") not in wish(Absent(Key("WorkloadEndpoint", "default/web-0"))).state.routes
 
@@ -118,4 +161,4 @@ def test_what_is_gone_leaves_no_route() -> None:
 @given(st.permutations(TWO_RACKS))
 def test_only_the_last_state_matters(order: list[Event]) -> None:
     cluster = ClusterState().after_all(order)
-    assert desired(cluster, LEARNED, A1, LINKS) == wish()
+    assert desired(cluster, LEARNED, A1, LINKS, underlay=UNDERLAY) == wish()

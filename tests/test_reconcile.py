@@ -27,10 +27,6 @@ def test_a_change_replaces_in_place() -> None:
     assert plan(want, have) == (PutRoute(REMOTE, TUNNELLED, replaces=DIRECT),)
 
 
-def test_held_routes_stay() -> None:
-    assert plan(KernelState(), KernelState({REMOTE: DIRECT}), hold=lambda key, _: key == REMOTE) == ()
-
-
 def test_drifted_parameter_is_set_again() -> None:
     want = KernelState(sysctls={"net/ipv4/conf/cali1/proxy_arp": "1"})
     have = KernelState(sysctls={"net/ipv4/conf/cali1/proxy_arp": "0"})

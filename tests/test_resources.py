@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from felix_py import resources
+from felix_py.contradictions import find
 from felix_py.model import BGPPeer, Invalid, IpipMode, IPPool, Key, Node, NodeName, Resource
 
 
@@ -77,21 +78,27 @@ def test_all_faults_of_a_document_come_in_one_message() -> None:
 
 def contradictions(*documents: dict[str, Any]) -> list[str]:
     placed = {key: ("f.yaml", value) for key, value in (resources.parse(each, "f.yaml") for each in documents)}
-    return [str(fault) for _, fault in resources.cross_check(placed)]
+    return [str(fault) for _, fault in find(placed)]
 
 
 def test_overlapping_pools() -> None:
     assert contradictions(
         document("IPPool", "a", cidr="10.65.0.0/16"), document("IPPool", "b", cidr="10.65.4.0/24")
     ) == [
-        "f.yaml: IPPool b: spec.cidr: is 10.65.4.0/24, which overlaps IPPool a (10.65.0.0/16); give it a range of its own"
+        (
+            "f.yaml: IPPool b: spec.cidr: is 10.65.4.0/24, which overlaps IPPool a (10.65.0.0/16); "
+            "give it a range of its own"
+        )
     ]
 
 
 def test_two_nodes_with_one_address() -> None:
     bgp = {"ipv4Address": "172.31.1.11/24"}
     assert contradictions(document("Node", "a1", bgp=bgp), document("Node", "a2", bgp=bgp)) == [
-        "f.yaml: Node a2: spec.bgp.ipv4Address: is 172.31.1.11, which Node a1 has already; give each node an address of its own"
+        (
+            "f.yaml: Node a2: spec.bgp.ipv4Address: is 172.31.1.11, which Node a1 has already; "
+            "give each node an address of its own"
+        )
     ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 from felix_py.calc import encap, endpoints, routes
-from felix_py.kernel.objects import KernelState, Link, RouteKey
+from felix_py.kernel.objects import KernelState, Link, Route, RouteKey
 from felix_py.model import BlockAffinity, IpipMode, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
 from ipip import tunnel
@@ -36,6 +36,8 @@ def desired(
     *,
     tunnel_address: IPv4Address | None = None,
     default_route: bool = True,
+    underlay: Mapping[RouteKey, Route] | None = None,
+    kept: Mapping[RouteKey, Route] | None = None,
 ) -> Desired:
     """Return the wish; equal arguments give equal wishes, whatever happened before.
 
@@ -46,10 +48,12 @@ def desired(
         links: the interfaces of this host by name.
         tunnel_address: the tunnel's own address, from this node's block.
         default_route: whether this host has one, which is what makes proxy ARP answer for 169.254.1.1.
+        underlay: routes of the main table that are not ours; they lead to next hops behind a router.
+        kept: routes of ours as read back, while BGP has not converged since the start; nothing after that.
     """
     node = cluster.node(me) or Node(me)
     uplink = _uplink(node, links)
-    view = routes.View(node, links, uplink)
+    view = routes.View(node, links, uplink, underlay or {})
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
     chosen, candidates = routes.winners(
@@ -58,6 +62,7 @@ def desired(
             *routes.workloads(view, local),
             *routes.remotes(view, learned, pools),
             *routes.gateway(view, needed=not default_route and bool(local)),
+            *routes.kept(kept or {}, pools),
         )
     )
     wanted = {key: winner.route for key, winner in chosen.items() if winner.obstacle is None}

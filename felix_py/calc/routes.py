@@ -1,7 +1,7 @@
 """Which routes this node should hold, and for each of them why."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv4Network
 
@@ -31,6 +31,7 @@ class Rank(IntEnum):
     REMOTE_DIRECT = 2
     REMOTE_TUNNEL = 3
     BLACKHOLE = 4
+    KEPT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What this node knows of itself and of its interfaces."""
+    """What this node knows of itself, of its interfaces, and of the routes that others gave it.
+
+    Attributes:
+        uplink: the interface that holds this node's address; None where no interface does.
+        underlay: routes of the main table that are not ours, by which a next hop beyond a router is reached.
+    """
 
     me: Node
     links: Mapping[str, Link]
     uplink: str | None
+    underlay: Mapping[RouteKey, Route] = field(default_factory=dict)
 
     def obstacle(self, device: str) -> str | None:
         """Say why no route can go out of `device` now; None when nothing is in the way."""
@@ -123,20 +130,67 @@ def remotes(view: View, learned: Iterable[Learned], pools: tuple[IPPool, ...]) -
         if pool is None:
             continue
         choice = encap.choose(pool, path.next_hop, view.me.address)
-        direct = choice.encapsulation is encap.Encapsulation.NONE
-        device = view.uplink if direct else tunnel.DEVICE
+        route, obstacle = _way(view, path.next_hop, choice.encapsulation)
         yield Candidate(
             RouteKey(path.prefix),
-            Route(via=path.next_hop, device=device, onlink=not direct or path.next_hop in view.me.address.network),
+            route,
             Kind.REMOTE,
-            Rank.REMOTE_DIRECT if direct else Rank.REMOTE_TUNNEL,
+            Rank.REMOTE_DIRECT if choice.encapsulation is encap.Encapsulation.NONE else Rank.REMOTE_TUNNEL,
             origin=f"bgp {path.peer}",
             rule=f"best path of BGP, from {path.peer}",
             encapsulation=choice,
             stale=path.stale,
-            # A tunnel that is missing is put by the same plan, before the route.
-            obstacle=_uplink_obstacle(view) if direct else None,
+            obstacle=obstacle,
         )
+
+
+def kept(installed: Mapping[RouteKey, Route], pools: tuple[IPPool, ...]) -> Iterator[Candidate]:
+    """Keep routes to other nodes as they are until BGP has had time to say them again (RFC 4724 section 4.1).
+
+    Args:
+        installed: routes of ours as read back; those to other nodes are the ones inside a pool with a next hop.
+        pools: the ranges that other nodes' blocks lie in.
+    """
+    for key, route in installed.items():
+        inside = isinstance(key.dst, IPv4Network) and encap.pool_of(key.dst, pools) is not None
+        if inside and route.type is RouteType.UNICAST and route.via is not None:
+            tunnelled = route.device == tunnel.DEVICE
+            yield Candidate(
+                key,
+                route,
+                Kind.REMOTE,
+                Rank.KEPT,
+                origin="the agent before this one",
+                rule="BGP has not converged since the start; until then routes stay as they were (graceful restart)",
+                encapsulation=encap.Choice(
+                    encap.Encapsulation.IPIP if tunnelled else encap.Encapsulation.NONE, "as it was before the restart"
+                ),
+                stale=True,
+            )
+
+
+def _way(view: View, next_hop: IPv4Address, encapsulation: encap.Encapsulation) -> tuple[Route, str | None]:
+    """Return the route towards a next hop, and what is in its way: tunnel, own subnet, or through a router."""
+    if encapsulation is encap.Encapsulation.IPIP:
+        # A tunnel that is missing is put by the same plan, before the route.
+        return Route(via=next_hop, device=tunnel.DEVICE, onlink=True), None
+    if view.me.address is not None and next_hop in view.me.address.network:
+        return Route(via=next_hop, device=view.uplink, onlink=True), _uplink_obstacle(view)
+    router = underlay_route(next_hop, view.underlay)
+    if router is None:
+        return Route(via=next_hop, device=view.uplink), f"no route leads to next hop {next_hop}"
+    return Route(via=router.via or next_hop, device=router.device), view.obstacle(router.device or "")
+
+
+def underlay_route(address: IPv4Address, underlay: Mapping[RouteKey, Route]) -> Route | None:
+    """Return the route that a packet to `address` takes: the longest match, of those the lowest metric."""
+    matches = (
+        (key.dst.prefixlen, -key.metric, route)
+        for key, route in underlay.items()
+        if route.type is RouteType.UNICAST and address in key.dst and route.device is not None
+    )
+    best = max(matches, key=lambda match: match[:2], default=None)
+    return best[2] if best else None
 
 
 def _uplink_obstacle(view: View) -> str | None:

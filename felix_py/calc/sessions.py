@@ -4,7 +4,7 @@ from ipaddress import IPv4Network
 
 from bgp import peering
 from bgp.speaker import SpeakerSettings
-from felix_py.model import BGPPeer, BlockAffinity, IPPool, Node, NodeName
+from felix_py.model import BGPPeer, BlockAffinity, IPAddress, IPPool, Node, NodeName
 from felix_py.state import ClusterState
 
 
@@ -20,12 +20,12 @@ def settings(cluster: ClusterState, me: NodeName) -> SpeakerSettings | None:
         return None
     own = _mesh_node(node, defaults.as_number)
     mesh = [_mesh_node(other, defaults.as_number) for other in cluster.of(Node) if other.address and other.name != me]
-    names = {other.address.ip: other.name for other in cluster.of(Node) if other.address}
+    names: dict[IPAddress, NodeName] = {other.address.ip: other.name for other in cluster.of(Node) if other.address}
     explicit = [
         peering.PeerSettings(
             address=peer.peer_ip,
             asn=peer.as_number,
-            name=names.get(peer.peer_ip, peer.name),  # type: ignore[call-overload]
+            name=names.get(peer.peer_ip, NodeName(peer.name)),
             kind="global" if peer.node is None else "node",
             hold_time=peer.hold_time,
             port=peer.port,
@@ -38,7 +38,7 @@ def settings(cluster: ClusterState, me: NodeName) -> SpeakerSettings | None:
         router_id=node.address.ip,
         asn=own.asn,
         listen_port=defaults.listen_port,
-        peers=peering.sessions(own, mesh if defaults.node_to_node_mesh else (), explicit),
+        peers=peering.sessions(own, mesh if defaults.node_to_node_mesh else (), explicit, port=defaults.listen_port),
         announcements=frozenset(own_blocks(cluster, me)),
         accept_within=tuple(pool.cidr for pool in cluster.of(IPPool) if not pool.disabled),
     )

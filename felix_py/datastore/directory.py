@@ -1,6 +1,6 @@
 """The embedded datastore: a folder of YAML resources, watched by inotify and applied live."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,35 +8,39 @@ import structlog
 import yaml
 from asyncinotify import Inotify, Mask
 
-from felix_py import resources
+from felix_py import contradictions, resources
+from felix_py.contradictions import Placed
 from felix_py.model import Fault, Invalid, Key, Resource
 from felix_py.state import Absent, Event, InSync, Present
 
 SUFFIXES = (".yaml", ".yml", ".json")
 CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.CREATE
 
-Placed = Mapping[Key, tuple[str, Resource]]
-
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at the folder: the good resources, and every fault of the rest.
+    """One look at the folder.
 
     Attributes:
+        good: resources that are valid by themselves.
+        faults: what is wrong with the others.
         unreadable: files that are no YAML at all; what they gave last stays in force.
+        faulty: resources that were named but cannot be used; their last good version stays in force.
     """
 
     good: Placed = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     unreadable: frozenset[str] = frozenset()
+    faulty: frozenset[Key] = frozenset()
 
 
 def read(folder: Path) -> Reading:
     """Read and validate every resource of the folder."""
     good: dict[Key, tuple[str, Resource]] = {}
     faults: list[Fault] = []
+    faulty: set[Key] = set()
     unreadable: set[str] = set()
     for path in sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES):
         try:
@@ -46,11 +50,12 @@ def read(folder: Path) -> Reading:
             unreadable.add(str(path))
             continue
         for document in documents:
-            _take(document, str(path), good, faults)
-    for key, fault in resources.cross_check(good):
-        faults.append(fault)
-        good.pop(key, None)
-    return Reading(good, tuple(faults), frozenset(unreadable))
+            try:
+                _take(document, str(path), good)
+            except Invalid as invalid:
+                faults.extend(invalid.faults)
+                faulty |= {key for key in (resources.key_of(document),) if key is not None and key not in good}
+    return Reading(good, tuple(faults), frozenset(unreadable), frozenset(faulty))
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -64,27 +69,31 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _take(document: object, where: str, good: dict[Key, tuple[str, Resource]], faults: list[Fault]) -> None:
-    try:
-        key, value = resources.parse(document, where)
-    except Invalid as invalid:
-        faults.extend(invalid.faults)
-        return
+def _take(document: object, where: str, good: dict[Key, tuple[str, Resource]]) -> None:
+    key, value = resources.parse(document, where)
     if key in good:
         sentence = f"stands also in {good[key][0]}; keep one of the two"
-        faults.append(Fault(f"{where}: {key}", "metadata.name", sentence))
-        return
+        raise Invalid(Fault(f"{where}: {key}", "metadata.name", sentence))
     good[key] = (where, value)
 
 
-def changes(before: Placed, after: Reading) -> tuple[Placed, tuple[Event, ...]]:
-    """Return what is in force after this reading, and the news that lead there.
+def settle(before: Placed, reading: Reading) -> tuple[Placed, tuple[Fault, ...]]:
+    """Return what is in force after this reading, and what is wrong in it.
 
-    A file that cannot be parsed at all keeps what it gave before: half-written YAML must not cost a route.
+    Half-written YAML, a typing error or a contradiction must not cost a route: the last good version of what cannot
+    be used stays in force, and what was in force before wins over news that contradict it.
     """
-    kept = {key: placed for key, placed in before.items() if placed[0] in after.unreadable}
-    now = {**kept, **after.good}
-    return now, tuple(_news(before, now))
+    kept = {key: placed for key, placed in before.items() if placed[0] in reading.unreadable or key in reading.faulty}
+    now = {**kept, **reading.good}
+    faults: dict[Key, Fault] = {}
+    while losers := dict(contradictions.find(now, before)):
+        faults |= losers
+        for key in losers:
+            if key in before and before[key][1] != now[key][1]:
+                now[key] = before[key]
+            else:
+                del now[key]
+    return now, (*reading.faults, *faults.values())
 
 
 def _news(before: Placed, now: Placed) -> Iterator[Event]:
@@ -120,12 +129,13 @@ class DirectoryDatastore:
                 yield news
 
     def _look(self) -> tuple[Event, ...]:
-        reading = read(self._folder)
-        self._in_force, news = changes(self._in_force, reading)
-        for fault in reading.faults:
+        before = self._in_force
+        self._in_force, faults = settle(before, read(self._folder))
+        news = tuple(_news(before, self._in_force))
+        for fault in faults:
             if fault not in self._faults:
                 log.error("datastore.fault", fault=str(fault))
-        self._faults = reading.faults
+        self._faults = faults
         if news:
             log.info("datastore.loaded", directory=str(self._folder), resources=len(self._in_force), changed=len(news))
         return news

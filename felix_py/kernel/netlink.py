@@ -4,7 +4,6 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Protocol
 
 from felix_py.kernel import ownership, rtnetlink, sysctl
@@ -23,7 +22,7 @@ from felix_py.kernel.objects import (
     RouteKey,
     Step,
 )
-from ipip.tunnel import Tunnel
+from ipip.tunnel import DEVICE, Tunnel
 
 IFINFOMSG = struct.Struct("=BxHiII")
 IFADDRMSG = struct.Struct("=BBBBI")
@@ -95,7 +94,9 @@ class Kernel:
         """Return what of `table` is ours or in the way of `want`, with the tunnels and parameters that `want` names."""
         ours = {key: route for key, route in table.items() if ownership.is_ours(route)}
         occupants = {key: route for key, route in table.items() if key in want.routes and key not in ours}
-        tunnels = {name: tunnel for name in want.tunnels if (tunnel := self._tunnels.read(name)) is not None}
+        # A tunnel that nobody wants any more is ours by its name, and has to be seen to be removed.
+        names = {*want.tunnels, DEVICE}
+        tunnels = {name: found for name in names if (found := self._tunnels.read(name)) is not None}
         return KernelState(ours, tunnels, sysctl.read(want.sysctls), occupants)
 
     def carry_out(self, plan: Plan) -> Report:
@@ -214,7 +215,12 @@ def _link(body: bytes, addresses: Mapping[int, set[str]]) -> Link:
 class Watch:
     """Tells what others change: routes, links, addresses. Overflow is a change like any other: read again."""
 
-    GROUPS = (rtnetlink.GROUP_LINK, rtnetlink.GROUP_IPV4_ADDRESS, rtnetlink.GROUP_IPV4_ROUTE)
+    GROUPS = (
+        rtnetlink.GROUP_LINK,
+        rtnetlink.GROUP_IPV4_ADDRESS,
+        rtnetlink.GROUP_IPV4_ROUTE,
+        rtnetlink.GROUP_IPV4_NETCONF,
+    )
 
     def __init__(self, ours: int) -> None:
         self._ours = ours
@@ -255,6 +261,7 @@ CAUSES = {
     rtnetlink.RTM_DELLINK: "link deleted",
     rtnetlink.RTM_NEWADDR: "address added",
     rtnetlink.RTM_DELADDR: "address deleted",
+    rtnetlink.RTM_NEWNETCONF: "parameter changed",  # forwarding, proxy_arp, rp_filter; others wait for the resync
 }
 
 
@@ -263,9 +270,3 @@ def _cause(kind: int, body: bytes) -> str | None:
     if kind in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE) and len(body) > 5 and body[4] != 254:  # noqa: PLR2004
         return None
     return CAUSES.get(kind)
-
-
-def effective_reverse_path_filter(device: str) -> int:
-    """Return the reverse path filter in force on a device: the stricter of its own and that of `all`."""
-    root = Path("/proc/sys/net/ipv4/conf")
-    return max(int((root / name / "rp_filter").read_text()) for name in ("all", device))

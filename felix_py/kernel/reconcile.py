@@ -1,6 +1,6 @@
 """From what is and what should be to the steps between them; pure, so that it can be argued about with literals."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from felix_py.kernel import ownership
 from felix_py.kernel.objects import (
@@ -12,32 +12,23 @@ from felix_py.kernel.objects import (
     PutSysctl,
     PutTunnel,
     Report,
-    Route,
     RouteKey,
     Step,
 )
 
-Hold = Callable[[RouteKey, Route], bool]
 
-
-def nothing_held(_key: RouteKey, _route: Route) -> bool:
-    """Hold no route back from deletion."""
-    return False
-
-
-def plan(want: KernelState, have: KernelState, hold: Hold = nothing_held) -> Plan:
+def plan(want: KernelState, have: KernelState) -> Plan:
     """Return the steps that turn `have` into `want`, additions before deletions.
 
     Args:
         want: the desired state.
         have: what was read back; only what is ours, and other people's routes on wanted keys as `occupants`.
-        hold: routes that are ours and no longer wanted, but must not go yet, for example while BGP converges.
     """
     return (
         *(PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value),
         *(PutTunnel(tunnel) for name, tunnel in want.tunnels.items() if have.tunnels.get(name) != tunnel),
         *_routes_to_put(want, have),
-        *_routes_to_delete(want, have, hold),
+        *_routes_to_delete(want, have),
         *(DeleteTunnel(name) for name in have.tunnels if name not in want.tunnels),
     )
 
@@ -53,9 +44,9 @@ def _routes_to_put(want: KernelState, have: KernelState) -> Iterator[PutRoute]:
         yield PutRoute(key, route, replaces=actual or occupant)
 
 
-def _routes_to_delete(want: KernelState, have: KernelState, hold: Hold) -> Iterator[DeleteRoute]:
+def _routes_to_delete(want: KernelState, have: KernelState) -> Iterator[DeleteRoute]:
     for key, route in have.routes.items():
-        if key not in want.routes and not hold(key, route):
+        if key not in want.routes:
             yield DeleteRoute(key, route)
 
 

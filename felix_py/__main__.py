@@ -1,0 +1,107 @@
+"""The `felix-agent` program: run the daemon of one node, print its plan, or remove everything that it owns."""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from felix_py import __version__, config, daemon, log
+from felix_py.config import Config
+from felix_py.kernel.objects import KernelRefused
+from felix_py.kernel.reconcile import in_words
+from felix_py.model import Fault, Invalid
+
+DEFAULT_CONFIG = Path("/etc/felix/felix.yaml")
+
+CAP_NET_ADMIN = 12
+"""Bit of the capability that route and link changes need, include/uapi/linux/capability.h."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0 done, 1 refused, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = _load(options.config)
+        _require_net_admin(options.command)
+        return COMMANDS[options.command](settings)
+    except (Invalid, daemon.Refused, KernelRefused) as refusal:
+        if options.debug:
+            raise
+        for sentence in getattr(refusal, "faults", (refusal,)):
+            print(f"felix-agent: {sentence}", file=sys.stderr)  # noqa: T201 - the log is not set up yet
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="felix-agent", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"felix-agent {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (
+        ("run", "be the agent of this node until told to stop"),
+        ("plan", "print what would be changed in the kernel now, and change nothing"),
+        ("cleanup", "remove every route, parameter and tunnel that belongs to the agent"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--config", type=Path, default=None, help=f"settings (default {DEFAULT_CONFIG})")
+        command.add_argument("--debug", action="store_true", help="show a traceback where something is refused")
+    return parser
+
+
+def _load(path: Path | None) -> Config:
+    """Read the settings; the default file may be missing, one that was asked for may not."""
+    where = path or DEFAULT_CONFIG
+    try:
+        document = yaml.safe_load(where.read_text())
+    except FileNotFoundError:
+        if path is not None:
+            raise Invalid(Fault(str(where), "", "does not exist; give the path of a felix.yaml")) from None
+        document = None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Invalid(Fault(str(where), "", f"cannot be read: {' '.join(str(error).split())}")) from error
+    return config.load(document, os.environ, where=str(where), host_name=socket.gethostname().split(".")[0])
+
+
+def _require_net_admin(command: str) -> None:
+    """Refuse early and in words what the kernel would refuse later one route at a time."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    if not int(effective.split()[1], 16) >> CAP_NET_ADMIN & 1:
+        raise daemon.Refused(
+            f"`felix-agent {command}` needs the capability CAP_NET_ADMIN and this process (user {os.geteuid()}) "
+            "does not have it; run it as root"
+        )
+
+
+def _run(settings: Config) -> int:
+    log.set_up(log_format=settings.log_format, level=settings.log_level)
+    return asyncio.run(daemon.run(settings))
+
+
+def _plan(settings: Config) -> int:
+    steps = daemon.plan_once(settings)
+    for step in steps:
+        print(*filter(None, in_words(step)))  # noqa: T201 - a command line tool prints
+    if not steps:
+        print("nothing to change")  # noqa: T201 - same
+    return 0
+
+
+def _cleanup(settings: Config) -> int:
+    report = daemon.clean_up(settings)
+    for step in report.done:
+        print(*filter(None, in_words(step)))  # noqa: T201 - a command line tool prints
+    for step, why in report.failed:
+        print("felix-agent:", *filter(None, in_words(step)), f"was refused: {why}", file=sys.stderr)  # noqa: T201
+    return 1 if report.failed else 0
+
+
+COMMANDS = {"run": _run, "plan": _plan, "cleanup": _cleanup}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

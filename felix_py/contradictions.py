@@ -1,0 +1,65 @@
+"""Resources that contradict each other: overlapping pools, shared addresses, blocks outside pools or claimed twice."""
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import TypeAlias
+
+from felix_py.model import BlockAffinity, Fault, IPPool, Key, Node, Resource
+
+Placed: TypeAlias = Mapping[Key, tuple[str, Resource]]
+"""Resources by key, each with the file that it stands in."""
+
+
+def find(resources: Placed, in_force: Placed | None = None) -> Iterator[tuple[Key, Fault]]:
+    """Find resources that contradict others; each loser is named with its rival.
+
+    Args:
+        resources: value and place of each valid resource.
+        in_force: what holds already: it was there first and wins over news; among equals the first by name wins.
+    """
+    held = in_force or {}
+    order = sorted(resources.items(), key=lambda item: (held.get(item[0], (None, None))[1] != item[1][1], item[0]))
+    yield from _overlapping_pools(order)
+    yield from _shared_addresses(order)
+    yield from _blocks_outside_pools(order)
+
+
+Ordered: TypeAlias = list[tuple[Key, tuple[str, Resource]]]
+
+
+def _overlapping_pools(order: Ordered) -> Iterator[tuple[Key, Fault]]:
+    seen: list[IPPool] = []
+    for key, (where, value) in order:
+        if not isinstance(value, IPPool):
+            continue
+        rival = next((pool for pool in seen if pool.cidr.overlaps(value.cidr)), None)
+        if rival is None:
+            seen.append(value)
+            continue
+        sentence = f"is {value.cidr}, which overlaps IPPool {rival.name} ({rival.cidr}); give it a range of its own"
+        yield key, Fault(f"{where}: {key}", "spec.cidr", sentence)
+
+
+def _shared_addresses(order: Ordered) -> Iterator[tuple[Key, Fault]]:
+    seen: dict[IPv4Address, str] = {}
+    for key, (where, value) in order:
+        if not isinstance(value, Node) or value.address is None:
+            continue
+        rival = seen.setdefault(value.address.ip, value.name)
+        if rival != value.name:
+            sentence = f"is {value.address.ip}, which Node {rival} has already; give each node an address of its own"
+            yield key, Fault(f"{where}: {key}", "spec.bgp.ipv4Address", sentence)
+
+
+def _blocks_outside_pools(order: Ordered) -> Iterator[tuple[Key, Fault]]:
+    pools = [value.cidr for _, (_, value) in order if isinstance(value, IPPool)]
+    claimed: dict[IPv4Network, BlockAffinity] = {}
+    for key, (where, value) in order:
+        if not isinstance(value, BlockAffinity):
+            continue
+        rival = claimed.setdefault(value.cidr, value)
+        if not any(value.cidr.subnet_of(pool) for pool in pools):
+            yield key, Fault(f"{where}: {key}", "spec.cidr", f"is {value.cidr}, which lies in no IPPool; add the pool")
+        elif rival.node != value.node:
+            sentence = f"is {value.cidr}, which {rival.name} gives to node {rival.node}; a block has one node"
+            yield key, Fault(f"{where}: {key}", "spec.cidr", sentence)

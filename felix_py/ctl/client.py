@@ -1,0 +1,87 @@
+"""Asks the agent: one GET over its unix socket, one document back, or one sentence about why not."""
+
+import http.client
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+DEADLINE = 10.0
+"""Seconds to wait for an answer; a busy agent answers in milliseconds."""
+
+LAB = Path("/run/felix-lab")
+"""Where felix-lab keeps its nodes; `--node` finds their sockets there."""
+
+
+class Unreachable(Exception):  # noqa: N818 - named for what it means: no agent answered
+    """The agent could not be asked; the sentence says why and what to do."""
+
+
+class NotFound(Exception):  # noqa: N818 - named for what it means: the agent knows no such thing
+    """The agent answered that what was asked for does not exist."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=DEADLINE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(DEADLINE)
+        self.sock.connect(str(self._path))
+
+
+def socket_path(given: str | None, node: str | None) -> Path:
+    """Return the socket to use: the one given, that of a lab's node, FELIX_SOCKET, or this node's own."""
+    if given is not None:
+        return Path(given)
+    if node is not None:
+        found = sorted(LAB.glob(f"*/nodes/{node}/run/agent.sock")) or sorted(LAB.glob(f"nodes/{node}/run/agent.sock"))
+        if not found:
+            raise Unreachable(f"no lab on this machine has a running node {node}; see `felix-lab status`")
+        return found[0]
+    return Path(os.environ.get("FELIX_SOCKET", "/run/felix/agent.sock"))
+
+
+def get(path: Path, resource: str, *parts: str, **query: str | None) -> dict[str, Any]:
+    """Return the document at /v1/RESOURCE/PARTS.
+
+    Raises:
+        Unreachable: when no agent answers at `path`.
+        NotFound: when the agent knows no such thing.
+    """
+    target = "/v1/" + "/".join(quote(part, safe="") for part in (resource, *parts))
+    asked = {name: value for name, value in query.items() if value is not None}
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", target + ("?" + urlencode(asked) if asked else ""))
+        response = connection.getresponse()
+        body = response.read()
+    except FileNotFoundError:
+        raise Unreachable(f"no agent runs here: {path} does not exist; start it with `felix-agent run`") from None
+    except PermissionError:
+        raise Unreachable(f"{path} is not open to you; become root or a member of the group felix") from None
+    except ConnectionRefusedError:
+        raise Unreachable(f"no agent listens on {path}; start it with `felix-agent run`") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(f"the agent at {path} did not answer: {str(error) or type(error).__name__}") from error
+    finally:
+        connection.close()
+    return _document(response.status, body, path)
+
+
+def _document(status: int, body: bytes, path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise Unreachable(f"what listens on {path} is no felix-agent: its answer is no JSON") from error
+    if not isinstance(document, dict):
+        raise Unreachable(f"what listens on {path} is no felix-agent: its answer is no document")
+    if status == http.client.NOT_FOUND:
+        raise NotFound(document.get("error", "the agent knows no such thing"))
+    if status != http.client.OK:
+        raise Unreachable(f"the agent at {path} refused: {document.get('error', status)}")
+    return document

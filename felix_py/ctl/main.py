@@ -1,0 +1,64 @@
+"""The `felixctl` program: ask this node's agent what it holds, why, and what is wrong."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from felix_py.ctl import bgp, client, endpoints, plan, routes, status
+
+FORMS = ("table", "wide", "json", "yaml")
+
+EXIT_UNREACHABLE = 2
+"""As design: 0 all well, 1 something is not, 2 the agent cannot be reached or the command is wrong."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    # Defaults go in beforehand: an option that stands before the command must not be undone by the command's parser.
+    defaults = argparse.Namespace(output="table", node=None, socket=None)
+    options = _parser().parse_args(arguments, defaults)
+    try:
+        options.path = client.socket_path(options.socket, options.node)
+        return int(options.run(options))
+    except client.Unreachable as problem:
+        print(f"felixctl: {problem}", file=sys.stderr)
+        return EXIT_UNREACHABLE
+    except client.NotFound as problem:
+        print(f"felixctl: {problem}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; without this the interpreter complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-o", "--output", choices=FORMS, default=argparse.SUPPRESS, help="form (default table)")
+    common.add_argument("--node", default=argparse.SUPPRESS, help="ask this node of a lab on this machine")
+    common.add_argument("--socket", default=argparse.SUPPRESS, help="the agent's socket")
+    parser = argparse.ArgumentParser(
+        prog="felixctl",
+        description="Ask this node's agent what it holds, why, and what is wrong.",
+        parents=[common],
+        epilog="exit status: 0 all well, 1 something is not as it should be, 2 the agent cannot be reached",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_with(common))
+    for command in (status, routes, bgp, endpoints, plan):
+        command.add(commands)
+    return parser
+
+
+def _with(common: argparse.ArgumentParser) -> type[argparse.ArgumentParser]:
+    """Return a parser class whose parsers all take the common options, so that they may stand after the command."""
+
+    class Command(argparse.ArgumentParser):
+        def __init__(self, **settings: object) -> None:
+            super().__init__(**{"parents": [common], **settings})  # type: ignore[arg-type]
+
+    return Command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

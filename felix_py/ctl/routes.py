@@ -1,0 +1,95 @@
+"""`felixctl routes`: every route of this node, its state, and with --why the rule that decided."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from felix_py.ctl import client, output
+from felix_py.ctl.output import Column, or_dash
+
+Row = Mapping[str, Any]
+
+
+def _state(row: Row) -> str:
+    return f"{row['state']}: {row['reason']}" if row["state"] in ("missing", "differs") else str(row["state"])
+
+
+def _colour(row: Row) -> str:
+    return output.state_meaning(row["state"])
+
+
+COLUMNS = (
+    Column("PREFIX", lambda row: row["prefix"]),
+    Column("KIND", lambda row: row["kind"]),
+    Column("NEXT HOP", lambda row: or_dash(row["nextHop"])),
+    Column("DEVICE", lambda row: or_dash(row["device"])),
+    Column("ENCAP", lambda row: or_dash(row["encapsulation"])),
+    Column("FROM", lambda row: row["from"]),
+    Column("AGE", lambda row: output.age(row["since"])),
+    Column("STATE", _state, _colour),
+)
+WIDE = (*COLUMNS[:-1], Column("KERNEL ROUTE", lambda row: or_dash(row["installed"])), COLUMNS[-1])
+GOOD = frozenset({"installed", "stale", "foreign"})
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    text = "the routes of this node; exit status 1 if one of them is not as it should be"
+    parser = commands.add_parser("routes", help=text, description=text)
+    parser.add_argument("prefix", nargs="?", help="only this one, as 10.65.1.0/26")
+    view = parser.add_mutually_exclusive_group()
+    view.add_argument("--kernel", action="store_true", help="what the main table holds, whoever owns it")
+    view.add_argument("--rib", action="store_true", help="what is wanted, installed or not")
+    view.add_argument("--diff", action="store_true", help="only what differs between wish and kernel")
+    parser.add_argument("--why", action="store_true", help="every candidate, and the rule that decided")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the routes; return 1 when one is not installed as wanted."""
+    which = "kernel" if options.kernel else "rib" if options.rib else "all"
+    document = client.get(options.path, "routes", which=which, prefix=options.prefix)
+    rows = document["routes"]
+    if options.diff:
+        rows = [row for row in rows if row["wanted"] != row["installed"]]
+    if options.output in ("json", "yaml"):
+        output.document({**document, "routes": rows}, options.output)
+    elif options.diff:
+        _diff(rows)
+    elif options.prefix and not rows:
+        print(f"no route of this node has the prefix {options.prefix}; `felixctl routes` lists all")
+        return 1
+    elif options.why:
+        for row in rows:
+            _explain(row)
+    else:
+        output.table(WIDE if options.output == "wide" else COLUMNS, rows)
+    return 0 if all(row["state"] in GOOD for row in rows) else 1
+
+
+def _diff(rows: list[dict[str, Any]]) -> None:
+    """Print what the kernel has (-) and what is wanted (+), as diff does."""
+    for row in rows:
+        if row["installed"] is not None:
+            print(output.paint(f"- {row['prefix']} {row['installed']}", "bad"))
+        if row["wanted"] is not None:
+            print(output.paint(f"+ {row['prefix']} {row['wanted']}", "good"))
+        print(f"  {_state(row)}")
+    if not rows:
+        print("the kernel holds exactly what is wanted")
+
+
+def _explain(row: Row) -> None:
+    print(output.paint(row["prefix"], "bold"), output.paint(_state(row), _colour(row)))
+    print(f"  route      {row['wanted'] or row['installed']}")
+    print(f"  from       {row['from']}")
+    for sentence in row["why"]:
+        print(f"  because    {sentence}")
+    if row["reason"] is not None:
+        print(f"  state      {row['state']}: {row['reason']}")
+    for number, candidate in enumerate(row["candidates"], 1):
+        verdict = "chosen" if candidate["won"] else candidate["obstacle"] or "loses to a better rank"
+        print(f"  candidate {number}: {candidate['route']}, {candidate['from']}, rank {candidate['rank']}: {verdict}")
+    for path in row.get("paths", ()):
+        mark = "best" if path["best"] else "not best" if path["accepted"] else "refused"
+        print(f"  BGP path   from {path['peer']}, next hop {path['nextHop']}: {mark}: {path['reason']}")

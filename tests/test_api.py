@@ -1,0 +1,103 @@
+"""The local API over a real unix socket: documents, refusals, rubbish."""
+
+import asyncio
+import json
+import stat
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from felix_py.api import LIMIT, Answer, Api
+from felix_py.ctl import client
+
+
+async def routes(parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
+    if parts == ("missing",):
+        return 404, {"error": "no such thing"}
+    return 200, {"parts": list(parts), "query": dict(query)}
+
+
+def until_open(path: Path) -> None:
+    """Wait until the socket is there and open to the group."""
+    deadline = time.monotonic() + 5
+    while not path.exists() or stat.S_IMODE(path.stat().st_mode) != 0o660:
+        assert time.monotonic() < deadline, f"{path} never opened"
+
+
+def against(path: Path, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Run `work` while the API serves on `path`."""
+
+    async def scenario() -> Any:
+        server = asyncio.create_task(Api(path, {"routes": routes}).serve())
+        await asyncio.to_thread(until_open, path)
+        try:
+            return await work()
+        finally:
+            server.cancel()
+            await asyncio.gather(server, return_exceptions=True)
+
+    return asyncio.run(scenario())
+
+
+def ask(path: Path, resource: str, *parts: str, **query: str | None) -> dict[str, Any]:
+    result: dict[str, Any] = against(path, lambda: asyncio.to_thread(client.get, path, resource, *parts, **query))
+    return result
+
+
+async def raw(path: Path, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(data)
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def test_a_document_is_answered(tmp_path: Path) -> None:
+    found = ask(tmp_path / "s", "routes", "10.65.0.0/26", which="rib", prefix=None)
+    assert found == {"parts": ["10.65.0.0/26"], "query": {"which": "rib"}}
+
+
+def test_what_does_not_exist_is_told_apart_from_no_agent(tmp_path: Path) -> None:
+    with pytest.raises(client.NotFound, match="no such thing"):
+        ask(tmp_path / "s", "routes", "missing")
+    with pytest.raises(client.Unreachable, match=r"no agent runs here: .*/s does not exist"):
+        client.get(tmp_path / "s", "routes")
+
+
+def test_an_unknown_path_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(client.NotFound, match="/v1/rotues is not known here; known are /v1/routes"):
+        ask(tmp_path / "s", "rotues")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(b"\x00\xff\x16\x03\x01 rubbish\r\n\r\n", b"HTTP/1.1 400", id="binary"),
+        pytest.param(b"GET /v1/routes HTTP/1.1\r\n\r\n", b"HTTP/1.1 400", id="no Host"),
+        pytest.param(b"POST /v1/routes HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 405", id="another method"),
+        pytest.param(b"GET /v1/" + b"x" * LIMIT + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 400", id="endless"),
+        pytest.param(b"", b"", id="nothing at all"),
+    ],
+)
+def test_rubbish_is_answered_and_does_no_harm(tmp_path: Path, sent: bytes, status: bytes) -> None:
+    path = tmp_path / "s"
+
+    async def work() -> tuple[bytes, dict[str, Any]]:
+        answer = await raw(path, sent)
+        good = await raw(path, b"GET /v1/routes HTTP/1.1\r\nHost: x\r\n\r\n")
+        return answer, json.loads(good.partition(b"\r\n\r\n")[2])
+
+    answer, after = against(path, work)
+    assert answer[:12] == status
+    assert after == {"parts": [], "query": {}}
+
+
+def test_the_socket_of_a_dead_agent_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    for _ in range(2):
+        assert ask(path, "routes")["parts"] == []
+    assert not path.exists()
