@@ -1,6 +1,8 @@
 """IP in IP (RFC 2003): what the tunnel should be, its header, and the drivers that make it so.
 
-Reading order: `tunnel` (what a node's tunnel should be), `header` (the packets, as pure functions), then the
-effects: `device` (chooses and drives the kernel's module or the userspace driver) and `userspace` (the process that
-carries packets on kernels that lack the module). Knows nothing of pools, nodes or BGP.
+Reading order: `tunnel` (what a node's tunnel should be), `header` (the packets, as pure functions), then the effects:
+`device` (chooses a driver, reads the tunnel back and makes it as wanted) on `links` (interfaces over rtnetlink);
+the `kernel` driver (the ipip module and an nftables table); and for kernels that lack the module `process`
+(the agent's side: starts, finds, configures) and `userspace` with `carrier` (the process that carries packets).
+Knows nothing of pools, nodes or BGP.
 """

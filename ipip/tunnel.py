@@ -17,6 +17,10 @@ MINIMUM_MTU = 576
 Driver = Literal["kernel", "userspace"]
 
 
+class TunnelRefused(Exception):  # noqa: N818 - named for what the caller does: try again later
+    """The tunnel could not be made as wanted; one sentence says what stands in the way and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tunnel:
     """One device that reaches every other node, as desired or as read back.
@@ -39,6 +43,19 @@ class Tunnel:
     allowed: frozenset[IPv4Address] = frozenset()
     name: str = DEVICE
     up: bool = True
+
+
+NOTHING = IPv4Address(0)
+"""Stands in what was read back for an address that is not as anyone would want it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a driver says that it carries; as it stands here: nothing at all."""
+
+    local: IPv4Address = NOTHING
+    routes: frozenset[tuple[IPv4Network, IPv4Address]] = frozenset()
+    allowed: frozenset[IPv4Address] = frozenset()
 
 
 def mtu(underlay: int) -> int:

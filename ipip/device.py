@@ -1,0 +1,187 @@
+"""The tunnel device of this node: chooses what carries its packets, reads it back, and makes it as wanted."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from typing import Literal, Protocol
+
+from ipip import links
+from ipip.kernel import Kernel, make
+from ipip.process import Process
+from ipip.tunnel import DEVICE, NOTHING, Driver, Facts, Tunnel, TunnelRefused
+
+__all__ = ["Device", "TunnelRefused"]
+
+RUN_DIRECTORY = Path("/run/felix")
+
+PARAMETERS = Path("/proc/sys/net")
+
+QUEUE = 1000
+"""Packets that may wait in the device: 8 ms at 1.4 Gbit/s; the TUN driver's default of 500 loses bursts."""
+
+PROBE = "felix-probe"
+"""A device of this name stands for a moment when nobody can tell yet whether the kernel has the ipip module."""
+
+STRICT, LOOSE = 1, 2
+"""Reverse path filter, Documentation/networking/ip-sysctl.rst."""
+
+
+class Carrying(Protocol):
+    """What a driver offers."""
+
+    kind: str
+
+    def facts(self, name: str, link: links.Link) -> Facts:
+        """Say what is carried now."""
+
+    def put(self, tunnel: Tunnel) -> None:
+        """Have the device there, and its packets carried so."""
+
+    def delete(self, name: str) -> None:
+        """Remove the device and all that carries its packets."""
+
+    def counters(self, name: str) -> Mapping[str, int]:
+        """Count packets, also those dropped."""
+
+
+class Device:
+    """Reads and makes the tunnel of this network namespace; for one thread.
+
+    Attributes:
+        driver: what carries the packets.
+        why: one sentence about the choice.
+    """
+
+    def __init__(
+        self, run_directory: Path = RUN_DIRECTORY, driver: Literal["auto", "kernel", "userspace"] = "auto"
+    ) -> None:
+        self.driver: Driver
+        self.driver, self.why = choose(driver)
+        self._carrying: Carrying = Kernel() if self.driver == "kernel" else Process(run_directory)
+
+    def read(self, name: str) -> Tunnel | None:
+        """Return the tunnel as it is; None where there is none.
+
+        What does not work reads as what nobody wants: no packets carried is `up=False`, an address with a wrong mask
+        or beside others is 0.0.0.0. So every drift is a difference.
+        """
+        try:
+            link = links.read(name)
+            if link is None or link.kind != self._carrying.kind:
+                return None
+            facts = self._carrying.facts(name, link)
+            working = link.up and facts.local != NOTHING
+            if not link.up and facts.local == NOTHING and self.driver == "kernel":
+                return None  # the module's own device, which nobody has asked for
+            address = _only(links.addresses(link.index))
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return None  # it went while we looked
+            raise
+        return Tunnel(facts.local, link.mtu, address, facts.routes, facts.allowed, name, up=working)
+
+    def put(self, tunnel: Tunnel) -> None:
+        """Make the tunnel so; what is so already is not written.
+
+        Raises:
+            TunnelRefused: with what stands in the way.
+        """
+        try:
+            self._clear_the_name(tunnel.name)
+            self._carrying.put(tunnel)
+            _shape(tunnel)
+        except OSError as error:
+            raise TunnelRefused(f"{tunnel.name} cannot be set up: {error.strerror}") from error
+
+    def delete(self, name: str) -> None:
+        """Remove the tunnel; one that is gone already counts as done.
+
+        Raises:
+            TunnelRefused: with what stands in the way.
+        """
+        try:
+            self._carrying.delete(name)
+        except OSError as error:
+            raise TunnelRefused(f"{name} cannot be removed: {error.strerror}") from error
+
+    def counters(self, name: str = DEVICE) -> Mapping[str, int]:
+        """Return packets carried and dropped, by reason."""
+        return self._carrying.counters(name)
+
+    def _clear_the_name(self, name: str) -> None:
+        link = links.read(name)
+        if link is not None and link.kind != self._carrying.kind:
+            raise TunnelRefused(
+                f"{name} is a device of kind {link.kind or 'unknown'}, the {self.driver} driver needs one of kind "
+                f"{self._carrying.kind}; remove it with `ip link del {name}`"
+            )
+
+
+def choose(asked: Literal["auto", "kernel", "userspace"]) -> tuple[Driver, str]:
+    """Decide what carries the packets, and say why.
+
+    A device that stands there already decides: changing the driver would cut every connection through it.
+    """
+    if asked != "auto":
+        return asked, f"{asked}: the settings say so"
+    link = links.read(DEVICE)
+    if link is not None and link.kind == Process.kind:
+        return "userspace", f"userspace: {DEVICE} is a TUN device already; `felix-agent cleanup` lets us choose anew"
+    if link is not None and link.kind == Kernel.kind:
+        return "kernel", "kernel: the ipip module is loaded"
+    try:
+        make(PROBE)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        if error.errno == errno.EOPNOTSUPP:
+            return "userspace", "userspace: this kernel has no ipip module"
+        return "userspace", f"userspace: the kernel makes no ipip device ({reason})"
+    probe = links.read(PROBE)
+    if probe is not None:
+        links.remove(probe.index)
+    return "kernel", "kernel: the ipip module is there"
+
+
+def _only(addresses: frozenset[IPv4Interface]) -> IPv4Address | None:
+    if not addresses:
+        return None
+    (first, *more) = addresses
+    return NOTHING if more or first.network.prefixlen != 32 else first.ip  # noqa: PLR2004 - one host
+
+
+def _shape(tunnel: Tunnel) -> None:
+    """Give the device its MTU, queue, address and state."""
+    link = links.read(tunnel.name)
+    if link is None:
+        raise TunnelRefused(f"{tunnel.name} went away while it was set up; it is tried again")
+    _set_parameters(tunnel.name)
+    if link.mtu != tunnel.mtu:
+        links.change(link.index, mtu=tunnel.mtu)
+    if link.queue != QUEUE:
+        links.change(link.index, queue=QUEUE)
+    wanted = frozenset() if tunnel.address is None else frozenset({IPv4Interface((tunnel.address, 32))})
+    present = links.addresses(link.index)
+    for address in wanted - present:  # before removals: with the last address go all routes of the device
+        links.add_address(link.index, address)
+    for address in present - wanted:
+        links.remove_address(link.index, address)
+    if link.up != tunnel.up:
+        links.change(link.index, up=tunnel.up)
+
+
+def _set_parameters(name: str) -> None:
+    """Loosen the reverse path filter where it is strict, and keep IPv6's own chatter out of an IPv4 tunnel.
+
+    A node that has no tunnel address sends to our pods from its underlay address: that packet comes out of the tunnel
+    while the way back to its source is the uplink, and a strict filter drops it.
+    """
+    with contextlib.suppress(OSError):  # no IPv6 here, or /proc/sys is read-only: its packets are dropped later
+        parameter = PARAMETERS / "ipv6/conf" / name / "disable_ipv6"
+        if parameter.read_text().strip() != "1":
+            parameter.write_text("1")
+    filters = [PARAMETERS / "ipv4/conf" / each / "rp_filter" for each in ("all", name)]
+    if max(int(path.read_text()) for path in filters) == STRICT:
+        filters[1].write_text(str(LOOSE))
