@@ -1,0 +1,85 @@
+"""Builds felix-cni, the static binary that container runtimes start, and ships it as bin/felix-cni."""
+
+import platform
+import stat
+import subprocess
+from pathlib import Path
+from shutil import which
+
+from setuptools import Command, Distribution, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
+
+SOURCE = Path("felix_py/cni/felix-cni.c")
+PROGRAM = Path("build/bin/felix-cni")
+FLAGS = ("-static", "-Os", "-s", "-std=c11", "-Wall", "-Wextra", "-Werror")
+
+COMPILERS = ("musl-gcc", "gcc", "cc")
+"""musl first: its static binary has 40 kB and starts in 0.2 ms, glibc's has 800 kB and takes twice as long."""
+
+REMEDY = "felix-cni was not built, for no C compiler could: apt-get install musl-tools, then install felix-py again"
+
+PLACEHOLDER = f"""#!/bin/sh
+# {REMEDY}
+echo '{{"cniVersion": "1.0.0", "code": 5, "msg": "{REMEDY}"}}'
+exit 1
+"""
+"""Stands in for the program where it could not be built, so that whoever calls it is told, and not only pip's log."""
+
+
+class BuildProgram(Command):
+    """Compile the shim; an installation without a compiler gets everything else, and a placeholder that says so."""
+
+    def initialize_options(self) -> None:
+        """Have no options."""
+
+    def finalize_options(self) -> None:
+        """Have no options."""
+
+    def run(self) -> None:
+        """Try each compiler that is here."""
+        PROGRAM.parent.mkdir(parents=True, exist_ok=True)
+        PROGRAM.unlink(missing_ok=True)
+        if not any(self._compile(compiler) for compiler in COMPILERS if which(compiler)):
+            self.warn(REMEDY)
+            PROGRAM.write_text(PLACEHOLDER)
+        PROGRAM.chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+
+    def _compile(self, compiler: str) -> bool:
+        done = subprocess.run((compiler, *FLAGS, "-o", PROGRAM, SOURCE), capture_output=True, text=True, check=False)
+        if done.returncode:
+            self.warn(f"{compiler} cannot compile {SOURCE}: {done.stderr}")
+        return done.returncode == 0
+
+
+class Build(build):
+    """The usual build, and the program."""
+
+    sub_commands = [*build.sub_commands, ("build_program", None)]  # noqa: RUF012 - the base class has it so
+
+
+class Wheel(bdist_wheel):
+    """A wheel for any Python 3 of this machine's architecture: the program is of no other."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Return interpreter, ABI and platform."""
+        return "py3", "none", f"linux_{platform.machine()}"
+
+
+class WithProgram(Distribution):
+    """Tells setuptools of a compiled program, where it would not see one."""
+
+    def has_ext_modules(self) -> bool:
+        """Say that something here was compiled."""
+        return True
+
+    def has_data(self) -> bool:
+        """Answer setuptools' editable_wheel, which asks by this name and would leave the program out."""
+        return self.has_data_files()
+
+
+setup(
+    distclass=WithProgram,
+    cmdclass={"build": Build, "build_program": BuildProgram, "bdist_wheel": Wheel},
+    data_files=[("bin", [str(PROGRAM)])],
+)

@@ -1,0 +1,69 @@
+"""A node that does nothing but attach pods: the real CNI server, the real store, and real routes. Run by cni_lab."""
+
+import asyncio
+import signal
+import sys
+from ipaddress import IPv4Network
+from pathlib import Path
+from socket import if_nametoindex
+
+from felix_py import log
+from felix_py.allocations import Allocations
+from felix_py.cni.server import CniServer
+from felix_py.kernel.objects import KernelRefused, Route, RouteKey, Scope
+from felix_py.kernel.rtnetlink import RouteSocket
+from felix_py.model import NodeName, WorkloadEndpoint
+
+
+class RoutingNode:
+    """Writes each pod's route at once, where the agent would do so in its next turn."""
+
+    node_name = NodeName("n1")
+
+    def __init__(self, blocks: tuple[IPv4Network, ...], trouble: Path, store: Allocations) -> None:
+        self._blocks = blocks
+        self._trouble = trouble
+        self._sock = RouteSocket()
+        self._endpoints = {endpoint.name: endpoint for endpoint in store.endpoints()}
+
+    def blocks(self) -> tuple[IPv4Network, ...]:
+        return self._blocks
+
+    def pod_mtu(self) -> int:
+        return 1480
+
+    def not_ready(self) -> str | None:
+        return "the node is not in sync yet" if self._says("not ready") else None
+
+    async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
+        if self._says("refuse routes"):
+            raise KernelRefused(f"{endpoint.name}: the route was refused")
+        while self._says("wait"):  # noqa: ASYNC110 - the word comes from the test, in another process
+            await asyncio.sleep(0.01)
+        self._endpoints[endpoint.name] = endpoint
+        index = if_nametoindex(endpoint.interface)
+        route = Route(device=endpoint.interface, scope=Scope.LINK)
+        refused = self._sock.put([(RouteKey(network), route, index) for network in endpoint.networks])
+        if refused:
+            raise KernelRefused(f"{endpoint.name}: {refused}")
+
+    async def remove_endpoint(self, name: str) -> None:
+        self._endpoints.pop(name, None)
+
+    def _says(self, trouble: str) -> bool:
+        return self._trouble.exists() and self._trouble.read_text() == trouble
+
+
+async def main(socket_path: str, state: str, trouble: str, *blocks: str) -> None:
+    log.set_up(log_format="json", level="info")
+    store = Allocations(Path(state), NodeName("n1"))
+    node = RoutingNode(tuple(map(IPv4Network, blocks)), Path(trouble), store)
+    serving = asyncio.create_task(CniServer(Path(socket_path), node, store).serve())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    await asyncio.wait([serving])
+    if not serving.cancelled():
+        serving.result()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

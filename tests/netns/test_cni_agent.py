@@ -1,0 +1,108 @@
+"""The real agent behind the real plugin: what a container runtime sees of a whole node."""
+
+import signal
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cni_lab import Host, host, until
+
+pytestmark = pytest.mark.netns
+
+AGENT = Path(sysconfig.get_path("scripts"), "felix-agent")
+WEB = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
+
+RESOURCES = """
+apiVersion: projectcalico.org/v3
+kind: Node
+metadata: {name: n1}
+spec: {bgp: {ipv4Address: 172.31.1.11/24}}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: default}
+spec: {cidr: 10.65.0.0/16, ipipMode: Never, blockSize: 26}
+---
+apiVersion: projectcalico.org/v3
+kind: BlockAffinity
+metadata: {name: n1-block}
+spec: {node: n1, cidr: 10.65.0.0/26, state: confirmed}
+"""
+
+
+class AgentHost(Host):
+    """A host that runs felix-agent."""
+
+    def program(self) -> list[object]:
+        return [AGENT, "run", "--config", self.folder / "felix.yaml"]
+
+    def _serves(self) -> bool:
+        return super()._serves() and self.cni("STATUS", version="1.1.0").status == 0
+
+
+def prepare(node: Host) -> None:
+    node.ip("link", "add", "eth0", "mtu", "1400", "type", "veth", "peer", "name", "eth0peer")
+    node.ip("addr", "add", "172.31.1.11/24", "dev", "eth0")
+    node.ip("link", "set", "eth0", "up")
+    node.ip("link", "set", "eth0peer", "up")
+    (node.folder / "resources").mkdir()
+    (node.folder / "resources" / "node.yaml").write_text(RESOURCES)
+    (node.folder / "felix.yaml").write_text(
+        f"nodeName: n1\nrunDirectory: {node.folder}\nstateDirectory: {node.state}\n"
+        f"resourceDirectory: {node.folder / 'resources'}\n"
+    )
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Host]:
+    with host(tmp_path, kind=AgentHost, before=prepare) as made:
+        yield made
+
+
+def workloads(node: Host) -> set[str]:
+    return {dst for dst in node.routes() if dst.startswith("10.65.0.") and "/" not in dst}
+
+
+def test_from_add_to_del(node: Host) -> None:
+    answer = node.cni("ADD", "c1", node.pod(), version="1.1.0", arguments=WEB)
+    assert answer.status == 0, answer.text
+    assert workloads(node) == {answer.address}
+    assert node.pings(answer.address)
+    assert {interface["mtu"] for interface in answer.document["interfaces"]} == {1400}
+    assert node.cni("DEL", "c1").status == 0
+    until(lambda: not workloads(node), "the pod's route is gone")
+    assert node.held() == set()
+
+
+def test_pods_live_on_when_the_agent_is_killed_and_started_again(node: Host) -> None:
+    pod = node.pod()
+    address = node.cni("ADD", "c1", pod, arguments=WEB).address
+    node.stop(signal.SIGKILL)
+    assert node.pings(address)
+    node.start()
+    assert node.pings(address)
+    assert workloads(node) == {address}
+    put = [event["dst"] for event in node.log if event["event"] == "route.put"]
+    assert put.count(f"{address}/32") == 1, "the second agent had nothing to write for it"
+    assert node.cni("CHECK", "c1", pod, config={"prevResult": {"cniVersion": "1.0.0", "ips": []}}).status == 0
+    assert node.cni("DEL", "c1").status == 0
+
+
+def test_twenty_at_once(node: Host) -> None:
+    pods = [node.pod() for _ in range(20)]
+    calls = [node.begin("ADD", f"c{number}", pod) for number, pod in enumerate(pods)]
+    addresses = {call.answer().address for call in calls}
+    assert len(addresses) == 20
+    assert workloads(node) == addresses
+
+
+def test_a_node_without_a_block_asks_for_patience_and_says_what_to_add(node: Host) -> None:
+    kept = [each for each in RESOURCES.split("---") if "BlockAffinity" not in each]
+    (node.folder / "resources" / "node.yaml").write_text("---".join(kept))
+    until(lambda: node.cni("STATUS", version="1.1.0").status == 1, "the agent has read the folder")
+    answer = node.cni("ADD", "c1", node.pod())
+    assert (answer.code, answer.message) == (
+        11,
+        "node n1 has no block; add a BlockAffinity with spec.node n1",
+    )
