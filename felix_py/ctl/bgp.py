@@ -1,6 +1,7 @@
 """`felixctl bgp`: the sessions of this node, one of them whole, and the paths that they brought."""
 
 import argparse
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -149,8 +150,8 @@ def _lines(document: Row, depth: int = 0) -> Iterator[str]:
 
 
 def _words(name: str) -> str:
-    """Turn lowerCamelCase into words: lastError, last error."""
-    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).replace("i d", "ID")
+    """Turn lowerCamelCase into words: lastError, last error; routerID, router ID."""
+    return re.sub(r"[A-Z]+", lambda found: f" {found[0] if len(found[0]) > 1 else found[0].lower()}", name)
 
 
 def _flag(value: object) -> str:

@@ -30,7 +30,7 @@ def _print(status: dict[str, Any]) -> None:
     line("routes", ", ".join(f"{count} {state}" for state, count in status["routes"].items()))
     bgp, tunnel = status["bgp"], status["tunnel"]
     line("bgp", f"{bgp['established']} of {bgp['configured']} sessions established, AS {bgp['asNumber'] or '-'}")
-    line("tunnel", f"{tunnel['driver']} driver, {tunnel['why']}" if tunnel else "not needed")
+    line("tunnel", f"{tunnel['device']}, {tunnel['why']}" if tunnel else "not needed")
     line("repairs", ", ".join(f"{count} {cause}" for cause, count in status["repairs"].items()) or "none")
     line("resources", ", ".join(f"{count} {kind}" for kind, count in status["resources"].items()) or "none")
     for problem in status["problems"]:
