@@ -8,25 +8,40 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PACKAGES := bird2 iproute2 iputils-ping nftables procps python3-venv tcpdump musl-tools
+TEST_PACKAGES := qemu-system-x86 busybox-static kmod
 STAMP := .venv/.installed
 
-.PHONY: help setup test check unit netns interop lock
+.PHONY: help setup demo lab bench test check unit netns interop lock
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
 setup: $(STAMP)  ## install what is missing: Debian packages, and a virtual environment in the checkout
 
-$(STAMP): pyproject.toml requirements/dev.txt
-	@missing=$$(for p in $(PACKAGES); do dpkg -s "$$p" >/dev/null 2>&1 || echo "$$p"; done)
+# Installs those of the given Debian packages that are missing.
+define install
+	missing=$$(for p in $(1); do dpkg -s "$$p" >/dev/null 2>&1 || echo "$$p"; done)
 	if [ -n "$$missing" ]; then
 	  $(SUDO) apt-get update -qq
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 	fi
+endef
+
+$(STAMP): pyproject.toml requirements/dev.txt setup.py felix_py/cni/felix-cni.c
+	@$(call install,$(PACKAGES))
 	[ -n "$(PYTHON)" ] || { echo "felix-py needs Python 3.11 or newer: apt-get install python3" >&2; exit 1; }
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(STAMP)
+
+demo: setup      ## bring a network of four nodes up on this machine, prove what it does, take it down again
+	@$(SUDO) $(BIN)/felix-lab demo
+
+lab: setup       ## the same network, left up: felix-lab status|exec|ping|fail|heal|down
+	@$(SUDO) $(BIN)/felix-lab up
+
+bench: setup     ## figures as JSON lines: NAME=lab for one, RUNS= for another count; all of them go to docs/performance.md
+	@$(SUDO) env RUNS="$(RUNS)" SIZE="$(SIZE)" $(BIN)/python tests/bench/run.py $(NAME)
 
 check: setup     ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -38,7 +53,8 @@ unit: setup      ## the pure tests only
 	$(BIN)/pytest -m "not netns and not interop and not vm and not bench"
 
 test: check      ## everything
-	$(SUDO) $(BIN)/pytest
+	@$(call install,$(TEST_PACKAGES))
+	$(SUDO) env CI="$(CI)" $(BIN)/pytest
 
 lock:            ## write requirements/*.txt anew, with hashes
 	$(BIN)/python -m pip install --quiet uv

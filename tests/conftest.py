@@ -38,7 +38,6 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
     "vm": (
         (root, "needs root: sudo .venv/bin/pytest"),
         (program("qemu-system-x86_64"), "needs QEMU: apt-get install qemu-system-x86"),
-        (program("cpio"), "needs cpio: apt-get install cpio"),
         (program("busybox"), "needs busybox: apt-get install busybox-static"),
     ),
     "bench": ((root, "needs root for network namespaces: sudo .venv/bin/pytest"),),

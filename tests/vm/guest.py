@@ -154,23 +154,28 @@ def _kernel() -> tuple[str, Path, Path]:
 def _fetch(root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    listing = _output("apt-cache", "depends", PACKAGE)
-    package = next((line.split()[1] for line in listing.splitlines() if "Depends: linux-image-" in line), PACKAGE)
     with tempfile.TemporaryDirectory(dir=CACHE) as download:
-        subprocess.run(
-            ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package],
-            cwd=download,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        (archive,) = Path(download).glob("*.deb")
+        try:
+            archive = _download(Path(download))
+        except subprocess.CalledProcessError:
+            # A machine whose package lists are missing or old: the named version is no longer served.
+            _output("apt-get", "update", "-qq")
+            archive = _download(Path(download))
         _output("dpkg", "-x", archive, root)
     (modules,) = (root / "lib" / "modules").iterdir()
     subprocess.run(["depmod", "-b", root, modules.name], env={"PATH": _path()}, check=True, capture_output=True)
     (image,) = (root / "boot").glob("vmlinuz-*")
     (root / "image").write_bytes(_uncompressed(image.read_bytes()))
     (root / "complete").touch()
+
+
+def _download(folder: Path) -> Path:
+    listing = _output("apt-cache", "depends", PACKAGE)
+    package = next((line.split()[1] for line in listing.splitlines() if "Depends: linux-image-" in line), PACKAGE)
+    command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    (archive,) = folder.glob("*.deb")
+    return archive
 
 
 def _output(*words: object) -> str:
