@@ -1,0 +1,95 @@
+"""One process that is spoken to in lines, from its start to its end; nothing that is written to it ever waits."""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+
+LONGEST_LINE = 16 << 20
+"""Bytes; an UPDATE has 4096, which become some 100 kB of JSON."""
+
+GOODBYE = 2.0
+"""Seconds that a child may take to end when its input is closed; it takes 30 ms."""
+
+
+class Child:
+    """One process of exabgp_child, from its start to its end."""
+
+    def __init__(self, process: asyncio.subprocess.Process, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.answered = 0
+        self.on_purpose = False
+        self._process = process
+        self._reason: str | None = None
+        self._last_words: deque[str] = deque(maxlen=5)
+        self._listening = asyncio.create_task(self._listen_to_errors(), name="bgp stderr")
+
+    @classmethod
+    async def start(cls, command: tuple[str, ...], environment: Mapping[str, str]) -> "Child":
+        """Start the process; its own session, so that Ctrl-C on a terminal reaches only us."""
+        pipe = asyncio.subprocess.PIPE
+        inherited = {name: value for name, value in os.environ.items() if not name.lower().startswith("exabgp")}
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, stderr=pipe, env=inherited | dict(environment), start_new_session=True
+        )
+        return cls(process, environment)
+
+    @property
+    def pid(self) -> int:
+        """The process ID."""
+        return self._process.pid
+
+    def write(self, *lines: str) -> None:
+        """Put lines on their way; nothing ever waits here."""
+        if self._process.stdin and not self._process.stdin.is_closing():
+            self._process.stdin.write("".join(f"{line}\n" for line in lines).encode("ascii"))
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield what the child writes, line by line, until it ends."""
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        rest = b""
+        while data := await self._process.stdout.read(1 << 18):
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                yield line
+            if len(rest) > LONGEST_LINE:
+                self.kill(f"it wrote a line of more than {LONGEST_LINE >> 20} MiB")
+                rest = b""
+
+    def close(self, reason: str) -> None:
+        """Ask the child to end, by closing its input."""
+        self.on_purpose = True
+        self._reason = self._reason or reason
+        if self._process.stdin:
+            self._process.stdin.close()
+
+    def kill(self, reason: str) -> None:
+        """End the child at once."""
+        self._reason = self._reason or reason
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def end(self, reason: str | None = None) -> str:
+        """See the child off; return why it ended."""
+        if reason:
+            self.close(reason)
+        try:
+            await asyncio.wait_for(self._process.wait(), GOODBYE)
+        except TimeoutError:
+            self.kill("it did not end when its input was closed")
+            await self._process.wait()
+        await self._listening
+        return self._reason or exit_reason(self._process.returncode, self._last_words)
+
+    async def _listen_to_errors(self) -> None:
+        assert self._process.stderr is not None  # noqa: S101 - it is a pipe
+        while data := await self._process.stderr.read(1 << 14):
+            self._last_words.extend(line for line in data.decode("utf-8", "replace").splitlines() if line.strip())
+
+
+def exit_reason(status: int | None, last_words: deque[str]) -> str:
+    """Say why a process ended: its signal, or its status and the last line that it wrote to standard error."""
+    if status is not None and status < 0:
+        return f"killed by signal {-status}"
+    words = f": {last_words[-1].strip()}" if last_words else ""
+    return f"exit status {status}{words}"

@@ -1,0 +1,142 @@
+"""Best path selection (RFC 4271 section 9.1) as a table of named rules; every loser is told which rule it lost by."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bgp.types import AsHop, Path
+
+DEFAULT_LOCAL_PREFERENCE = 100
+"""For paths that carry none, which is all of eBGP; the value that every implementation uses."""
+
+ONLY_PATH = "only path"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One step of the selection: of the paths that are left, those with the lowest `rank` stay.
+
+    Attributes:
+        rank: lower is better.
+        say: what was compared, in words.
+        among: paths are only compared with those of the same group.
+    """
+
+    name: str
+    rank: Callable[[Path], Any]
+    say: Callable[[Path], str]
+    among: Callable[[Path], Any] = lambda _: None
+
+
+def local_preference(path: Path) -> int:
+    """Return the degree of preference (RFC 4271 section 9.1.1)."""
+    given = path.attributes.local_preference
+    return DEFAULT_LOCAL_PREFERENCE if given is None else given
+
+
+def neighbouring_as(path: Path) -> AsHop | None:
+    """Return the AS that gave the path to ours; None for one that began in our own."""
+    return path.attributes.as_path[0] if path.attributes.as_path else None
+
+
+def _identifier(path: Path) -> int:
+    # RFC 4456 section 9: a reflected path counts as heard from the router that brought it in.
+    return int(path.attributes.originator_id or path.router_id)
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("local preference", lambda path: -local_preference(path), lambda path: str(local_preference(path))),
+    Rule(
+        "AS path length",
+        lambda path: len(path.attributes.as_path),
+        lambda path: str(len(path.attributes.as_path)),
+    ),
+    Rule("origin", lambda path: path.attributes.origin, lambda path: path.attributes.origin.name),
+    # RFC 4271 section 9.1.2.2 c: MED ranks only paths from one neighbouring AS. Removing the worse ones from the whole
+    # set, as the RFC words it, and not comparing pairs, is what makes the result independent of the order.
+    Rule("MED", lambda path: path.attributes.med or 0, lambda path: str(path.attributes.med or 0), neighbouring_as),
+    Rule("eBGP over iBGP", lambda path: not path.external, lambda path: "eBGP" if path.external else "iBGP"),
+    # The interior cost (e) is left out: next hops of nodes are a hop away, whatever the underlay does.
+    # A stale path is as good as a fresh one (RFC 4724 section 4.2), so it steps aside only where nothing else differs.
+    Rule("fresh over stale", lambda path: path.stale, lambda path: "stale" if path.stale else "fresh"),
+    Rule("router ID", _identifier, lambda path: str(path.attributes.originator_id or path.router_id)),
+    Rule(
+        "cluster list length",  # RFC 4456 section 9
+        lambda path: len(path.attributes.cluster_list),
+        lambda path: str(len(path.attributes.cluster_list)),
+    ),
+    Rule("peer address", lambda path: (path.peer.version, int(path.peer)), lambda path: str(path.peer)),
+)
+"""Read from top to bottom until one path is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """A path that was not chosen.
+
+    Attributes:
+        rule: the name of the rule that it lost by.
+        reason: what was compared, as `AS path length: 2, and 1 is better`.
+    """
+
+    path: Path
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BestPath:
+    """The path of the Loc-RIB for a prefix.
+
+    Attributes:
+        rule: the rule that beat the last competitor; "only path" where there was none.
+        reason: the same with the values that were compared.
+        beaten: all other candidates, the closest first.
+    """
+
+    path: Path
+    rule: str = ONLY_PATH
+    reason: str = ONLY_PATH
+    beaten: tuple[Beaten, ...] = ()
+
+
+def best(candidates: Iterable[Path]) -> BestPath | None:
+    """Return the best of the paths to one prefix, with what decided against each other one; None of none.
+
+    The order of the candidates does not matter. Of two paths from one peer the last counts, as in BGP itself.
+    """
+    left: Sequence[Path] = tuple({path.peer: path for path in candidates}.values())
+    beaten: list[Beaten] = []
+    for rule in RULES:
+        left, lost = _apply(rule, left)
+        beaten[:0] = lost
+    if not left:
+        return None
+    if not beaten:
+        return BestPath(left[0])
+    return BestPath(left[0], beaten[0].rule, beaten[0].reason, tuple(beaten))
+
+
+def prefer(one: Path, other: Path) -> tuple[Path, str]:
+    """Return the better of two paths, and why."""
+    chosen = best((one, other))
+    assert chosen is not None  # noqa: S101 - there were two
+    return chosen.path, chosen.reason
+
+
+def _apply(rule: Rule, paths: Sequence[Path]) -> tuple[Sequence[Path], Sequence[Beaten]]:
+    """Split paths into those that stay and those that lose by a rule."""
+    lowest: dict[Any, Path] = {}
+    for path in paths:
+        group = rule.among(path)
+        if group not in lowest or rule.rank(path) < rule.rank(lowest[group]):
+            lowest[group] = path
+    stay, lost = [], []
+    for path in paths:
+        winner = lowest[rule.among(path)]
+        if rule.rank(path) == rule.rank(winner):
+            stay.append(path)
+        else:
+            reason = f"{rule.name}: {rule.say(winner)} is better than {rule.say(path)}"
+            lost.append(Beaten(path, rule.name, reason))
+    return stay, sorted(lost, key=lambda each: (rule.rank(each.path), each.path.peer.version, int(each.path.peer)))

@@ -1,0 +1,201 @@
+"""What the speaker shows to people and to metrics: sessions and paths as frozen values with wall-clock times."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv4Network
+
+from bgp.notification import words
+from bgp.peering import PeerSettings
+from bgp.session import Session
+from bgp.speaker import Speaker
+from bgp.types import Attributes, Endpoint, IPAddress, Open, SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A change of a session's state."""
+
+    at: datetime
+    state: SessionState
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReport:
+    """Everything about one session.
+
+    Attributes:
+        since: when the state was reached.
+        uptime: how long the session is established; None while it is not.
+        stale: paths kept although the session is gone.
+        hold_time: what both sides agreed on; None before the first OPEN.
+        keepalive: seconds between KEEPALIVE messages, a third of the hold time.
+        dialled: we opened the connection.
+        restart: the state of graceful restart, in words.
+        sent, received_messages: messages by kind since the session is up.
+    """
+
+    settings: PeerSettings
+    state: SessionState
+    since: datetime
+    uptime: timedelta | None
+    received: int
+    accepted: int
+    rejected: int
+    advertised: int
+    stale: int
+    last_error: str | None
+    hold_time: int | None
+    keepalive: int | None
+    open_sent: Open | None
+    open_received: Open | None
+    local_router_id: IPv4Address
+    remote_router_id: IPv4Address | None
+    local: Endpoint | None
+    remote: Endpoint | None
+    dialled: bool | None
+    restart: str
+    end_of_rib: bool
+    sent: Mapping[str, int]
+    received_messages: Mapping[str, int]
+    notification_sent: str | None
+    notification_received: str | None
+    flaps: int
+    history: tuple[StateChange, ...]
+
+    @property
+    def capabilities_in_common(self) -> tuple[str, ...]:
+        """What both sides offered."""
+        if self.open_sent is None or self.open_received is None:
+            return ()
+        names = {_name(each) for each in self.open_received.capabilities}
+        return tuple(each for each in self.open_sent.capabilities if _name(each) in names)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteReport:
+    """One path of an Adj-RIB-In.
+
+    Attributes:
+        accepted: by the import policy.
+        refusal: the policy's reason against it.
+        best: it is the path of the Loc-RIB.
+        rule: which rule made it the best, or which one it lost by; None for a refused path.
+        why: the same with the values that were compared.
+    """
+
+    prefix: IPv4Network
+    peer: IPAddress
+    peer_name: str
+    attributes: Attributes
+    external: bool
+    router_id: IPv4Address
+    accepted: bool
+    refusal: str | None
+    best: bool
+    rule: str | None
+    why: str | None
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Turns the speaker's times into those of the wall."""
+
+    now: float
+    wall: datetime
+
+    def at(self, time: float) -> datetime:
+        """Return the wall-clock time of a moment on the speaker's clock."""
+        return self.wall - timedelta(seconds=self.now - time)
+
+
+def peers(speaker: Speaker, clock: Clock) -> tuple[PeerReport, ...]:
+    """Report every session, in the order of the settings."""
+    return tuple(_peer(speaker, speaker.sessions[peer.address], clock) for peer in speaker.settings.peers)
+
+
+def routes(speaker: Speaker, peer: IPAddress | None = None) -> tuple[RouteReport, ...]:
+    """Report what peers said, or one of them, by prefix."""
+    sessions = [each for each in speaker.sessions.values() if peer in (None, each.settings.address)]
+    found = (_route(speaker, session, prefix) for session in sessions for prefix in session.adj_rib_in.entries)
+    return tuple(sorted(found, key=lambda route: (route.prefix, not route.best, str(route.peer))))
+
+
+def advertised(speaker: Speaker, peer: IPAddress) -> tuple[IPv4Network, ...]:
+    """Report what one peer has been told; nothing while its session is down."""
+    session = speaker.sessions.get(peer)
+    return tuple(sorted(session.adj_rib_out.prefixes)) if session else ()
+
+
+def _peer(speaker: Speaker, session: Session, clock: Clock) -> PeerReport:
+    table, counted = session.adj_rib_in, session.messages if session.established else None
+    since = clock.at(session.since)
+    return PeerReport(
+        settings=session.settings,
+        state=session.state,
+        since=since,
+        uptime=clock.wall - since if session.established else None,
+        received=len(table.entries),
+        accepted=len(table.entries) - table.refused,
+        rejected=table.refused,
+        advertised=len(session.adj_rib_out.prefixes),
+        stale=table.stale,
+        last_error=session.last_error,
+        hold_time=session.hold_time,
+        keepalive=session.hold_time // 3 if session.hold_time is not None else None,
+        open_sent=session.open_sent,
+        open_received=session.open_received,
+        local_router_id=speaker.settings.router_id,
+        remote_router_id=session.open_received.router_id if session.open_received else None,
+        local=session.local,
+        remote=session.remote,
+        dialled=session.dialled,
+        restart=_restart(session, clock.now),
+        end_of_rib=session.end_of_rib,
+        sent=dict(counted.sent) if counted else {},
+        received_messages=dict(counted.received) if counted else {},
+        notification_sent=words(session.notification_sent) if session.notification_sent else None,
+        notification_received=words(session.notification_received) if session.notification_received else None,
+        flaps=session.flaps,
+        history=tuple(StateChange(clock.at(each.at), each.state, each.cause) for each in session.history),
+    )
+
+
+def _restart(session: Session, now: float) -> str:
+    if session.keep_until is not None:
+        return f"{session.adj_rib_in.stale} paths kept for {max(0, session.keep_until - now):.0f} s more"
+    if session.open_received is None:
+        return "unknown"
+    if not session.says_end_of_rib:
+        return "not supported by the peer"
+    time = session.helper_time
+    return f"the peer's paths are kept for {time} s if it restarts" if time else "the peer helps, and asks for no help"
+
+
+def _route(speaker: Speaker, session: Session, prefix: IPv4Network) -> RouteReport:
+    entry = session.adj_rib_in.entries[prefix]
+    path, best = entry.path, speaker.loc_rib.best.get(prefix)
+    is_best = best is not None and entry.refusal is None and best.path == path
+    lost = next((each for each in best.beaten if each.path == path), None) if best else None
+    verdict = best if is_best else lost
+    return RouteReport(
+        prefix=prefix,
+        peer=path.peer,
+        peer_name=session.settings.name,
+        attributes=path.attributes,
+        external=path.external,
+        router_id=path.router_id,
+        accepted=entry.refusal is None,
+        refusal=str(entry.refusal) if entry.refusal else None,
+        best=is_best,
+        rule=verdict.rule if verdict else None,
+        why=verdict.reason if verdict else None,
+        stale=path.stale,
+    )
+
+
+def _name(capability: str) -> str:
+    """Return a capability without the values in brackets."""
+    return capability.partition(" (")[0]

@@ -1,0 +1,296 @@
+"""The nouns of BGP as this package uses them: paths, their attributes, and what speaker and wire say to each other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from typing import TypeAlias
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+
+UNKNOWN_ROUTER = IPv4Address(0)
+"""The BGP identifier of a peer whose OPEN has not been seen; no router may have it (RFC 6286)."""
+
+AsHop: TypeAlias = int | frozenset[int]
+"""One step of an AS path: an AS number, or an AS_SET, which counts as one (RFC 4271 section 9.1.2.2 a)."""
+
+
+class Family(StrEnum):
+    """What kind of prefixes a session carries (RFC 4760)."""
+
+    IPV4_UNICAST = "ipv4 unicast"
+
+
+class SessionState(StrEnum):
+    """The states of a session (RFC 4271 section 8.2.2)."""
+
+    IDLE = "Idle"
+    CONNECT = "Connect"
+    ACTIVE = "Active"
+    OPEN_SENT = "OpenSent"
+    OPEN_CONFIRM = "OpenConfirm"
+    ESTABLISHED = "Established"
+
+
+class Origin(IntEnum):
+    """Where a path came from; the lower is preferred (RFC 4271 section 9.1.2.2 b)."""
+
+    IGP = 0
+    EGP = 1
+    INCOMPLETE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a path says of itself.
+
+    Attributes:
+        next_hop: None where the UPDATE carried none that can be read.
+        as_path: nearest AS first; confederation segments are left out.
+        local_preference: None on eBGP, where it does not travel.
+        med: None where it was not sent, which ranks as 0.
+    """
+
+    next_hop: IPAddress | None
+    origin: Origin = Origin.IGP
+    as_path: tuple[AsHop, ...] = ()
+    local_preference: int | None = None
+    med: int | None = None
+    communities: tuple[tuple[int, int], ...] = ()
+    large_communities: tuple[tuple[int, int, int], ...] = ()
+    originator_id: IPv4Address | None = None
+    cluster_list: tuple[IPv4Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A way to a prefix, as one peer told it.
+
+    Attributes:
+        peer: the address of who told us.
+        external: heard over eBGP.
+        router_id: the peer's BGP identifier, from its OPEN.
+        stale: its session is gone, and graceful restart keeps it (RFC 4724).
+    """
+
+    prefix: IPv4Network
+    peer: IPAddress
+    attributes: Attributes
+    external: bool = False
+    router_id: IPv4Address = UNKNOWN_ROUTER
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GracefulRestart:
+    """The graceful restart capability of an OPEN (RFC 4724 section 3).
+
+    Attributes:
+        time: seconds that its sender may take to come back.
+        restarted: the sender has just restarted (R bit).
+        families: those whose paths it asks us to keep; True where it kept forwarding (F bit).
+    """
+
+    time: int
+    restarted: bool = False
+    families: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """What one side offered.
+
+    Attributes:
+        capabilities: in words, for people.
+    """
+
+    asn: int
+    hold_time: int
+    router_id: IPv4Address
+    capabilities: tuple[str, ...] = ()
+    graceful_restart: GracefulRestart | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """Why a side closed the session (RFC 4271 section 4.5).
+
+    Attributes:
+        text: what came in the data field, if it can be read.
+    """
+
+    code: int
+    subcode: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One end of a TCP connection."""
+
+    address: IPAddress
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"  # noqa: PLR2004 - the version of IP
+
+
+# --- what the wire tells the speaker
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The session of a peer moved on, below Established."""
+
+    peer: IPAddress
+    state: SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectFailed:
+    """A connection to a peer could not be made; it will be tried again."""
+
+    peer: IPAddress
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSent:
+    """We offered this."""
+
+    peer: IPAddress
+    open: Open
+
+
+@dataclass(frozen=True, slots=True)
+class OpenReceived:
+    """A peer offered this."""
+
+    peer: IPAddress
+    open: Open
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """A session is established.
+
+    Attributes:
+        hold_time: what the two sides agreed on.
+        dialled: we opened the connection; None where the wire cannot tell.
+    """
+
+    peer: IPAddress
+    hold_time: int | None = None
+    local: Endpoint | None = None
+    remote: Endpoint | None = None
+    dialled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """A session, or an attempt at one, has ended.
+
+    Attributes:
+        notified: a NOTIFICATION was sent or received, so nothing of the peer may be kept.
+    """
+
+    peer: IPAddress
+    reason: str
+    notified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationSent:
+    """We told the peer why we close."""
+
+    peer: IPAddress
+    notification: Notification
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationReceived:
+    """The peer told us why it closes."""
+
+    peer: IPAddress
+    notification: Notification
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReceived:
+    """A peer announced prefixes, withdrew some, or both.
+
+    Attributes:
+        attributes: those of `announced`; None where only prefixes are withdrawn.
+    """
+
+    peer: IPAddress
+    announced: tuple[IPv4Network, ...] = ()
+    withdrawn: tuple[IPv4Network, ...] = ()
+    attributes: Attributes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfRib:
+    """A peer has said all that it had to say after coming up (RFC 4724 section 2)."""
+
+    peer: IPAddress
+    family: Family = Family.IPV4_UNICAST
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesCounted:
+    """How many messages of each kind a session has sent and received since it is up."""
+
+    peer: IPAddress
+    sent: Mapping[str, int]
+    received: Mapping[str, int]
+
+
+Heard: TypeAlias = (
+    StateChanged
+    | ConnectFailed
+    | OpenSent
+    | OpenReceived
+    | PeerUp
+    | PeerDown
+    | NotificationSent
+    | NotificationReceived
+    | UpdateReceived
+    | EndOfRib
+    | MessagesCounted
+)
+"""What the wire tells the speaker."""
+
+
+# --- what the speaker tells the wire
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Announce prefixes of our own, with us as next hop, to one peer or to all."""
+
+    prefixes: tuple[IPv4Network, ...]
+    peer: IPAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Withdraw prefixes that we announced, from all peers."""
+
+    prefixes: tuple[IPv4Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceEndOfRib:
+    """Say that everything has been said."""
+
+    peer: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class HoldSessions:
+    """Hold exactly the sessions of the settings; those that are not touched by a change stay up."""
+
+
+Said: TypeAlias = Announce | Withdraw | AnnounceEndOfRib | HoldSessions
+"""What the speaker tells the wire."""
