@@ -1,0 +1,91 @@
+"""What a lab's machines say of themselves, and what is still missing until everybody reaches everybody."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from typing import Any
+
+from felix_py.ctl import client
+from felix_py.lab import rendering
+from felix_py.lab.state import Lab
+from felix_py.lab.topology import LabNode, Router, Topology
+
+Document = dict[str, Any]
+
+
+def ask(lab: Lab, node: str, resource: str) -> Document:
+    """Return a document of a node's agent.
+
+    Raises:
+        client.Unreachable: when the agent does not answer.
+    """
+    return client.get(lab.of_node(node) / "run" / "agent.sock", resource)
+
+
+def not_started(lab: Lab, topology: Topology) -> list[str]:
+    """Say for each node why no pod can be attached there yet; empty when one can everywhere."""
+    return [sentence for node in topology.nodes if (sentence := _not_in_sync(lab, node))]
+
+
+def _not_in_sync(lab: Lab, node: LabNode) -> str | None:
+    try:
+        status = ask(lab, node.name, "status")
+    except client.Unreachable as problem:
+        return f"{node.name}: {problem}"
+    if not status["inSync"]:
+        return f"{node.name} is not in sync"
+    return None if (lab.of_node(node.name) / "run" / "cni.sock").exists() else f"{node.name} serves no CNI yet"
+
+
+def not_converged(lab: Lab, topology: Topology) -> list[str]:
+    """Say what is missing until every session stands and every route is everywhere; empty when nothing is."""
+    found = [sentence for node in topology.nodes for sentence in node_problems(lab, topology, node)]
+    if not found:  # a router knows nothing before its nodes do
+        found = [sentence for router in topology.routers for sentence in router_problems(lab, topology, router)]
+    return found
+
+
+def node_problems(lab: Lab, topology: Topology, node: LabNode) -> Iterator[str]:
+    """Yield what a node lacks, one sentence each."""
+    try:
+        status, routes = ask(lab, node.name, "status"), ask(lab, node.name, "routes")
+    except client.Unreachable as silence:
+        yield f"{node.name}: {silence}"
+        return
+    bgp = status["bgp"]
+    if bgp["established"] < max(bgp["configured"], sessions(topology, node)):
+        yield f"{node.name} has {bgp['established']} of {bgp['configured']} sessions"
+    for problem in status["problems"]:
+        yield f"{node.name}: {problem}"
+    if topology.bgp.node_to_node_mesh:
+        installed = {route["prefix"] for route in routes["routes"] if route["state"] == "installed"}
+        for block in sorted(_blocks(topology) - installed):
+            yield f"{node.name} has no route to {block}"
+
+
+def sessions(topology: Topology, node: LabNode) -> int:
+    """Return how many sessions a node should hold."""
+    routers = sum(node.network in router.addresses for router in topology.routers)
+    return routers + (len(topology.nodes) - 1 if topology.bgp.node_to_node_mesh else 0)
+
+
+def _blocks(topology: Topology) -> set[str]:
+    return {str(block) for node in topology.nodes for block in node.blocks}
+
+
+def router_problems(lab: Lab, topology: Topology, router: Router) -> Iterator[str]:
+    """Yield the blocks of its neighbours that a router has no route to."""
+    neighbours = rendering.neighbours(topology, router)
+    expected = {block for node in neighbours for block in node.blocks}
+    for block in sorted(expected - learned(lab, router.name)):
+        yield f"{router.name} has no route to {block}"
+
+
+def learned(lab: Lab, router: str) -> set[IPv4Network]:
+    """Return the prefixes that BIRD put into a router's kernel."""
+    command = ["ip", "-n", lab.namespace(router), "-json", "route", "show", "proto", "bird"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        return set()
+    return {IPv4Network(route["dst"]) for route in json.loads(answer.stdout or "[]") if route["dst"] != "default"}

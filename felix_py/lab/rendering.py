@@ -1,0 +1,157 @@
+"""The files that a lab's machines read: felix.yaml, resources, bird.conf. Pure: a Topology in, text out."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from felix_py.lab.topology import LabNode, Router, Topology
+from felix_py.model import IPPool
+from felix_py.resources import API_VERSION
+
+Document = dict[str, Any]
+
+
+def felix_yaml(topology: Topology, node: LabNode) -> str:
+    """Return the settings of one node's agent."""
+    return _yaml({"nodeName": str(node.name), **topology.agent})
+
+
+def hosts(topology: Topology) -> str:
+    """Return /etc/hosts of nodes and routers: every machine by its name."""
+    routers = ((min(router.addresses.values()).ip, router.name) for router in topology.routers if router.addresses)
+    machines = ((machine.address.ip, machine.name) for machine in topology.machines)
+    lines = (f"{address} {name}" for address, name in (*routers, *machines))
+    return "\n".join(["127.0.0.1 localhost", *lines, ""])
+
+
+def resources(topology: Topology) -> dict[str, str]:
+    """Return the files of the cluster's datastore by name; every node reads the same."""
+    return {
+        "cluster.yaml": _stream([_bgp_configuration(topology), *map(_pool, topology.pools)]),
+        "nodes.yaml": _stream([_node(node) for node in topology.nodes]),
+        "blocks.yaml": _stream(list(_affinities(topology))),
+        "peers.yaml": _stream(list(_peers(topology))),
+    }
+
+
+def _yaml(document: Document) -> str:
+    return yaml.safe_dump(document, sort_keys=False, default_flow_style=False)
+
+
+def _stream(documents: list[Document]) -> str:
+    return "---\n".join(map(_yaml, documents))
+
+
+def _resource(kind: str, name: str, spec: Mapping[str, Any]) -> Document:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": dict(spec)}
+
+
+def _bgp_configuration(topology: Topology) -> Document:
+    spec = {"asNumber": topology.bgp.as_number, "nodeToNodeMeshEnabled": topology.bgp.node_to_node_mesh}
+    return _resource("BGPConfiguration", "default", spec)
+
+
+def _pool(pool: IPPool) -> Document:
+    spec: Document = {"cidr": str(pool.cidr), "ipipMode": str(pool.ipip_mode), "blockSize": pool.block_size}
+    if pool.disabled:
+        spec["disabled"] = True
+    return _resource("IPPool", pool.name, spec)
+
+
+def _node(node: LabNode) -> Document:
+    bgp: Document = {"ipv4Address": str(node.address)}
+    if node.as_number is not None:
+        bgp["asNumber"] = node.as_number
+    return _resource("Node", node.name, {"bgp": bgp})
+
+
+def _affinities(topology: Topology) -> Iterator[Document]:
+    for node in topology.nodes:
+        for block in node.blocks:
+            # Calico names an affinity by node and block, with a hyphen for what a name may not hold.
+            name = f"{node.name}-{str(block).replace('.', '-').replace('/', '-')}"
+            yield _resource("BlockAffinity", name, {"node": str(node.name), "cidr": str(block), "state": "confirmed"})
+
+
+def neighbours(topology: Topology, router: Router) -> tuple[LabNode, ...]:
+    """Return the nodes that a router holds sessions with: all those in its networks."""
+    return tuple(node for node in topology.nodes if node.network in router.addresses)
+
+
+def _peers(topology: Topology) -> Iterator[Document]:
+    """One BGPPeer for each node: a router has another address in every network."""
+    for router in topology.routers:
+        for node in neighbours(topology, router):
+            spec = {
+                "node": str(node.name),
+                "peerIP": str(router.addresses[node.network].ip),
+                "asNumber": router.as_number,
+            }
+            yield _resource("BGPPeer", f"{router.name}-{node.name}", spec)
+
+
+def bird_conf(topology: Topology, router: Router) -> str:
+    """Return the configuration of a router's BIRD 2."""
+    pools = ", ".join(f"{pool.cidr}+" for pool in topology.pools if not pool.disabled)
+    head = BIRD_HEAD.format(
+        name=router.name,
+        router_id=min(address.ip for address in router.addresses.values()),
+        default=BIRD_DEFAULT if router.announce_default else "",
+        accept=f"net ~ [ {pools} ]" if pools else "false",
+    )
+    sessions = (_bird_session(topology, router, node) for node in neighbours(topology, router))
+    return head + "".join(sessions)
+
+
+BIRD_HEAD = """\
+# Router {name}, written by felix-lab.
+log stderr all;
+router id {router_id};
+graceful restart wait 30;          # seconds to keep the kernel's routes after a restart, until the peers spoke
+
+protocol device {{ }}
+
+protocol kernel {{
+  graceful restart on;
+  ipv4 {{ import none; export where source = RTS_BGP; }};
+}}
+{default}
+template bgp felix_node {{
+  graceful restart on;             # RFC 4724: a node's agent may restart without losing its routes here
+  connect delay time 1;
+  connect retry time 2;
+  error wait time 1, 5;
+  ipv4 {{ import where {accept}; next hop self; }};
+}}
+
+# What came from an AS is not told to that AS: it would refuse it as a loop (RFC 4271, 9.1.2).
+"""
+
+BIRD_DEFAULT = """
+protocol static default_route {
+  ipv4;
+  route 0.0.0.0/0 unreachable;     # told to the nodes only; this router's own table stays as it is
+}
+"""
+
+BIRD_SESSION = """
+protocol bgp 'node-{name}' from felix_node {{
+  local {local} as {local_as};
+  neighbor {address} as {remote_as};
+  ipv4 {{ export where {export}; }};
+}}
+"""
+
+
+def _bird_session(topology: Topology, router: Router, node: LabNode) -> str:
+    remote_as = node.as_number or topology.bgp.as_number
+    learned = f"(source = RTS_BGP && ! (bgp_path ~ [= * {remote_as} * =]))"
+    return BIRD_SESSION.format(
+        name=node.name,
+        local=router.addresses[node.network].ip,
+        local_as=router.as_number,
+        address=node.address.ip,
+        remote_as=remote_as,
+        export=f'{learned} || proto = "default_route"' if router.announce_default else learned,
+    )

@@ -1,0 +1,30 @@
+"""How benchmarks report: one JSON object a line, with what was promised and whether the promise is kept."""
+
+import json
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+
+RUNS = int(os.environ.get("RUNS") or 5)
+"""How often each figure is taken; the median counts."""
+
+
+def tell(name: str, values: Sequence[float], unit: str, reach: float, *, better: str = "lower") -> bool:
+    """Print one figure without a peer; return whether the promise is kept."""
+    value = statistics.median(values)
+    ok = value <= reach if better == "lower" else value >= reach
+    figure = {
+        "name": name,
+        "value": round(value, 3),
+        "unit": unit,
+        "peer": None,
+        "peerValue": None,
+        "ratio": None,
+        "better": better,
+        "reach": reach,
+        "ok": ok,
+    }
+    sys.stdout.write(json.dumps(figure) + "\n")
+    sys.stdout.flush()
+    return ok

@@ -1,0 +1,78 @@
+"""Runs benchmarks: those named, or all of them, whose figures then go to docs/performance.md with the machine."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+REPORT = HERE.parents[1] / "docs" / "performance.md"
+HELPERS = {"run", "figures"}
+
+
+def main(names: list[str]) -> int:
+    """Run each benchmark in a process of its own; return 1 when a figure is not as promised."""
+    known = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in HELPERS)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        print(f"bench: NAME is {' '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)  # noqa: T201
+        return 2
+    status = 0
+    figures: list[dict[str, Any]] = []
+    for name in names or known:
+        with subprocess.Popen([sys.executable, HERE / f"{name}.py"], stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)  # noqa: T201 - a command line tool prints
+                figures.append(json.loads(line))
+        status = max(status, process.returncode != 0)
+    if not names:
+        REPORT.write_text(report(figures))
+    return int(status)
+
+
+def report(figures: list[dict[str, Any]]) -> str:
+    """Return the page: the machine, and a line for each figure."""
+    rows = [
+        f"| {each['name']} | {each['value']:g} {each['unit']} | {_peer(each)} | {_reach(each)} | "
+        f"{'yes' if each['ok'] else 'no'} |"
+        for each in figures
+    ]
+    return "\n".join(
+        [
+            "# Performance",
+            "",
+            f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {machine()}. Medians of several runs.",
+            "",
+            "| figure | value | peer | promised | kept |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _peer(figure: dict[str, Any]) -> str:
+    return f"{figure['peer']}: {figure['peerValue']:g}" if figure["peer"] else "-"
+
+
+def _reach(figure: dict[str, Any]) -> str:
+    return f"{'at least' if figure['better'] == 'higher' else 'at most'} {figure['reach']:g}"
+
+
+def machine() -> str:
+    """Describe this machine in a few words."""
+    processor = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) / 2**20
+    kernel = f"Linux {platform.release()}"
+    return f"{os.cpu_count()} x {processor}, {memory:.0f} GiB, {kernel}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

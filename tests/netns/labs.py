@@ -1,0 +1,66 @@
+"""How the tests of felix-lab call it, and how they find what it might leave behind."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from felix_py.lab import namespaces, state
+
+PROGRAM = [sys.executable, "-m", "felix_py.lab.main"]
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What a call of felix-lab gave."""
+
+    status: int
+    out: str
+    error: str
+
+
+def felix_lab(name: str, *words: str, deadline: float = 60.0) -> Called:
+    """Call felix-lab for the lab of this name."""
+    done = subprocess.run(
+        [*PROGRAM, "--name", name, *words], capture_output=True, text=True, check=False, timeout=deadline
+    )
+    return Called(done.returncode, done.stdout, done.stderr)
+
+
+def lab_name(purpose: str) -> str:
+    """Return a name that no other lab on this machine has."""
+    return f"{purpose}{os.getpid()}"
+
+
+def left_of(name: str) -> list[str]:
+    """Return what a lab left on this machine: namespaces, files, mounts, processes."""
+    lab = state.Lab(name)
+    found = [*namespaces.named(lab.prefix)]
+    found += [str(lab.directory)] if lab.directory.exists() else []
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(lab.directory) in line]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # it ended while we looked
+        if any(word.startswith((lab.prefix, str(lab.directory))) for word in words):
+            found.append(f"process {process.name}: {' '.join(words)}")
+    return found
+
+
+def host_folders() -> set[str]:
+    """Return which of the folders that labs need exist on this host now."""
+    return {path for path in (*state.SHARED, str(state.HOME)) if Path(path).exists()}
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
+    """Look until the condition holds; return whether it did in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,231 @@
+"""What a lab's machines read, as goldens; the agent's own parsers and BIRD itself accept it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from felix_py import config
+from felix_py.datastore import directory
+from felix_py.lab import document, plan, rendering, screen
+from felix_py.lab.topology import Topology
+
+DEFAULT = Path(__file__).parents[1] / "deploy" / "lab" / "two-racks.yaml"
+
+TEXT = """
+networks: {lan: 10.0.0.0/24, wan: 10.0.9.0/24}
+routers: {gw: {asNumber: 64500, addresses: {lan: 10.0.0.1, wan: 10.0.9.1}}}
+nodes:
+  n1: {network: lan, address: 10.0.0.11, blocks: [10.65.0.0/26], pods: 1}
+  n-2: {network: lan, address: 10.0.0.12, blocks: [10.65.1.0/26], asNumber: 64513, defaultRoute: false}
+hosts: {pc: {network: wan, address: 10.0.9.20}}
+cluster: {asNumber: 64512, ipPools: [{name: default, cidr: 10.65.0.0/16, ipipMode: CrossSubnet}]}
+agent: {logLevel: debug}
+"""
+
+
+@pytest.fixture
+def topology() -> Topology:
+    return document.parse(yaml.safe_load(TEXT), "lab.yaml")
+
+
+@pytest.fixture
+def two_racks() -> Topology:
+    return document.parse(yaml.safe_load(DEFAULT.read_text()), "two-racks.yaml")
+
+
+def test_felix_yaml_names_the_node_and_carries_the_labs_settings(topology: Topology) -> None:
+    assert rendering.felix_yaml(topology, topology.nodes[0]) == "nodeName: n1\nlogLevel: debug\n"
+
+
+def test_machines_know_each_other_by_name(topology: Topology) -> None:
+    assert rendering.hosts(topology) == (
+        "127.0.0.1 localhost\n10.0.0.1 gw\n10.0.0.11 n1\n10.0.0.12 n-2\n10.0.9.20 pc\n"
+    )
+
+
+def test_the_resources_are_those_of_calico(topology: Topology) -> None:
+    files = rendering.resources(topology)
+    assert sorted(files) == ["blocks.yaml", "cluster.yaml", "nodes.yaml", "peers.yaml"]
+    assert files["nodes.yaml"] == (
+        "apiVersion: projectcalico.org/v3\n"
+        "kind: Node\n"
+        "metadata:\n"
+        "  name: n1\n"
+        "spec:\n"
+        "  bgp:\n"
+        "    ipv4Address: 10.0.0.11/24\n"
+        "---\n"
+        "apiVersion: projectcalico.org/v3\n"
+        "kind: Node\n"
+        "metadata:\n"
+        "  name: n-2\n"
+        "spec:\n"
+        "  bgp:\n"
+        "    ipv4Address: 10.0.0.12/24\n"
+        "    asNumber: 64513\n"
+    )
+    assert files["cluster.yaml"] == (
+        "apiVersion: projectcalico.org/v3\n"
+        "kind: BGPConfiguration\n"
+        "metadata:\n"
+        "  name: default\n"
+        "spec:\n"
+        "  asNumber: 64512\n"
+        "  nodeToNodeMeshEnabled: true\n"
+        "---\n"
+        "apiVersion: projectcalico.org/v3\n"
+        "kind: IPPool\n"
+        "metadata:\n"
+        "  name: default\n"
+        "spec:\n"
+        "  cidr: 10.65.0.0/16\n"
+        "  ipipMode: CrossSubnet\n"
+        "  blockSize: 26\n"
+    )
+    assert list(yaml.safe_load_all(files["peers.yaml"]))[1]["spec"] == {
+        "node": "n-2",
+        "peerIP": "10.0.0.1",
+        "asNumber": 64500,
+    }
+    assert next(iter(yaml.safe_load_all(files["blocks.yaml"]))) == {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "BlockAffinity",
+        "metadata": {"name": "n1-10-65-0-0-26"},
+        "spec": {"node": "n1", "cidr": "10.65.0.0/26", "state": "confirmed"},
+    }
+
+
+def test_the_agent_accepts_every_file(two_racks: Topology, tmp_path: Path) -> None:
+    for name, text in rendering.resources(two_racks).items():
+        (tmp_path / name).write_text(text)
+    reading = directory.read(tmp_path)
+    assert reading.faults == ()
+    assert len(reading.good) == 1 + 1 + 4 + 4 + 4
+    settings = config.load(
+        yaml.safe_load(rendering.felix_yaml(two_racks, two_racks.nodes[0])), {}, where="felix.yaml", host_name="x"
+    )
+    assert settings.node_name == "a1"
+
+
+def test_bird_conf(topology: Topology) -> None:
+    assert rendering.bird_conf(topology, topology.routers[0]) == (
+        "# Router gw, written by felix-lab.\n"
+        "log stderr all;\n"
+        "router id 10.0.0.1;\n"
+        "graceful restart wait 30;          # seconds to keep the kernel's routes after a restart, "
+        "until the peers spoke\n"
+        "\n"
+        "protocol device { }\n"
+        "\n"
+        "protocol kernel {\n"
+        "  graceful restart on;\n"
+        "  ipv4 { import none; export where source = RTS_BGP; };\n"
+        "}\n"
+        "\n"
+        "template bgp felix_node {\n"
+        "  graceful restart on;             # RFC 4724: a node's agent may restart without losing its routes here\n"
+        "  connect delay time 1;\n"
+        "  connect retry time 2;\n"
+        "  error wait time 1, 5;\n"
+        "  ipv4 { import where net ~ [ 10.65.0.0/16+ ]; next hop self; };\n"
+        "}\n"
+        "\n"
+        "# What came from an AS is not told to that AS: it would refuse it as a loop (RFC 4271, 9.1.2).\n"
+        "\n"
+        "protocol bgp 'node-n1' from felix_node {\n"
+        "  local 10.0.0.1 as 64500;\n"
+        "  neighbor 10.0.0.11 as 64512;\n"
+        "  ipv4 { export where (source = RTS_BGP && ! (bgp_path ~ [= * 64512 * =])); };\n"
+        "}\n"
+        "\n"
+        "protocol bgp 'node-n-2' from felix_node {\n"
+        "  local 10.0.0.1 as 64500;\n"
+        "  neighbor 10.0.0.12 as 64513;\n"
+        "  ipv4 { export where (source = RTS_BGP && ! (bgp_path ~ [= * 64513 * =])); };\n"
+        "}\n"
+    )
+
+
+@pytest.mark.skipif(shutil.which("bird") is None, reason="BIRD is not installed")
+@pytest.mark.parametrize("change", [("", ""), ("asNumber: 64500,", "asNumber: 64500, announceDefault: true,")])
+def test_bird_accepts_its_configuration(change: tuple[str, str], tmp_path: Path) -> None:
+    topology = document.parse(yaml.safe_load(TEXT.replace(*change)), "lab.yaml")
+    path = tmp_path / "bird.conf"
+    path.write_text(rendering.bird_conf(topology, topology.routers[0]))
+    checked = subprocess.run(["bird", "-p", "-c", path], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_the_plan_builds_switches_cables_and_machines(topology: Topology) -> None:
+    assert plan.namespaces("lab", topology) == (
+        "felix-lab-lan",
+        "felix-lab-wan",
+        "felix-lab-gw",
+        "felix-lab-n1",
+        "felix-lab-n-2",
+        "felix-lab-pc",
+        "felix-lab-n1-pod1",
+    )
+    assert plan.switches(topology)["wan"] == (
+        "link add switch type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+        "link set switch up",
+        "link set lo up",
+    )
+    assert plan.cables("lab", topology) == {
+        "lan": (
+            "link add gw type veth peer name lan netns felix-lab-gw",
+            "link set gw master switch up",
+            "link add n1 type veth peer name eth0 netns felix-lab-n1",
+            "link set n1 master switch up",
+            "link add n-2 type veth peer name eth0 netns felix-lab-n-2",
+            "link set n-2 master switch up",
+        ),
+        "wan": (
+            "link add gw type veth peer name wan netns felix-lab-gw",
+            "link set gw master switch up",
+            "link add pc type veth peer name eth0 netns felix-lab-pc",
+            "link set pc master switch up",
+        ),
+    }
+    assert plan.machines(topology) == {
+        "gw": (
+            "link set lo up",
+            "addr add 10.0.0.1/24 broadcast + dev lan",
+            "link set lan up",
+            "addr add 10.0.9.1/24 broadcast + dev wan",
+            "link set wan up",
+        ),
+        "n1": (
+            "link set lo up",
+            "addr replace 10.0.0.11/24 broadcast + dev eth0",
+            "link set eth0 up",
+            "route replace default via 10.0.0.1",
+        ),
+        "n-2": (
+            "link set lo up",
+            "addr replace 10.0.0.12/24 broadcast + dev eth0",
+            "link set eth0 up",
+            "route replace 10.0.9.0/24 via 10.0.0.1",
+        ),
+        "pc": (
+            "link set lo up",
+            "addr replace 10.0.9.20/24 broadcast + dev eth0",
+            "link set eth0 up",
+            "route replace default via 10.0.9.1",
+        ),
+    }
+
+
+def test_the_picture_shows_who_hangs_where(two_racks: Topology) -> None:
+    assert screen.picture(two_racks) == (
+        "                tor  router, BIRD, AS 64500\n"
+        "┌────────────────────────────┬────────────────────────────┐\n"
+        "│ rack-a  172.31.1.0/24      │ rack-b  172.31.2.0/24      │ outside  172.31.9.0/24\n"
+        "├─ a1  172.31.1.11           ├─ b1  172.31.2.11           └─ client  172.31.9.10\n"
+        "│    10.65.0.0/26  3 pods    │    10.65.2.0/26  3 pods\n"
+        "└─ a2  172.31.1.12           └─ b2  172.31.2.12\n"
+        "     10.65.1.0/26  3 pods         10.65.3.0/26  3 pods"
+    )
