@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 import yaml
 
 from felix_py import __version__, config, daemon, log
@@ -17,6 +18,12 @@ from felix_py.kernel.reconcile import in_words
 from felix_py.model import Fault, Invalid
 
 DEFAULT_CONFIG = Path("/etc/felix/felix.yaml")
+
+REFUSALS = (Invalid, daemon.Refused, KernelRefused)
+"""What ends a command with a sentence for each fault, and no traceback."""
+
+EXIT_SOFTWARE = 70
+"""sysexits.h: an internal error."""
 
 CAP_NET_ADMIN = 12
 """Bit of the capability that route and link changes need, include/uapi/linux/capability.h."""
@@ -29,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _load(options.config)
         _require_net_admin(options.command)
         return COMMANDS[options.command](settings)
-    except (Invalid, daemon.Refused, KernelRefused) as refusal:
+    except REFUSALS as refusal:
         if options.debug:
             raise
         for sentence in getattr(refusal, "faults", (refusal,)):
@@ -79,7 +86,13 @@ def _require_net_admin(command: str) -> None:
 
 def _run(settings: Config) -> int:
     log.set_up(log_format=settings.log_format, level=settings.log_level)
-    return asyncio.run(daemon.run(settings))
+    try:
+        return asyncio.run(daemon.run(settings))
+    except REFUSALS:
+        raise
+    except Exception:  # noqa: BLE001 - a bug: one event with its traceback, and out, to be started again with routes in place
+        structlog.get_logger().exception("agent.failed")
+        return EXIT_SOFTWARE
 
 
 def _plan(settings: Config) -> int:

@@ -250,6 +250,9 @@ class Agent:
     def _reconcile(self, learned: tuple[Learned, ...]) -> Report:
         """Read, think, act; runs in the kernel's thread."""
         seen = self._look(learned)
+        for key, why in seen.picture.conflicts.items():
+            if key not in self.picture.conflicts:
+                log.warning("route.conflict", dst=str(key), reason=why)
         report = self._kernel.carry_out(seen.steps) if seen.steps else Report()
         self.picture = replace(
             seen.picture,

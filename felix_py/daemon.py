@@ -81,6 +81,7 @@ async def run(settings: Config) -> int:
         watch = Watch(kernel.port)
         asyncio.get_running_loop().add_reader(watch.fileno(), watch.drain, agent.wake)
         log.info("agent.started", node=settings.node_name, version=__version__, pid=os.getpid())
+        log.info("tunnel.driver", driver=device.driver, reason=device.why)
         try:
             await _until(
                 stop,
