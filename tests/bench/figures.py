@@ -28,3 +28,25 @@ def tell(name: str, values: Sequence[float], unit: str, reach: float, *, better:
     sys.stdout.write(json.dumps(figure) + "\n")
     sys.stdout.flush()
     return ok
+
+
+def tell_ratio(
+    name: str, values: Sequence[float], unit: str, peer: str, peer_values: Sequence[float], reach: float
+) -> bool:
+    """Print a figure beside a peer that ran in turn with it; the promise is about the median of the paired ratios."""
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(values, peer_values, strict=True))
+    ok = ratio >= reach
+    figure = {
+        "name": name,
+        "value": round(statistics.median(values), 3),
+        "unit": unit,
+        "peer": peer,
+        "peerValue": round(statistics.median(peer_values), 3),
+        "ratio": round(ratio, 3),
+        "better": "higher",
+        "reach": reach,
+        "ok": ok,
+    }
+    sys.stdout.write(json.dumps(figure) + "\n")
+    sys.stdout.flush()
+    return ok

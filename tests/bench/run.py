@@ -56,7 +56,7 @@ def report(figures: list[dict[str, Any]]) -> str:
 
 
 def _peer(figure: dict[str, Any]) -> str:
-    return f"{figure['peer']}: {figure['peerValue']:g}" if figure["peer"] else "-"
+    return f"{figure['peer']}: {figure['peerValue']:g}, ratio {figure['ratio']:g}" if figure["peer"] else "-"
 
 
 def _reach(figure: dict[str, Any]) -> str:

@@ -127,6 +127,26 @@ def test_a_drifted_parameter_is_set_again_at_once() -> None:
     assert eventually(lambda: on_a1("cat", path).strip() == "1", 2)
 
 
+def test_without_a_default_route_pods_still_find_their_gateway() -> None:
+    on_a1("ip", "route", "del", "default")
+    try:
+        assert eventually(lambda: routes().get("169.254.1.1/32", {}).get("state") == "installed")
+        # A pod of another runtime has no permanent neighbour: it asks by ARP, and the host must answer.
+        on_pod("ip", "neigh", "del", "169.254.1.1", "dev", "eth0")
+        on_pod("ping", "-c1", "-W2", "10.65.0.2")
+        assert "lladdr ee:ee:ee:ee:ee:ee" in on_pod("ip", "neigh", "show", "169.254.1.1")
+    finally:
+        on_a1("ip", "route", "replace", "default", "via", "172.31.1.1")
+    assert eventually(lambda: "169.254.1.1/32" not in routes())
+
+
+def on_pod(*words: str) -> str:
+    """Run a command in pod a1-pod1 and return what it says."""
+    called = felix_lab(NAME, "exec", "a1-pod1", *words)
+    assert called.status == 0, called.error + called.out
+    return called.out
+
+
 def test_an_uplink_without_its_address_is_named_and_heals() -> None:
     on_a1("ip", "addr", "del", "172.31.1.11/24", "dev", "eth0")
     try:
@@ -313,6 +333,42 @@ def test_without_permission_one_sentence_says_so() -> None:
 def test_a_node_as_it_should_be_has_nothing_to_plan() -> None:
     assert on_a1("felix-agent", "plan") == "nothing to change\n"
     assert on_a1("felixctl", "plan") == "nothing to change: the kernel holds what it should\n"
+
+
+def test_what_differs_is_shown_as_a_diff() -> None:
+    assert on_a1("felixctl", "routes", "--diff") == "the kernel holds exactly what is wanted\n"
+    interface = pod_interface()
+    on_a1("ip", "link", "set", interface, "down")
+    try:
+        assert eventually(lambda: routes()["10.65.0.1/32"]["state"] == "missing")
+        called = felix_lab(NAME, "exec", "a1", "felixctl", "routes", "--diff")
+        assert called.status == 1
+        assert called.out == f"+ 10.65.0.1/32 dev {interface} scope link\n  missing: {interface} is down\n"
+    finally:
+        on_a1("ip", "link", "set", interface, "up")
+    assert eventually(settled)
+
+
+def test_cleaning_up_removes_all_that_is_ours_and_a_new_agent_makes_it_again(lab: Lab) -> None:
+    with machines_down(lab):
+        said = on_a1("felix-agent", "cleanup")
+        assert "delete route 10.65.0.0/26 blackhole" in said
+        assert "delete tunnel tunl0" in said
+        assert on_a1("ip", "route", "show", "proto", "80") == ""
+        assert "tunl0" not in on_a1("ip", "-br", "link")
+    assert eventually(lambda: health.not_converged(lab, lab.topology()) == [], 30)
+    assert settled()
+
+
+@contextmanager
+def machines_down(lab: Lab) -> Iterator[None]:
+    """Hold a1's agent down, as `systemctl stop` would."""
+    machines.signal_supervisor(lab.of_node("a1"), run=False)
+    try:
+        assert eventually(lambda: machines.daemon(lab.of_node("a1")) is None)
+        yield
+    finally:
+        machines.signal_supervisor(lab.of_node("a1"), run=True)
 
 
 def test_cleaning_up_under_a_running_agent_is_refused() -> None:
