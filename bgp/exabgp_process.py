@@ -144,7 +144,10 @@ class BgpService:
     async def run(self) -> None:
         """Keep a child alive while there are peers, for ever."""
         pause = 0.0
-        while await self._wanted.wait() and not self._stopped:
+        while True:
+            await self._wanted.wait()
+            if self._stopped:
+                return
             started = _now()
             reason, on_purpose = await self._live()
             if on_purpose or _now() - started > HEALTHY:

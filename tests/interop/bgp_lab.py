@@ -191,12 +191,13 @@ class Lab:
         ):
             try:
                 # The watcher is at work when it has seen what we do ourselves.
+                deadline = time.monotonic() + PATIENCE
                 while marker not in record.read_text():
-                    ip("-n", f"{self.prefix}tor", "route", "replace", "blackhole", marker, "metric", "9")
+                    assert time.monotonic() < deadline, "ip monitor sees nothing"
+                    ip("-n", f"{self.prefix}tor", "route", "add", "blackhole", marker)
+                    ip("-n", f"{self.prefix}tor", "route", "del", "blackhole", marker)
                     time.sleep(0.02)
-                yield lambda: "".join(
-                    line for line in record.read_text().splitlines(keepends=True) if marker not in line
-                )
+                yield lambda: "\n".join(line for line in record.read_text().splitlines() if marker not in line)
             finally:
                 watcher.kill()
 
