@@ -105,11 +105,12 @@ async def _until(stop: asyncio.Event, agent: Agent, speaker: BgpService, api: Ap
     parts = [
         asyncio.create_task(work, name=name)
         for name, work in (
+            # In this order: who reads on one socket that the node is in sync finds the other one open.
+            ("cni", cni.serve()),
+            ("api", api.serve()),
             ("datastore", agent.follow_datastore()),
             ("loop", agent.run()),
             ("bgp", speaker.run()),
-            ("api", api.serve()),
-            ("cni", cni.serve()),
         )
     ]
     try:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,22 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
     "bench": ((root, "needs root for network namespaces: sudo .venv/bin/pytest"),),
 }
 """By marker: what must hold, and the sentence for whoever lacks it."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests of the kernel's ipip module to the guest of tests/vm, where this kernel has no such module."""
+    guests = [item for item in items if item.get_closest_marker("ipip_module")]
+    if guests and not kernel_has_ipip():
+        config.hook.pytest_deselected(items=guests)
+        items[:] = [item for item in items if item not in guests]
+
+
+def kernel_has_ipip() -> bool:
+    """Ask the kernel for a device of this kind, in a namespace of its own."""
+    name = f"felix-test-{os.getpid()}"
+    commands = (["netns", "add", name], ["-n", name, "link", "add", "probe", "type", "ipip"], ["netns", "del", name])
+    answers = [subprocess.run(["ip", *words], capture_output=True, check=False).returncode for words in commands]
+    return answers[1] == 0
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -16,7 +16,7 @@ from felix_py.lab.pods import Pod
 from felix_py.lab.state import Lab
 from felix_py.lab.topology import Topology
 
-IDLE_SECONDS = 20.0
+IDLE_SECONDS = float(os.environ.get("IDLE_SECONDS") or 20)
 SOURCE = main.default_topology()
 
 

@@ -16,7 +16,9 @@ HELPERS = {"run", "figures"}
 
 def main(names: list[str]) -> int:
     """Run each benchmark in a process of its own; return 1 when a figure is not as promised."""
-    known = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in HELPERS)
+    known = sorted(
+        path.stem for path in HERE.glob("*.py") if path.stem not in HELPERS and not path.stem.startswith("test_")
+    )
     unknown = [name for name in names if name not in known]
     if unknown:
         print(f"bench: NAME is {' '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)  # noqa: T201

@@ -34,6 +34,8 @@ def test_two_nodes_and_bird_exchange_their_prefixes(lab: Lab) -> None:
         assert not one.service.converged()
         async with running(one, two):
             await until(lambda: one.settled() and two.settled(), "all sessions up, all End-of-RIBs said")
+            # The router passes the other node's block on to us as soon as it has it.
+            await until(lambda: one.peer().received == 5, "the router has said all five")
             assert one.service.converged()
             best = one.service.best_paths()
             assert set(best) == {BLOCKS["n2"], TOR_BLOCK}
@@ -145,7 +147,7 @@ def test_announcements_come_and_go_without_a_session_going_down(lab: Lab) -> Non
         one.service.configure(settings("n1", tor(), mesh=False))
         extra = IPv4Network("10.65.7.0/26")
         async with running(one):
-            await until(lambda: lab.bird.has(BLOCKS["n1"]), "BIRD has our block")
+            await until(lambda: one.settled() and lab.bird.has(BLOCKS["n1"]), "BIRD has our block")
             one.service.configure(settings("n1", tor(), mesh=False, blocks=["10.65.7.0/26"]))
             await until(lambda: lab.bird.has(extra), "BIRD has the new block")
             assert one.service.advertised(TOR) == (BLOCKS["n1"], extra)

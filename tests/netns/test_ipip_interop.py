@@ -6,13 +6,11 @@ import ipip_lab
 import pytest
 from ipip_lab import Racks, until
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.ipip_module]
 
 
 @pytest.fixture(scope="module", params=["kernel", "userspace"], ids=["kernel asks", "userspace asks the kernel"])
 def shared(request: pytest.FixtureRequest) -> Iterator[Racks]:
-    if not ipip_lab.kernel_has_ipip():
-        pytest.skip("this kernel has no ipip module; tests/vm runs these under one that has")
     other = "userspace" if request.param == "kernel" else "kernel"
     with ipip_lab.racks(request.param, other) as made:
         yield made

@@ -80,6 +80,27 @@ def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, after: str) 
     assert left_of(name) == []
 
 
+def test_who_comes_while_a_demo_runs_is_told_so_and_disturbs_nothing() -> None:
+    name = lab_name("two")
+    with subprocess.Popen([*PROGRAM, "--name", name, "demo"], stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stdout is not None
+            assert any("1. " in line for line in demo.stdout)
+            for command in ("up", "demo", "down"):
+                called = felix_lab(name, command)
+                assert called.status == 2
+                assert called.error == (
+                    f"felix-lab: another felix-lab command works on the lab named {name} right now "
+                    f"(process {demo.pid})\n"
+                )
+            rest = demo.stdout.read()
+        finally:
+            demo.terminate()
+    assert "everything proved" in rest
+    assert demo.returncode == 0
+    assert left_of(name) == []
+
+
 @pytest.mark.parametrize("pause", [0.0, 0.05, 0.5])
 def test_down_removes_what_a_crashed_up_left(pause: float, small: str) -> None:
     name = lab_name("crash")
