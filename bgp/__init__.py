@@ -10,7 +10,7 @@ Read in this order:
 6. `session`, `speaker`: the machine; it has no socket and no clock, and can be told anything in a test.
 7. `exabgp_codec`, `exabgp_events`: the machine's words as ExaBGP's text, and ExaBGP's JSON as the machine's words.
 8. `exabgp_process`, `child_process`: the real wire, a process of its own, and who keeps it alive.
-9. `exabgp_child`, `exabgp_reactor`: what runs in that process.
+9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`: what runs in that process.
 10. `report`: what people and metrics see; `notification`: error codes in words.
 
 ```

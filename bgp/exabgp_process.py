@@ -71,7 +71,7 @@ class BgpService:
         self.child_pid: int | None = None
         self.respawns = 0
         self._on_change = on_change
-        self._command = (*wrapper, python, "-P", "-m", "bgp.exabgp_child")
+        self._command = (*wrapper, python, "-P", "-m", "bgp.exabgp_start")
         self._speaker: Speaker | None = None
         self._child: Child | None = None
         self._child_is_for: tuple[object, ...] = ()

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from felix_py import config
 from felix_py.datastore import directory
 from felix_py.lab import document, plan, rendering, screen
+from felix_py.lab.plan import Address, Bridge, Cable, Route, Set
 from felix_py.lab.topology import Topology
 
 DEFAULT = Path(__file__).parents[1] / "deploy" / "lab" / "two-racks.yaml"
@@ -169,53 +171,28 @@ def test_the_plan_builds_switches_cables_and_machines(topology: Topology) -> Non
         "felix-lab-pc",
         "felix-lab-n1-pod1",
     )
-    assert plan.switches(topology)["wan"] == (
-        "link add switch type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-        "link set switch up",
-        "link set lo up",
-    )
+    assert plan.switches(topology)["wan"] == (Bridge("switch"), Set("switch"), Set("lo"))
     assert plan.cables("lab", topology) == {
         "lan": (
-            "link add gw type veth peer name lan netns felix-lab-gw",
-            "link set gw master switch up",
-            "link add n1 type veth peer name eth0 netns felix-lab-n1",
-            "link set n1 master switch up",
-            "link add n-2 type veth peer name eth0 netns felix-lab-n-2",
-            "link set n-2 master switch up",
+            Cable("gw", "lan", "felix-lab-gw"),
+            Cable("n1", "eth0", "felix-lab-n1"),
+            Cable("n-2", "eth0", "felix-lab-n-2"),
         ),
-        "wan": (
-            "link add gw type veth peer name wan netns felix-lab-gw",
-            "link set gw master switch up",
-            "link add pc type veth peer name eth0 netns felix-lab-pc",
-            "link set pc master switch up",
-        ),
+        "wan": (Cable("gw", "wan", "felix-lab-gw"), Cable("pc", "eth0", "felix-lab-pc")),
     }
+    anywhere, wan = IPv4Network("0.0.0.0/0"), IPv4Network("10.0.9.0/24")
+    to_lan, to_wan = IPv4Address("10.0.0.1"), IPv4Address("10.0.9.1")
     assert plan.machines(topology) == {
         "gw": (
-            "link set lo up",
-            "addr add 10.0.0.1/24 broadcast + dev lan",
-            "link set lan up",
-            "addr add 10.0.9.1/24 broadcast + dev wan",
-            "link set wan up",
+            Set("lo"),
+            Address("lan", IPv4Interface("10.0.0.1/24")),
+            Set("lan"),
+            Address("wan", IPv4Interface("10.0.9.1/24")),
+            Set("wan"),
         ),
-        "n1": (
-            "link set lo up",
-            "addr replace 10.0.0.11/24 broadcast + dev eth0",
-            "link set eth0 up",
-            "route replace default via 10.0.0.1",
-        ),
-        "n-2": (
-            "link set lo up",
-            "addr replace 10.0.0.12/24 broadcast + dev eth0",
-            "link set eth0 up",
-            "route replace 10.0.9.0/24 via 10.0.0.1",
-        ),
-        "pc": (
-            "link set lo up",
-            "addr replace 10.0.9.20/24 broadcast + dev eth0",
-            "link set eth0 up",
-            "route replace default via 10.0.9.1",
-        ),
+        "n1": (Set("lo"), Address("eth0", IPv4Interface("10.0.0.11/24")), Set("eth0"), Route(anywhere, to_lan)),
+        "n-2": (Set("lo"), Address("eth0", IPv4Interface("10.0.0.12/24")), Set("eth0"), Route(wan, to_lan)),
+        "pc": (Set("lo"), Address("eth0", IPv4Interface("10.0.9.20/24")), Set("eth0"), Route(anywhere, to_wan)),
     }
 
 

@@ -29,6 +29,8 @@ def settings(cluster: ClusterState, me: NodeName) -> SpeakerSettings | None:
             kind="global" if peer.node is None else "node",
             hold_time=peer.hold_time,
             port=peer.port,
+            # A peer that is a node may name us too: then one side only dials.
+            passive=peer.peer_ip in names and peering.waits(node.address.ip, peer.peer_ip),
         )
         for peer in cluster.of(BGPPeer)
         if peer.node in (None, me) and peer.peer_ip != node.address.ip

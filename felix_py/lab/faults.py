@@ -14,7 +14,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from felix_py.lab import machines, namespaces, network
+from felix_py.lab import machines, namespaces, network, plan
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Thing, Topology
 
@@ -88,8 +88,7 @@ def follow(lab: Lab, topology: Topology) -> None:
     out = pulled(topology, now)
     for each in topology.networks:
         plugs = [(net, machine) for net, machine in pulled(topology, frozenset({each.name})) if net == each.name]
-        lines = [f"link set {machine} {'down' if (net, machine) in out else 'up'}" for net, machine in plugs]
-        network.run(lab, each.name, *lines)
+        network.run(lab, each.name, *(plan.Set(machine, up=(net, machine) not in out) for net, machine in plugs))
     held = held_down(topology, now)
     for name in (*(node.name for node in topology.nodes), *(router.name for router in topology.routers)):
         directory = lab.supervised(name)

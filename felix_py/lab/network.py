@@ -1,12 +1,14 @@
-"""Namespaces, bridges and cables made and removed, by `ip -batch`; nothing ever stands in the host's own namespace."""
+"""Namespaces, bridges and cables made and removed, by pyroute2; nothing ever stands in the host's own namespace."""
 
 import contextlib
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import assert_never
+
+from pyroute2 import IPRoute, NetlinkError, netns
 
 from felix_py.lab import namespaces, plan
 from felix_py.lab.state import Lab, Refused
@@ -15,13 +17,11 @@ from felix_py.lab.topology import Topology
 DEADLINE = 5.0
 """Seconds that killed processes may take to be gone."""
 
-Script = tuple[str | None, Sequence[str]]
-"""A network namespace, None for the host's own, and lines for `ip -batch` there."""
-
 
 def build(lab: Lab, topology: Topology) -> None:
     """Make all namespaces, switches and cables, and give every machine its addresses."""
-    _batch([(None, [f"netns add {name}" for name in plan.namespaces(lab.name, topology)])])
+    for name in plan.namespaces(lab.name, topology):
+        netns.create(name)
     for router in topology.routers:
         with namespaces.inside(lab.namespace(router.name)):
             for parameter, value in plan.ROUTER_PARAMETERS.items():
@@ -30,34 +30,56 @@ def build(lab: Lab, topology: Topology) -> None:
         plan.switches(topology),
         plan.cables(lab.name, topology),
         plan.machines(topology),
-        dict.fromkeys(topology.pods, ("link set lo up",)),
+        dict.fromkeys(topology.pods, (plan.Set("lo"),)),
     ):
-        _batch([(lab.namespace(name), lines) for name, lines in scripts.items()])
+        for name, steps in scripts.items():
+            run(lab, name, *steps)
 
 
-def run(lab: Lab, name: str, *lines: str) -> None:
-    """Run lines of `ip -batch` in the namespace of a machine or network."""
-    _batch([(lab.namespace(name), lines)])
+def run(lab: Lab, name: str, *steps: plan.Step) -> None:
+    """Do steps in the namespace of a machine or network.
+
+    Raises:
+        Refused: with the step that the kernel did not take, and its reason.
+    """
+    with namespaces.inside(lab.namespace(name)), IPRoute() as kernel:
+        for step in steps:
+            try:
+                _do(kernel, step)
+            except NetlinkError as error:
+                raise Refused(
+                    f"the kernel refused {step} in {lab.namespace(name)}: {os.strerror(error.code)}"
+                ) from error
 
 
-def _batch(scripts: Sequence[Script]) -> None:
-    """Run each script in its namespace, all at the same time; none outlives the call."""
-    started: list[tuple[Script, subprocess.Popen[str]]] = []
-    try:
-        for script in scripts:
-            where = ["-n", script[0]] if script[0] else []
-            command = ["ip", *where, "-batch", "-"]
-            started.append((script, subprocess.Popen(command, stdin=-1, stderr=-1, text=True)))
-        for (namespace, lines), process in started:
-            _, complaint = process.communicate("\n".join(lines) + "\n")
-            if process.returncode != 0:
-                where_ = f" in {namespace}" if namespace else ""
-                raise Refused(f"ip refused{where_}: {' '.join(complaint.split())}")
-    finally:
-        for _, process in started:
-            if process.returncode is None:
-                process.kill()
-                process.wait()
+def _do(kernel: IPRoute, step: plan.Step) -> None:
+    match step:
+        case plan.Bridge(device):
+            kernel.link("add", ifname=device, kind="bridge", br_stp_state=0, br_forward_delay=0, br_mcast_snooping=0)
+        case plan.Cable(port, interface, namespace):
+            kernel.link("add", ifname=port, kind="veth", peer={"ifname": interface, "net_ns_fd": namespace})
+            kernel.link("set", index=_index(kernel, port), master=_index(kernel, plan.SWITCH), state="up")
+        case plan.Set(device, up):
+            kernel.link("set", index=_index(kernel, device), state="up" if up else "down")
+        case plan.Address(device, address):
+            where, broadcast = _index(kernel, device), str(address.network.broadcast_address)
+            kernel.addr(
+                "replace",
+                index=where,
+                address=str(address.ip),
+                prefixlen=address.network.prefixlen,
+                broadcast=broadcast,
+            )
+        case plan.Route(destination, gateway):
+            kernel.route("replace", dst=str(destination), gateway=str(gateway), proto="boot")
+        case plan.NoRoute(destination):
+            kernel.route("del", dst=str(destination))
+        case _:
+            assert_never(step)
+
+
+def _index(kernel: IPRoute, device: str) -> int:
+    return int(kernel.link_lookup(ifname=device)[0])
 
 
 def demolish(lab: Lab) -> tuple[str, ...]:
@@ -67,7 +89,9 @@ def demolish(lab: Lab) -> tuple[str, ...]:
         kill(supervisor)
     while names := namespaces.named(lab.prefix):
         kill_all(names)
-        _batch([(None, [f"netns delete {name}" for name in names])])
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # somebody else removed it meanwhile
+                netns.remove(name)
         gone.update(names)
     return tuple(sorted(gone))
 

@@ -1,6 +1,9 @@
-"""How a lab is built: which namespaces, and what `ip` does in each. Pure: a Topology in, lines of `ip -batch` out."""
+"""How a lab is built: which namespaces, and the steps in each. Pure: a Topology in, steps out."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TypeAlias
 
 from felix_py.lab.topology import Host, Machine, Router, Topology
 
@@ -10,8 +13,59 @@ UPLINK = "eth0"
 SWITCH = "switch"
 """The bridge inside a network's namespace; its ports are named after the machines that they lead to."""
 
-Scripts = Mapping[str, tuple[str, ...]]
-"""Lines for `ip -batch`, by the name of the machine or network in whose namespace they are run."""
+DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """Make a switch that forwards at once and asks nobody about trees or groups."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cable:
+    """Plug a machine in: a veth with one end in the switch here, the other end in the machine's namespace."""
+
+    port: str
+    interface: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Set an interface up or down."""
+
+    device: str
+    up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Give an interface an address."""
+
+    device: str
+    address: IPv4Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Route a destination through a gateway."""
+
+    destination: IPv4Network
+    gateway: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """Remove a route."""
+
+    destination: IPv4Network
+
+
+Step: TypeAlias = Bridge | Cable | Set | Address | Route | NoRoute
+Scripts: TypeAlias = Mapping[str, tuple[Step, ...]]
+"""Steps, by the name of the machine or network in whose namespace they are done."""
 
 
 def namespace(lab: str, name: str) -> str:
@@ -29,25 +83,15 @@ def namespaces(lab: str, topology: Topology) -> tuple[str, ...]:
 
 def switches(topology: Topology) -> Scripts:
     """Return how each network becomes a bridge that forwards at once."""
-    return {
-        network.name: (
-            f"link add {SWITCH} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-            f"link set {SWITCH} up",
-            "link set lo up",
-        )
-        for network in topology.networks
-    }
+    return {network.name: (Bridge(SWITCH), Set(SWITCH), Set("lo")) for network in topology.networks}
 
 
 def cables(lab: str, topology: Topology) -> Scripts:
     """Return how the machines are plugged in: run in each network's namespace, once all namespaces exist."""
-    lines: dict[str, list[str]] = {network.name: [] for network in topology.networks}
+    steps: dict[str, list[Step]] = {network.name: [] for network in topology.networks}
     for network, machine, interface in _plugs(topology):
-        lines[network] += [
-            f"link add {machine} type veth peer name {interface} netns {namespace(lab, machine)}",
-            f"link set {machine} master {SWITCH} up",
-        ]
-    return {network: tuple(several) for network, several in lines.items()}
+        steps[network].append(Cable(machine, interface, namespace(lab, machine)))
+    return {network: tuple(several) for network, several in steps.items()}
 
 
 def _plugs(topology: Topology) -> Iterator[tuple[str, str, str]]:
@@ -63,30 +107,30 @@ def machines(topology: Topology) -> Scripts:
     """Return how each machine gets its addresses and routes; run in its namespace, once it is plugged in."""
     scripts = {router.name: tuple(_router(router)) for router in topology.routers}
     for machine in topology.machines:
-        scripts[machine.name] = ("link set lo up", *uplink(topology, machine))
+        scripts[machine.name] = (Set("lo"), *uplink(topology, machine))
     return scripts
 
 
-def _router(router: Router) -> Iterator[str]:
-    yield "link set lo up"
+def _router(router: Router) -> Iterator[Step]:
+    yield Set("lo")
     for network, address in router.addresses.items():
-        yield f"addr add {address} broadcast + dev {network}"
-        yield f"link set {network} up"
+        yield Address(network, address)
+        yield Set(network)
 
 
-def uplink(topology: Topology, machine: Machine) -> Iterator[str]:
+def uplink(topology: Topology, machine: Machine) -> Iterator[Step]:
     """Yield what gives a node or host its address and its routes beyond its network."""
-    yield f"addr replace {machine.address} broadcast + dev {UPLINK}"
-    yield f"link set {UPLINK} up"
+    yield Address(UPLINK, machine.address)
+    yield Set(UPLINK)
     gateway = topology.gateway(machine.network)
     if gateway is None:
         return
     if isinstance(machine, Host) or machine.default_route:
-        yield f"route replace default via {gateway}"
+        yield Route(DEFAULT_ROUTE, gateway)
         return
     for network in topology.networks:
         if network.name != machine.network:
-            yield f"route replace {network.cidr} via {gateway}"
+            yield Route(network.cidr, gateway)
 
 
 ROUTER_PARAMETERS: Mapping[str, str] = {

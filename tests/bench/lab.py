@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from figures import RUNS, tell
 
-from felix_py.lab import faults, lifecycle, machines, main, matrix, network, pods, state, watching
+from felix_py.lab import faults, lifecycle, machines, main, matrix, network, plan, pods, state, watching
 from felix_py.lab.matrix import End
 from felix_py.lab.pods import Pod
 from felix_py.lab.state import Lab
@@ -76,7 +77,7 @@ def repair(lab: Lab, topology: Topology) -> float:
     node, prefix = topology.nodes[0].name, str(topology.nodes[-1].blocks[0])
     with watching.running(watching.route_monitor(lab, node)) as monitor:
         monitor.wait_for_netlink()
-        network.run(lab, node, f"route del {prefix}")
+        network.run(lab, node, plan.NoRoute(IPv4Network(prefix)))
         lifecycle.wait(lab, lambda: [] if prefix in shown(lab, node) else [f"{node}: no {prefix}"], 5.0)
         found = watching.repair_milliseconds(watching.route_events(monitor.stop()), prefix)
     assert found is not None
