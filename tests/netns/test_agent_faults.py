@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -396,8 +398,15 @@ def test_rubbish_on_a_socket_does_no_harm(lab: Lab, name: str, data: bytes) -> N
     assert machines.daemon(lab.of_node("a1")) == process
 
 
-def test_felixctl_answers_within_300_milliseconds() -> None:
-    assert fastest(lambda: on_a1("felixctl", "routes")) < 0.3
+def test_felixctl_answers_within_300_milliseconds(lab: Lab) -> None:
+    # felixctl itself, not felix-lab and a second Python around it; its socket is a path, and paths need no namespace.
+    socket_of_a1 = lab.of_node("a1") / "run" / "agent.sock"
+    assert fastest(lambda: felixctl("--socket", str(socket_of_a1), "routes")) < 0.3
+
+
+def felixctl(*words: str) -> None:
+    """Run felixctl on its own; it must answer that all is well."""
+    subprocess.run([str(Path(sys.executable).parent / "felixctl"), *words], check=True, capture_output=True, timeout=10)
 
 
 def fastest(work: Callable[[], object]) -> float:
