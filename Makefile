@@ -9,6 +9,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PACKAGES := bird2 iproute2 iputils-ping nftables procps python3-venv tcpdump musl-tools
 TEST_PACKAGES := qemu-system-x86 busybox-static kmod
+BENCH_PACKAGES := iperf3 gcc libc6-dev
 STAMP := .venv/.installed
 
 .PHONY: help setup demo lab bench test check unit netns interop lock
@@ -41,7 +42,8 @@ lab: setup       ## the same network, left up: felix-lab status|exec|ping|fail|h
 	@$(SUDO) $(BIN)/felix-lab up
 
 bench: setup     ## figures as JSON lines: NAME=lab for one, RUNS= for another count; all of them go to docs/performance.md
-	@$(SUDO) env RUNS="$(RUNS)" SIZE="$(SIZE)" $(BIN)/python tests/bench/run.py $(NAME)
+	@$(call install,$(BENCH_PACKAGES))
+	$(SUDO) env RUNS="$(RUNS)" SIZE="$(SIZE)" $(BIN)/python tests/bench/run.py $(NAME)
 
 check: setup     ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .
