@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bgp.types import AsHop, Path
+from bgp.types import AsHop, IPAddress, Path
 
 DEFAULT_LOCAL_PREFERENCE = 100
 """For paths that carry none, which is all of eBGP; the value that every implementation uses."""
@@ -44,7 +44,7 @@ def _identifier(path: Path) -> int:
     return int(path.attributes.originator_id or path.router_id)
 
 
-RULES: tuple[Rule, ...] = (
+MERITS: tuple[Rule, ...] = (
     Rule("local preference", lambda path: -local_preference(path), lambda path: str(local_preference(path))),
     Rule(
         "AS path length",
@@ -57,6 +57,10 @@ RULES: tuple[Rule, ...] = (
     Rule("MED", lambda path: path.attributes.med or 0, lambda path: str(path.attributes.med or 0), neighbouring_as),
     Rule("eBGP over iBGP", lambda path: not path.external, lambda path: "eBGP" if path.external else "iBGP"),
     # The interior cost (e) is left out: next hops of nodes are a hop away, whatever the underlay does.
+)
+"""What makes one path better than another. Paths that are left after these are equal: flows may be spread over them."""
+
+TIE_BREAKS: tuple[Rule, ...] = (
     # A stale path is as good as a fresh one (RFC 4724 section 4.2), so it steps aside only where nothing else differs.
     Rule("fresh over stale", lambda path: path.stale, lambda path: "stale" if path.stale else "fresh"),
     Rule("router ID", _identifier, lambda path: str(path.attributes.originator_id or path.router_id)),
@@ -67,7 +71,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("peer address", lambda path: (path.peer.version, int(path.peer)), lambda path: str(path.peer)),
 )
+"""What chooses one of equal paths."""
+
+RULES = MERITS + TIE_BREAKS
 """Read from top to bottom until one path is left."""
+
+MOST_PATHS = 16
+"""Paths over which the flows to one prefix are spread; as many as Junos takes by default (maximum-ecmp)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +102,15 @@ class BestPath:
         rule: the rule that beat the last competitor; "only path" where there was none.
         reason: the same with the values that were compared.
         beaten: all other candidates, the closest first.
+        equal: those of the beaten that are as good by every rule of merit, are fresh, and have next hops of their own,
+            the closest first; with `path` they are at most `MOST_PATHS`. All of them are external, or none is.
     """
 
     path: Path
     rule: str = ONLY_PATH
     reason: str = ONLY_PATH
     beaten: tuple[Beaten, ...] = ()
+    equal: tuple[Path, ...] = ()
 
 
 def best(candidates: Iterable[Path]) -> BestPath | None:
@@ -114,7 +127,18 @@ def best(candidates: Iterable[Path]) -> BestPath | None:
         return None
     if not beaten:
         return BestPath(left[0])
-    return BestPath(left[0], beaten[0].rule, beaten[0].reason, tuple(beaten))
+    return BestPath(left[0], beaten[0].rule, beaten[0].reason, tuple(beaten), _equal(left[0], beaten))
+
+
+def _equal(chosen: Path, beaten: Iterable[Beaten]) -> tuple[Path, ...]:
+    """Return the beaten paths that flows may be spread over besides the chosen one."""
+    names = {rule.name for rule in TIE_BREAKS}
+    by_next_hop: dict[IPAddress | None, Path] = {}
+    for each in beaten:
+        if each.rule in names and not each.path.stale:
+            by_next_hop.setdefault(each.path.attributes.next_hop, each.path)
+    own = by_next_hop.keys() - {None, chosen.attributes.next_hop}
+    return tuple(path for next_hop, path in by_next_hop.items() if next_hop in own)[: MOST_PATHS - 1]
 
 
 def prefer(one: Path, other: Path) -> tuple[Path, str]:

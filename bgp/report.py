@@ -81,6 +81,7 @@ class RouteReport:
         accepted: by the import policy.
         refusal: the policy's reason against it.
         best: it is the path of the Loc-RIB.
+        equal: it is as good as that one, and takes its share of the flows.
         rule: which rule made it the best, or which one it lost by; None for a refused path.
         why: the same with the values that were compared.
     """
@@ -94,6 +95,7 @@ class RouteReport:
     accepted: bool
     refusal: str | None
     best: bool
+    equal: bool
     rule: str | None
     why: str | None
     stale: bool
@@ -190,6 +192,7 @@ def _route(speaker: Speaker, session: Session, prefix: IPv4Network) -> RouteRepo
         accepted=entry.refusal is None,
         refusal=str(entry.refusal) if entry.refusal else None,
         best=is_best,
+        equal=best is not None and entry.refusal is None and path in best.equal,
         rule=verdict.rule if verdict else None,
         why=verdict.reason if verdict else None,
         stale=path.stale,

@@ -11,10 +11,12 @@ from pathlib import Path
 import structlog
 import yaml
 
-from felix_py import __version__, config, daemon, log
+from felix_py import __version__, config, daemon, log, once
 from felix_py.config import Config
+from felix_py.journal import Journal
 from felix_py.kernel.objects import KernelRefused
 from felix_py.kernel.reconcile import in_words
+from felix_py.metrics import Metrics
 from felix_py.model import Fault, Invalid
 
 DEFAULT_CONFIG = Path("/etc/felix/felix.yaml")
@@ -85,9 +87,11 @@ def _require_net_admin(command: str) -> None:
 
 
 def _run(settings: Config) -> int:
-    log.set_up(log_format=settings.log_format, level=settings.log_level)
+    journal, metrics = Journal(settings.state_directory), Metrics()
+    observers = (journal.note, metrics.logged)
+    log.set_up(log_format=settings.log_format, level=settings.log_level, observers=observers)
     try:
-        return asyncio.run(daemon.run(settings))
+        return asyncio.run(daemon.run(settings, journal, metrics))
     except REFUSALS:
         raise
     except Exception:  # noqa: BLE001 - a bug: one event with its traceback, and out, to be started again with routes in place
@@ -96,7 +100,7 @@ def _run(settings: Config) -> int:
 
 
 def _plan(settings: Config) -> int:
-    steps = daemon.plan_once(settings)
+    steps = tuple(once.plan_once(settings))
     for step in steps:
         print(*filter(None, in_words(step)))  # noqa: T201 - a command line tool prints
     if not steps:
@@ -105,12 +109,12 @@ def _plan(settings: Config) -> int:
 
 
 def _cleanup(settings: Config) -> int:
-    report = daemon.clean_up(settings)
-    for step in report.done:
+    done, refused = once.clean_up(settings)
+    for step in done:
         print(*filter(None, in_words(step)))  # noqa: T201 - a command line tool prints
-    for step, why in report.failed:
+    for step, why in refused:
         print("felix-agent:", *filter(None, in_words(step)), f"was refused: {why}", file=sys.stderr)  # noqa: T201
-    return 1 if report.failed else 0
+    return 1 if refused else 0
 
 
 COMMANDS = {"run": _run, "plan": _plan, "cleanup": _cleanup}

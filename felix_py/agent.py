@@ -1,11 +1,13 @@
-"""The loop: gather news, compute the wish, compare with the kernel, carry out the difference, and remember why."""
+"""The loop: gather news, let the kernel's thread turn, answer whoever waits, and say what was done."""
 
 import asyncio
+import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol, TypeVar
 
@@ -13,28 +15,21 @@ import structlog
 
 from bgp.speaker import BestPath, SpeakerSettings
 from felix_py.calc import sessions
-from felix_py.calc.routes import Learned
+from felix_py.calc.routes import learned_of
 from felix_py.config import Config
 from felix_py.datastore.api import Datastore
-from felix_py.kernel.objects import (
-    DeleteRoute,
-    DeleteTunnel,
-    KernelRefused,
-    Plan,
-    PutRoute,
-    PutSysctl,
-    PutTunnel,
-    Report,
-    Route,
-    RouteKey,
-)
+from felix_py.kernel.engine import Intention, Standing
+from felix_py.kernel.kernel import Kernel
+from felix_py.kernel.objects import KernelRefused, RouteKey, Step
 from felix_py.model import Key, NodeName, WorkloadEndpoint
-from felix_py.picture import Picture, after, refused_routes, sentences
+from felix_py.pacing import Pace
+from felix_py.picture import Picture
 from felix_py.state import Absent, ClusterState, Event, Present
-from felix_py.turn import KernelTable, Look, look
+from felix_py.telling import sentences, tell
+from felix_py.turn import Done, Knowledge, Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
-"""Seconds before a refused step is tried again: first, and after doubling at most. Felix retries every 10 s."""
+"""Seconds before a kernel that could not be read is read again: first, and after doubling at most."""
 
 CONVERGED_AGAIN = 1.0
 """Seconds until a turn asks again whether BGP has converged; BGP wakes us earlier when it has."""
@@ -42,18 +37,8 @@ CONVERGED_AGAIN = 1.0
 ENDPOINT_DEADLINE = 10.0
 """Seconds that a pod's attachment may wait for its route before the runtime is told that it failed."""
 
-CAUSES_OF_REPAIR = (
-    "route deleted",
-    "route changed",
-    "link deleted",
-    "link changed",
-    "address deleted",
-    "address added",
-    "parameter changed",
-    "events lost",
-    "resync",
-)
-"""What others do that makes us repair; in the order in which one is named when several happened at once."""
+KERNEL_PATIENCE = 60.0
+"""Seconds that the kernel may be unreadable before the agent ends: a new one may fare better than a lame one."""
 
 log = structlog.get_logger()
 
@@ -76,47 +61,75 @@ class RouteSpeaker(Protocol):
         """Say whether absence of a path means something by now."""
 
 
+class Onlooker(Protocol):
+    """Whoever wants to know of every turn; `observation.Observation` is the real one."""
+
+    def turned(self, done: Done, repairs: Counter[str], states: Mapping[str, int]) -> None:
+        """Take note of a turn that went well."""
+
+    def failed(self, reason: str) -> None:
+        """Take note of a turn in which the kernel could not be read or written."""
+
+
 class Agent:
-    """One node's agent. Everything that happens to it sets `wake`; everything it does happens in `turn`."""
+    """One node's agent. Everything that happens to it wakes it; everything it does happens in `turn`.
+
+    Attributes:
+        onlooker: told of each turn; None where nobody looks.
+        rearm: called after each turn, when the kernel's events have been taken: whoever watches for more goes on.
+    """
 
     def __init__(
         self,
         config: Config,
-        kernel: KernelTable,
+        kernel: Kernel,
         datastore: Datastore,
         speaker: RouteSpeaker,
         tunnel_address: Callable[[IPv4Network], IPv4Address | None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
         self.cluster = ClusterState()
         self.picture = Picture()
-        self.since: dict[RouteKey, datetime] = {}
         self.repairs: Counter[str] = Counter()
         self.started_at = datetime.now(UTC)
         self.turns = 0
-        self._kernel = kernel
+        self.onlooker: Onlooker | None = None
+        self.rearm: Callable[[], None] = _nothing
+        self._kernel = Turns(kernel, config.node_name, clock)
         self._datastore = datastore
         self._speaker = speaker
         self._tunnel_address = tunnel_address
+        self._clock = clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._news: list[Event] = []
-        self._causes: Counter[str] = Counter()
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._has_news = False
+        self._pace = Pace()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
+        self._knowledge: Knowledge | None = None
+        self._resynced = clock()
+        self._broken_since: float | None = None
         self._retry = RETRY_FIRST
-        self._converged = False
-        self._address: IPv4Address | None = None
+        self._due_at: float | None = None
 
     # --- what happens to us
 
-    def wake(self, cause: str) -> None:
-        """Ask for a turn; `cause` is counted if the turn finds something to repair."""
-        self._causes[cause] += 1
+    def stir(self) -> None:
+        """Ask for a turn because something happened in the kernel; the turn finds out what."""
+        self._wake.set()
+
+    def bgp_changed(self) -> None:
+        """Ask for a turn because best paths or sessions have changed."""
+        self._knowledge = None
+        self._has_news = True
         self._wake.set()
 
     def tell(self, *news: Event) -> None:
         """Add news of the cluster and ask for a turn."""
         self._news.extend(news)
+        self._has_news = True
         self._wake.set()
 
     async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
@@ -128,6 +141,7 @@ class Agent:
         done = asyncio.get_running_loop().create_future()
         self._waiting[endpoint.name] = (endpoint, done)
         self.tell(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
+        self._hurry.set()  # somebody waits for a pod: no burst is gathered
         try:
             await asyncio.wait_for(done, ENDPOINT_DEADLINE)
         except TimeoutError as late:
@@ -170,6 +184,23 @@ class Agent:
             return f"node {self.node_name} has no block; add a BlockAffinity with spec.node {self.node_name}"
         return None
 
+    async def planned(self, describe: Callable[[tuple[Step, ...], tuple[Intention, ...], Turns], Result]) -> Result:
+        """Return what a turn would do now, described, without doing it.
+
+        Raises:
+            KernelRefused: when the kernel could not be read.
+        """
+        knowledge = self._what_we_know()
+        return await self.ask(lambda turns: describe(*turns.plan(knowledge), turns))
+
+    async def ask(self, question: Callable[[Turns], Result]) -> Result:
+        """Run a question in the kernel's thread, where nothing changes meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question, self._kernel)
+
+    def moment(self, at: float | None) -> datetime | None:
+        """Return the time of day of a moment on the loop's clock."""
+        return None if at is None else datetime.now(UTC) - timedelta(seconds=self._clock() - at)
+
     # --- what we do
 
     async def follow_datastore(self) -> None:
@@ -181,126 +212,151 @@ class Agent:
         """Turn whenever something happened, and every `resync_seconds` although nothing did."""
         pause = self.config.resync_seconds
         while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), pause)
-            except TimeoutError:
-                self._causes["resync"] += 1
-            await asyncio.sleep(self.config.settle_milliseconds / 1000)
+            with contextlib.suppress(TimeoutError):
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the event.
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            await self._gather()
             self._wake.clear()
+            self._hurry.clear()
             pause = await self.turn()
 
+    async def _gather(self) -> None:
+        """Wait for more of a burst, and until the last turn's rest is over; not while somebody waits for a pod."""
+        settle = self.config.settle_milliseconds / 1000 if self._has_news else 0.0
+        delay = max(settle, self._pace.delay(self._clock()))
+        if delay > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._hurry.wait()
+
     async def turn(self) -> float:
-        """Make the kernel hold what it should; return the seconds until the next turn is due anyway."""
-        news, self._news = self._news, []
-        was_in_sync = self.cluster.in_sync
-        self.cluster = self.cluster.after_all(news)
+        """Make the kernel hold what it should; return the seconds until the next turn is due anyway.
+
+        Raises:
+            KernelRefused: when the kernel could not be read for longer than KERNEL_PATIENCE.
+        """
+        has_news = self._take_news()
         if not self.cluster.in_sync:
             return self.config.resync_seconds
-        if not was_in_sync:
-            log.info("agent.in_sync", resources=len(self.cluster.resources))
-        settings = sessions.settings(self.cluster, self.config.node_name)
-        if settings is not None:
-            self._speaker.configure(settings)
-        causes, self._causes = self._causes, Counter()
-        try:
-            report = await self._in_kernel_thread(self._reconcile)
-        except KernelRefused as refusal:
-            log.warning("agent.refused", reason=str(refusal))
-            return self._back_off()
-        self._note(report, causes)
-        self._answer_waiting()
+        started = self._clock()
+        resync = started - self._resynced >= self.config.resync_seconds
+        knowledge = self._what_we_know()
+        keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
+        known = self.picture.problems
+        done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync))
+        self.rearm()
+        self._pace.worked(started, self._clock(), news=has_news)
+        if done.broken is not None:
+            return self._back_off(done.broken)
+        self._note(done, told)
+        self._answer_waiting(told.standings)
         self.turns += 1
-        if report.failed:
-            return self._back_off()
-        self._retry = RETRY_FIRST
-        return self.config.resync_seconds if self._converged else CONVERGED_AGAIN
+        return self._pause(knowledge)
 
-    async def planned(self) -> Plan:
-        """Return what a turn would do now, without doing it."""
-        return (await self._in_kernel_thread(self._look)).steps
+    def _take_news(self) -> bool:
+        """Take in what is new of the cluster, and configure BGP by it; return whether there was any news of our own."""
+        news, self._news = self._news, []
+        has_news, self._has_news = self._has_news, False
+        was_in_sync, before = self.cluster.in_sync, self.cluster
+        self.cluster = self.cluster.after_all(news)
+        if self.cluster.in_sync and not was_in_sync:
+            log.info("agent.in_sync", resources=len(self.cluster.resources))
+        if self.cluster is not before and self.cluster.in_sync:
+            self._knowledge = None
+            settings = sessions.settings(self.cluster, self.config.node_name)
+            if settings is not None:
+                self._speaker.configure(settings)
+        return has_news
 
-    async def _in_kernel_thread(self, work: Callable[[tuple[Learned, ...]], Result]) -> Result:
-        """Run `work` in the kernel's thread, given what BGP says at this moment."""
-        learned, self._converged = self._learned(), self._speaker.converged()
-        blocks = self.blocks()
-        self._address = self._tunnel_address(blocks[0]) if blocks else None
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, learned)
+    def _what_we_know(self) -> Knowledge:
+        """Return what the wish depends on; the same object until something of it changes."""
+        converged = self._speaker.converged()
+        if self._knowledge is None or self._knowledge.converged != converged:
+            blocks = self.blocks()
+            self._knowledge = Knowledge(
+                self.cluster,
+                learned_of(self._speaker.best_paths(), self._speaker.peer_name),
+                converged,
+                self._tunnel_address(blocks[0]) if blocks else None,
+                self.config.next_hop_objects,
+            )
+        return self._knowledge
 
-    def _back_off(self) -> float:
+    def _pause(self, knowledge: Knowledge) -> float:
+        """Return the seconds until something is due although nothing happens."""
+        now = self._clock()
+        pauses = [self.config.resync_seconds - (now - self._resynced)]
+        if not knowledge.converged:
+            pauses.append(CONVERGED_AGAIN)
+        if self._due_at is not None:
+            pauses.append(self._due_at - now)
+        return max(0.0, min(pauses))
+
+    def _back_off(self, reason: str) -> float:
+        """Say that the kernel cannot be read, and wait; longer each time, and not for ever."""
+        now = self._clock()
+        if self._broken_since is None:
+            self._broken_since = now
+            log.warning("kernel.broken", reason=reason)
+        self.picture = replace(self.picture, problems=(reason,))
+        if self.onlooker is not None:
+            self.onlooker.failed(reason)
+        if now - self._broken_since > KERNEL_PATIENCE:
+            raise KernelRefused(
+                f"{reason}; this has lasted {KERNEL_PATIENCE:.0f} s, so the agent ends, to be started anew"
+            )
         pause, self._retry = self._retry, min(self._retry * 2, RETRY_LAST)
         return pause
 
-    def _learned(self) -> tuple[Learned, ...]:
-        return tuple(
-            Learned(prefix, best.path.attributes.next_hop, self._speaker.peer_name(best), best.path.stale)
-            for prefix, best in self._speaker.best_paths().items()
-            if isinstance(best.path.attributes.next_hop, IPv4Address)
-        )
-
-    def _look(self, learned: tuple[Learned, ...]) -> Look:
-        return look(
-            self._kernel,
-            self.cluster,
-            learned,
-            self.config.node_name,
-            converged=self._converged,
-            tunnel_address=self._address,
-        )
-
-    def _reconcile(self, learned: tuple[Learned, ...]) -> Report:
-        """Read, think, act; runs in the kernel's thread."""
-        seen = self._look(learned)
-        for key, why in seen.picture.conflicts.items():
-            if key not in self.picture.conflicts:
-                log.warning("route.conflict", dst=str(key), reason=why)
-        report = self._kernel.carry_out(seen.steps) if seen.steps else Report()
-        self.picture = replace(
-            seen.picture,
-            actual=after(seen.have, report),
-            refused=refused_routes(report),
-            problems=sentences(report),
-        )
-        return report
-
     # --- what we say about it
 
-    def _note(self, report: Report, causes: Counter[str]) -> None:
-        now = datetime.now(UTC)
-        cause = next((name for name in CAUSES_OF_REPAIR if causes[name]), None)
-        for step in report.done:
-            match step:
-                case PutRoute(key, route, replaced):
-                    self._note_route(key, route, replaced, cause)
-                    self.since[key] = now
-                case DeleteRoute(key, route):
-                    self.since.pop(key, None)
-                    log.info("route.delete", dst=str(key), route=str(route))
-                case PutSysctl(path, value):
-                    log.info("sysctl.put", path=path, value=value)
-                case PutTunnel(tunnel):
-                    log.info("tunnel.put", device=tunnel.name, local=str(tunnel.local), mtu=tunnel.mtu)
-                case DeleteTunnel(name):
-                    log.info("tunnel.delete", device=name)
-        for why in sentences(report):
-            log.warning("step.refused", reason=why)
-        for key in self.picture.actual.routes:
-            self.since.setdefault(key, now)
+    def _note(self, done: Done, told: "Told") -> None:
+        if self._broken_since is not None:
+            log.info("kernel.recovered", seconds=round(self._clock() - self._broken_since, 3))
+            self._broken_since, self._retry = None, RETRY_FIRST
+        if done.resync_cause is not None:
+            self._resynced = self._clock()
+        self.repairs += told.repairs
+        if self.onlooker is not None:
+            self.onlooker.turned(done, told.repairs, told.states)
+        self._due_at = done.next_due
+        self.picture = told.picture
 
-    def _note_route(self, key: RouteKey, route: Route, replaced: Route | None, cause: str | None) -> None:
-        """Log one route; it is a repair where we had it in place and somebody else's doing woke us."""
-        if key not in self.since or cause is None:
-            log.info("route.put", dst=str(key), route=str(route), was=str(replaced) if replaced else None)
-            return
-        self.repairs[cause] += 1
-        log.info("route.repaired", dst=str(key), route=str(route), was=str(replaced) if replaced else None, cause=cause)
-
-    def _answer_waiting(self) -> None:
+    def _answer_waiting(self, standings: Mapping[RouteKey, Standing]) -> None:
         for endpoint, done in tuple(self._waiting.values()):
-            keys = [RouteKey(network) for network in endpoint.networks]
-            found = [self.picture.actual.routes.get(key) for key in keys]
-            if done.done():
+            found = [standings.get(RouteKey(network)) for network in endpoint.networks]
+            if done.done() or None in found:
                 continue
-            if all(route is not None and route.device == endpoint.interface for route in found):
+            reasons = [each.reason for each in found if each is not None and each.reason is not None]
+            if not reasons:
                 done.set_result(None)
-            elif reasons := [self.picture.refused[key] for key in keys if key in self.picture.refused]:
-                done.set_exception(KernelRefused(f"{endpoint.name}: {'; '.join(reasons)}"))
+            elif refused := [each.reason for each in found if each is not None and each.refused]:
+                done.set_exception(KernelRefused(f"{endpoint.name}: {'; '.join(filter(None, refused))}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the kernel's thread says after a turn, made there because nothing changes meanwhile."""
+
+    picture: Picture
+    repairs: Counter[str]
+    states: Mapping[str, int]
+    standings: Mapping[RouteKey, Standing]
+
+
+def _turn(
+    turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool
+) -> tuple[Done, Told]:
+    """Turn, log what was done, and look at the routes that somebody waits for; runs in the kernel's thread."""
+    kernel = turns.kernel
+    if resync:
+        kernel.must_read("resync")
+    done = turns.turn(knowledge)
+    repairs = tell(done, kernel.routes, known)
+    picture = Picture(done.wish, kernel.have, kernel.links, sentences(done.report, kernel.routes))
+    return done, Told(picture, repairs, turns.states(), {key: turns.standing(key) for key in keys})
+
+
+def _nothing() -> None:
+    """Do nothing."""

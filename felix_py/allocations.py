@@ -18,7 +18,10 @@ from pathlib import Path
 import structlog
 
 from felix_py import ipam
-from felix_py.kernel import links, ownership, rtnetlink
+from felix_py.kernel import links, ownership, route_codec
+from felix_py.kernel.dump import Reader
+from felix_py.kernel.objects import MAIN_TABLE
+from felix_py.kernel.wire import Family
 from felix_py.ledger import Attachment, Ledger, decode, encode, from_note, mac_of
 from felix_py.model import Fault, Invalid, NodeName, WorkloadEndpoint
 
@@ -45,12 +48,9 @@ def living_pods() -> tuple[Attachment, ...]:
         seen = [link for link in links.listing(sock) if ownership.is_workload_device(link.name)]
     names = {link.index: link.name for link in seen}
     routed: dict[str, list[IPv4Address]] = {}
-    table = rtnetlink.RouteSocket()
-    try:
-        entries = [rtnetlink.decode(body, names) for body in table.dump()] if seen else []
-    finally:
-        table.close()
-    for key, route in filter(None, entries):
+    with Reader() as reader:
+        bodies = reader.routes(Family.IPV4, MAIN_TABLE) if seen else []
+    for key, route in filter(None, (route_codec.decode(body, names) for body in bodies)):
         if route.device in names.values() and isinstance(key.dst, IPv4Network) and key.dst.num_addresses == 1:
             routed.setdefault(route.device or "", []).append(key.dst.network_address)
     return tuple(from_note(link.alias, link.name, routed.get(link.name, ())) for link in seen)

@@ -1,4 +1,4 @@
-"""The local API: HTTP over a unix socket, documents in JSON; felixctl talks to it, and so may curl."""
+"""The local API: HTTP over a unix socket, documents in JSON; and the same server on TCP for probes and metrics."""
 
 import asyncio
 import contextlib
@@ -7,55 +7,80 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import h11
 import structlog
 
+from felix_py.config import ListenAddress
+
 LIMIT = 64 << 10
 """Bytes that one request may have; ours have a few hundred."""
 
 DEADLINE = 5.0
-"""Seconds that a client may take to say what it wants."""
+"""Seconds that a client may take to say what it wants, and again to take its answer."""
+
+CLIENTS = 64
+"""Connections at a time; more are closed unheard, so that idle ones cannot use up the agent's descriptors."""
+
+LISTEN_AGAIN = 10.0
+"""Seconds until a TCP address that could not be had is tried again."""
 
 GROUP = "felix"
 """Members of this group may use the socket; without the group only root may."""
 
+
+class Text(NamedTuple):
+    """A body that is no JSON document."""
+
+    content_type: str
+    body: bytes
+
+
 Answer: TypeAlias = tuple[int, Mapping[str, Any]]
-Handler: TypeAlias = Callable[[tuple[str, ...], Mapping[str, str]], Awaitable[Answer]]
-"""Gets the parts of the path after /v1/NAME, and the query; returns status and document."""
+Page: TypeAlias = tuple[int, Text]
+Handler: TypeAlias = Callable[[tuple[str, ...], Mapping[str, str]], Awaitable[Answer | Page]]
+"""Gets the parts of the path after the handler's own name, and the query; returns status and document, or a page."""
 
 log = structlog.get_logger()
 
 
-class Api:
-    """Serves documents; every request is answered, rubbish with a sentence."""
+class _Server:
+    """Answers every request, rubbish with a sentence, and lets no client wait for another."""
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
-        self._path = path
+    def __init__(self, name: str, root: str, handlers: Mapping[str, Handler]) -> None:
+        self._name = name
+        self._root = root
         self._handlers = handlers
+        self._clients: set[asyncio.Task[None] | None] = set()
 
-    async def serve(self) -> None:
-        """Listen until cancelled."""
-        self._path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._client, self._path)
-        _permit(self._path)
-        try:
-            async with server:
+    async def _serve(self, server: asyncio.Server) -> None:
+        """Serve until cancelled; clients that still wait are cut off then, or the server would wait for them."""
+        async with server:
+            try:
                 await server.serve_forever()
-        finally:
-            self._path.unlink(missing_ok=True)
+            finally:
+                for client in self._clients:
+                    if client is not None:
+                        client.cancel()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._clients) >= CLIENTS:
+            writer.transport.abort()
+            return
+        client = asyncio.current_task()
+        self._clients.add(client)
         try:
             await self._talk(reader, writer)
-        except (TimeoutError, ConnectionError):
-            pass  # the client went away or never spoke: nobody is there to be told
-        finally:
             writer.close()
-            with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(DEADLINE):
                 await writer.wait_closed()
+        except (TimeoutError, ConnectionError):
+            pass  # the client went away, never spoke, or never read: nobody is there to be told
+        finally:
+            writer.transport.abort()  # nothing, where all is sent and closed
+            self._clients.discard(client)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER)
@@ -63,26 +88,84 @@ class Api:
             async with asyncio.timeout(DEADLINE):
                 request = await _request(connection, reader)
         except h11.RemoteProtocolError as error:
-            log.warning("api.rubbish", socket=str(self._path), reason=str(error))
-            answer: Answer = 400, {"error": f"this is no HTTP request: {error}"}
+            log.warning("api.rubbish", socket=self._name, reason=str(error))
+            answer: Answer | Page = 400, {"error": f"this is no HTTP request: {error}"}
         else:
             if request is None:
                 return
             answer = await self._answer(request)
         writer.write(_response(connection, *answer))
-        await writer.drain()
+        async with asyncio.timeout(DEADLINE):
+            await writer.drain()
 
-    async def _answer(self, request: h11.Request) -> Answer:
+    async def _answer(self, request: h11.Request) -> Answer | Page:
         target = urlsplit(request.target.decode("ascii", "replace"))
         parts = [unquote(part) for part in target.path.split("/") if part]
         if request.method != b"GET":
             return 405, {"error": f"method {request.method.decode('ascii', 'replace')} is not known here; use GET"}
-        handler = self._handlers.get(parts[1]) if len(parts) > 1 and parts[0] == "v1" else None
+        root = [part for part in self._root.split("/") if part]
+        name = parts[len(root)] if parts[: len(root)] == root and len(parts) > len(root) else ""
+        handler = self._handlers.get(name)
         if handler is None:
-            known = ", ".join(f"/v1/{name}" for name in self._handlers)
+            known = ", ".join(f"{self._root}{name}" for name in self._handlers)
             return 404, {"error": f"{target.path} is not known here; known are {known}"}
         query = {name: values[-1] for name, values in parse_qs(target.query, keep_blank_values=True).items()}
-        return await handler(tuple(parts[2:]), query)
+        return await handler(tuple(parts[len(root) + 1 :]), query)
+
+
+class Api(_Server):
+    """Serves /v1/NAME on a unix socket, to root and the group felix."""
+
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+        super().__init__(str(path), "/v1/", handlers)
+        self._path = path
+
+    async def serve(self) -> None:
+        """Listen until cancelled."""
+        self._path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._client, self._path)
+        _permit(self._path)
+        try:
+            await self._serve(server)
+        finally:
+            self._path.unlink(missing_ok=True)
+
+
+class TcpApi(_Server):
+    """Serves /NAME on a TCP address. One that cannot be had costs these answers and nothing else.
+
+    Attributes:
+        listening: is set when clients can come.
+        port: where they can come then; not the one of `address` if that is 0, by which the kernel chooses.
+    """
+
+    def __init__(self, address: ListenAddress, handlers: Mapping[str, Handler], *, setting: str) -> None:
+        super().__init__(str(address), "/", handlers)
+        self._address = address
+        self._setting = setting
+        self.listening = asyncio.Event()
+        self.port = address.port
+
+    async def serve(self) -> None:
+        """Listen until cancelled; where the address cannot be had, say so once, and wait for it."""
+        server = await self._listen()
+        self.port = server.sockets[0].getsockname()[1]
+        self.listening.set()
+        await self._serve(server)
+
+    async def _listen(self) -> asyncio.Server:
+        said = False
+        while True:
+            try:
+                return await asyncio.start_server(self._client, *self._address)
+            except OSError as error:
+                if not said:
+                    # asyncio puts words of its own into strerror
+                    why = os.strerror(error.errno) if error.errno else str(error)
+                    reason = f"{self._address} cannot be listened on: {why}; free it, or give another {self._setting}"
+                    log.warning("metrics.refused", address=str(self._address), reason=f"{reason}, or none")
+                said = True
+                await asyncio.sleep(LISTEN_AGAIN)
 
 
 async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
@@ -105,13 +188,14 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
             connection.receive_data(data)
 
 
-def _response(connection: h11.Connection, status: int, document: Mapping[str, Any]) -> bytes:
-    body = json.dumps(document).encode()
+def _response(connection: h11.Connection, status: int, content: Mapping[str, Any] | Text) -> bytes:
+    page = content if isinstance(content, Text) else Text("application/json", json.dumps(content).encode())
+    length = str(len(page.body))
     head = h11.Response(
         status_code=status,
-        headers=[("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")],
+        headers=[("Content-Type", page.content_type), ("Content-Length", length), ("Connection", "close")],
     )
-    events = (head, h11.Data(data=body), h11.EndOfMessage())
+    events = (head, h11.Data(data=page.body), h11.EndOfMessage())
     return b"".join(connection.send(event) or b"" for event in events)
 
 

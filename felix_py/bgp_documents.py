@@ -87,6 +87,7 @@ def _path(report: RouteReport) -> Document:
         "largeCommunities": [":".join(map(str, each)) for each in attributes.large_communities],
         "accepted": report.accepted,
         "best": report.best,
+        "equal": report.equal,
         "stale": report.stale,
         "reason": report.why if report.accepted else report.refusal,
     }

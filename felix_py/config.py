@@ -2,14 +2,33 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from felix_py.model import Fault, Invalid, NodeName
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "console")
 DRIVERS = ("auto", "kernel", "userspace")
+
+PORTS = range(1, 1 << 16)
+"""TCP ports that can be listened on (RFC 9293 section 3.1: 16 bits; 0 would let the kernel choose)."""
+
+
+class ListenAddress(NamedTuple):
+    """Where a TCP server listens; written `127.0.0.1:9099` or `[::1]:9099`."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+METRICS_ADDRESS = ListenAddress("127.0.0.1", 9099)
+"""Only this machine may ask, on the port that Felix serves its health on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +42,9 @@ class Config:
         state_directory: what must survive a restart.
         resync_seconds: how often everything is read back although no event asked for it.
         tunnel_driver: what carries IP in IP: the kernel's module, our own process, or whichever works.
+        next_hop_objects: routes to other nodes go through next-hop objects where many share one; see decision 6.
         settle_milliseconds: how long a burst of news is gathered before it is acted upon.
+        metrics_address: where /metrics, /livez and /readyz are served; None serves them nowhere.
     """
 
     node_name: NodeName
@@ -34,7 +55,9 @@ class Config:
     log_level: str = "info"
     resync_seconds: float = 60.0
     tunnel_driver: Literal["auto", "kernel", "userspace"] = "auto"
+    next_hop_objects: bool = False
     settle_milliseconds: float = 10.0
+    metrics_address: ListenAddress | None = METRICS_ADDRESS
 
 
 def _choice(options: tuple[str, ...]) -> Callable[[Any], str]:
@@ -44,6 +67,10 @@ def _choice(options: tuple[str, ...]) -> Callable[[Any], str]:
         return str(raw).lower()
 
     return parse
+
+
+def _switch(raw: Any) -> bool:
+    return _choice(("enabled", "disabled"))(raw) == "enabled"
 
 
 def _positive(raw: Any) -> float:
@@ -66,6 +93,21 @@ def _path(raw: Any) -> Path:
     return path
 
 
+def _listen_address(raw: Any) -> ListenAddress | None:
+    text = _text(raw)
+    if text.lower() == "none":
+        return None
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    address = ip_address(host[1:-1] if bracketed else host)
+    # ASCII digits only: int() would take "+1", "1_0" and digits of other scripts as well.
+    if not colon or bracketed != (address.version == 6) or not (port.isascii() and port.isdigit()):  # noqa: PLR2004
+        raise ValueError
+    if int(port) not in PORTS:
+        raise ValueError
+    return ListenAddress(str(address), int(port))
+
+
 SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "nodeName": ("node_name", _text, "the name of this machine's Node resource"),
     "resourceDirectory": ("resource_directory", _path, "an absolute path"),
@@ -75,7 +117,13 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "logLevel": ("log_level", _choice(LEVELS), "debug, info, warning or error"),
     "resyncSeconds": ("resync_seconds", _positive, "a number of seconds above 0"),
     "tunnelDriver": ("tunnel_driver", _choice(DRIVERS), "auto, kernel or userspace"),
+    "nextHopObjects": ("next_hop_objects", _switch, "Enabled or Disabled"),
     "settleMilliseconds": ("settle_milliseconds", _positive, "a number of milliseconds above 0"),
+    "metricsAddress": (
+        "metrics_address",
+        _listen_address,
+        "an IP address and a port, as 127.0.0.1:9099 or [::1]:9099, or none",
+    ),
 }
 """Name in felix.yaml: attribute, parser, and what to give. In the environment: FELIX_ and the name in capitals."""
 

@@ -1,11 +1,14 @@
 """The agent put together from its parts: what `felix-agent` runs, with the real kernel, datastore, BGP and CNI."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
 
 import structlog
 
@@ -13,19 +16,23 @@ from bgp.exabgp_process import BgpService
 from felix_py import __version__
 from felix_py.agent import Agent
 from felix_py.allocations import Allocations
-from felix_py.api import Api
-from felix_py.calc import sessions
+from felix_py.api import Api, TcpApi
+from felix_py.bell import Bell
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
-from felix_py.datastore import directory
 from felix_py.datastore.directory import DirectoryDatastore
 from felix_py.handlers import Handlers
-from felix_py.kernel.netlink import Kernel, Watch
-from felix_py.kernel.objects import KernelState, Plan, Report
-from felix_py.kernel.reconcile import plan
+from felix_py.journal import Journal
+from felix_py.kernel import sysctl
+from felix_py.kernel.conntrack import Conntrack
+from felix_py.kernel.kernel import Kernel
+from felix_py.kernel.rtnetlink import Rtnetlink
+from felix_py.kernel.wire import Family
+from felix_py.metrics import Metrics
 from felix_py.model import Key
-from felix_py.state import ClusterState, Present
-from felix_py.turn import look
+from felix_py.observation import Observation
+from felix_py.probes import Probes
+from felix_py.state import Present
 from ipip.device import Device, TunnelRefused
 
 log = structlog.get_logger()
@@ -64,92 +71,93 @@ def only_one(settings: Config) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def run(settings: Config) -> int:
-    """Be this node's agent until SIGTERM or SIGINT; everything in the kernel stays as it is then."""
-    with only_one(settings):
+async def run(settings: Config, journal: Journal, metrics: Metrics) -> int:
+    """Be this node's agent until SIGTERM or SIGINT; everything in the kernel stays as it is then.
+
+    Args:
+        settings: of this node.
+        journal: keeps what happens; it is written while the agent runs.
+        metrics: count what happens.
+    """
+    with only_one(settings), Node(settings, asyncio.get_running_loop(), journal, metrics) as node:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
-        kernel = Kernel(device, TunnelRefused)
-        store = Allocations(settings.state_directory, settings.node_name)
-        agent: Agent
-        speaker = BgpService(on_change=lambda: agent.wake("bgp"))
-        agent = Agent(settings, kernel, DirectoryDatastore(settings.resource_directory), speaker, store.tunnel_address)
-        # Pods of before are known before anything is compared: no turn happens until the datastore is in sync.
-        agent.tell(*(Present(Key("WorkloadEndpoint", each.name), each) for each in store.endpoints()))
-        watch = Watch(kernel.port)
-        asyncio.get_running_loop().add_reader(watch.fileno(), watch.drain, agent.wake)
         log.info("agent.started", node=settings.node_name, version=__version__, pid=os.getpid())
-        log.info("tunnel.driver", driver=device.driver, reason=device.why)
+        log.info("tunnel.driver", driver=node.device.driver, reason=node.device.why)
         try:
-            await _until(
-                stop,
-                agent,
-                speaker,
-                Api(settings.run_directory / "agent.sock", Handlers(agent, speaker, device).all()),
-                CniServer(settings.run_directory / "cni.sock", agent, store),
-            )
+            await _until(stop, node.parts())
         finally:
-            asyncio.get_running_loop().remove_reader(watch.fileno())
-            watch.close()
-            await speaker.stop()
-            kernel.close()
+            await node.speaker.stop()
         log.info("agent.stopped", node=settings.node_name)
         return 0
 
 
-async def _until(stop: asyncio.Event, agent: Agent, speaker: BgpService, api: Api, cni: CniServer) -> None:
+class Node:
+    """The parts of one agent, made and tied together; as a context it closes what they hold open."""
+
+    def __init__(self, settings: Config, loop: asyncio.AbstractEventLoop, journal: Journal, metrics: Metrics) -> None:
+        self._settings, self._journal, self._metrics = settings, journal, metrics
+        self.device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
+        self._wire = Rtnetlink()
+        self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
+        kernel = Kernel(self._wire, self.device, TunnelRefused, sysctl, self._conntrack, families())
+        self._store = Allocations(settings.state_directory, settings.node_name)
+        self.speaker = BgpService(on_change=lambda: self.agent.bgp_changed())  # noqa: PLW0108 - made below
+        datastore = DirectoryDatastore(settings.resource_directory)
+        self.agent = Agent(settings, kernel, datastore, self.speaker, self._store.tunnel_address)
+        # Pods of before are known before anything is compared: no turn happens until the datastore is in sync.
+        self.agent.tell(*(Present(Key("WorkloadEndpoint", each.name), each) for each in self._store.endpoints()))
+        self.observation = Observation(metrics, self.agent, self.speaker, self._store, self._conntrack)
+        self.agent.onlooker = self.observation
+        self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.stir)  # noqa: PLW0108 - reopened
+        self.agent.rearm = self._bell.arm
+
+    def __enter__(self) -> Self:
+        self._bell.arm()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._bell.disarm()
+        self._conntrack.close()
+        self._wire.close()
+
+    def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """Yield what has to run, with its name."""
+        directory, address = self._settings.run_directory, self._settings.metrics_address
+        handlers = {**Handlers(self.agent, self.speaker, self.device).all(), "events": self._journal.events}
+        # In this order: who reads on one socket that the node is in sync finds the other one open.
+        yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()
+        yield "api", Api(directory / "agent.sock", handlers).serve()
+        yield "journal", self._journal.run()
+        if address is not None:
+            probes = Probes(self.observation.health, self._metrics)
+            yield "metrics", TcpApi(address, probes.all(), setting="metricsAddress").serve()
+        yield "datastore", self.agent.follow_datastore()
+        yield "loop", self.agent.run()
+        yield "bgp", self.speaker.run()
+
+
+def _stir_from_thread(loop: asyncio.AbstractEventLoop, agent: Agent) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+        loop.call_soon_threadsafe(agent.stir)
+
+
+async def _until(stop: asyncio.Event, parts: Iterable[tuple[str, Coroutine[Any, Any, None]]]) -> None:
     """Run every part until `stop`; a part that fails takes the agent down, to be started again."""
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    parts = [
-        asyncio.create_task(work, name=name)
-        for name, work in (
-            # In this order: who reads on one socket that the node is in sync finds the other one open.
-            ("cni", cni.serve()),
-            ("api", api.serve()),
-            ("datastore", agent.follow_datastore()),
-            ("loop", agent.run()),
-            ("bgp", speaker.run()),
-        )
-    ]
+    tasks = [asyncio.create_task(work, name=name) for name, work in parts]
     try:
-        done, _ = await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
             task.result()
             raise Refused(f"the agent's part {task.get_name()} ended although nobody stopped it")
     finally:
-        for task in (stopping, *parts):
+        for task in (stopping, *tasks):
             task.cancel()
-        await asyncio.gather(stopping, *parts, return_exceptions=True)
+        await asyncio.gather(stopping, *tasks, return_exceptions=True)
 
 
-def plan_once(settings: Config) -> Plan:
-    """Return what an agent started now would change at first; BGP says nothing yet, so remote routes stay."""
-    kernel = _kernel(settings)
-    try:
-        store = Allocations(settings.state_directory, settings.node_name)
-        reading = directory.read(settings.resource_directory)
-        resources = {key: value for key, (_, value) in reading.good.items()}
-        resources |= {Key("WorkloadEndpoint", each.name): each for each in store.endpoints()}
-        cluster = ClusterState(resources, in_sync=True)
-        blocks = sessions.own_blocks(cluster, settings.node_name)
-        address = store.tunnel_address(blocks[0], keep=False) if blocks else None
-        return look(kernel, cluster, (), settings.node_name, converged=False, tunnel_address=address).steps
-    finally:
-        kernel.close()
-
-
-def clean_up(settings: Config) -> Report:
-    """Remove every route and tunnel of ours; refuses while an agent runs, which would put them back."""
-    with only_one(settings):
-        kernel = _kernel(settings)
-        try:
-            table = kernel.table(kernel.links())
-            return kernel.carry_out(plan(KernelState(), kernel.read(KernelState(), table)))
-        finally:
-            kernel.close()
-
-
-def _kernel(settings: Config) -> Kernel:
-    return Kernel(Device(run_directory=settings.run_directory, driver=settings.tunnel_driver), TunnelRefused)
+def families() -> tuple[Family, ...]:
+    """Return the address families that this host's kernel has."""
+    return tuple(Family) if Path("/proc/net/if_inet6").exists() else (Family.IPV4,)

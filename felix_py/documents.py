@@ -1,16 +1,21 @@
-"""The agent's last turn as documents: what the local API answers and felixctl prints, with the loop's own objects."""
+"""The agent's last turn as documents: what the local API answers and felixctl prints, with the loop's own objects.
 
-from collections.abc import Iterator, Mapping
+What looks at routes takes `turns` and runs in the kernel's thread, by `agent.ask(partial(documents.routes, agent))`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from felix_py.agent import Agent
-from felix_py.calc.routes import Candidate, Kind
+from felix_py.calc.candidates import Candidate, Kind, Lost
 from felix_py.kernel import ownership
-from felix_py.kernel.objects import Plan, Route, RouteKey
+from felix_py.kernel.engine import Intention, Standing
+from felix_py.kernel.objects import Route, RouteKey, Step
 from felix_py.kernel.reconcile import in_words
+from felix_py.kernel.wire import Family
 from felix_py.model import WorkloadEndpoint
-from felix_py.picture import Picture
+from felix_py.turn import Turns
 
 Document = dict[str, Any]
 
@@ -20,83 +25,91 @@ def time(moment: datetime | None) -> str | None:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
-def routes(agent: Agent, *, which: str = "all", prefix: str | None = None) -> Document:
+def routes(agent: Agent, turns: Turns, *, which: str = "all", prefix: str | None = None) -> Document:
     """Return the routes of this node.
 
     Args:
         agent: whose last turn is described.
-        which: `all` is what we want and what is ours; `kernel` what the main table holds, whoever owns it; `rib`
+        turns: its turns at the kernel.
+        which: `all` is what we want and what is ours; `kernel` what the main tables hold now, whoever owns it; `rib`
             what we want, installed or not.
         prefix: only this one.
+
+    Raises:
+        WireBroken: when the kernel could not be read.
     """
-    listed = _kernel_routes(agent.picture) if which == "kernel" else _our_routes(agent, rib_only=which == "rib")
+    listed = _kernel_routes(turns) if which == "kernel" else _our_routes(agent, turns, rib_only=which == "rib")
     chosen = [row for row in listed if prefix in (None, row["prefix"])]
     return {"node": agent.node_name, "inSync": agent.cluster.in_sync and agent.turns > 0, "routes": chosen}
 
 
-def _our_routes(agent: Agent, *, rib_only: bool) -> Iterator[Document]:
-    picture = agent.picture
-    keys = set(picture.desired.chosen)
+def _our_routes(agent: Agent, turns: Turns, *, rib_only: bool) -> Iterator[Document]:
+    keys = set(turns.wish.chosen)
     if not rib_only:
-        keys |= set(picture.actual.routes)
+        keys |= turns.kernel.ours().keys()
     for key in sorted(keys, key=_order):
-        yield _row(key, picture, agent.since.get(key))
+        yield _row(key, agent, turns)
 
 
 def _order(key: RouteKey) -> tuple[int, int, int, int]:
     return key.dst.version, int(key.dst.network_address), key.dst.prefixlen, key.metric
 
 
-def _row(key: RouteKey, picture: Picture, since: datetime | None) -> Document:
-    winner = picture.desired.chosen.get(key)
-    route = winner.route if winner else picture.actual.routes[key]
-    state, reason = _state(key, winner, picture)
+def _row(key: RouteKey, agent: Agent, turns: Turns) -> Document:
+    winner, standing = turns.wish.chosen.get(key), turns.standing(key)
+    installed = turns.installed(standing)
+    route = winner.route if winner else installed or Route()
+    state, reason = _state(winner, standing, installed)
+    wanted = turns.wish.state.routes.get(key, winner.route) if winner else None
     return {
         "prefix": str(key),
         "kind": str(winner.kind) if winner else "unwanted",
         "nextHop": str(route.via) if route.via else None,
+        "nextHops": [{"nextHop": str(hop.via), "device": hop.device, "weight": hop.weight} for hop in route.hops],
         "device": route.device,
         "encapsulation": str(winner.encapsulation.encapsulation) if winner and winner.encapsulation else None,
         "from": winner.origin if winner else "-",
-        "since": time(since),
+        "since": time(agent.moment(standing.since)),
         "state": state,
         "reason": reason,
-        "wanted": str(route) if winner else None,
-        "installed": str(picture.actual.routes[key]) if key in picture.actual.routes else None,
+        "wanted": str(wanted) if wanted else None,
+        "installed": str(installed) if installed else None,
         "why": list(_why(winner)) if winner else ["nobody wants it any more"],
-        "candidates": [_candidate(each, each is winner) for each in picture.desired.candidates.get(key, ())],
+        "candidates": _candidates(winner, turns.wish.lost.get(key, ())) if winner else [],
     }
 
 
-def _state(key: RouteKey, winner: Candidate | None, picture: Picture) -> tuple[str, str | None]:
+def _state(winner: Candidate | None, standing: Standing, installed: Route | None) -> tuple[str, str | None]:
     """Judge one route, the first line that fits: state, and the reason where there is one to tell."""
-    actual = picture.actual.routes.get(key)
     if winner is None:
-        return "differs", f"is in the kernel and not wanted{_refusal(key, picture)}"
+        return "differs", f"is in the kernel and not wanted: {standing.reason}"
     if winner.obstacle is not None:
         return "missing", winner.obstacle
-    if key in picture.conflicts:
-        return "missing", picture.conflicts[key]
-    if actual is None:
-        return "missing", picture.refused.get(key, "not written yet")
-    if actual != winner.route:
-        return "differs", f"the kernel has {actual}{_refusal(key, picture)}"
-    return ("stale", "kept for graceful restart until BGP says it again") if winner.stale else ("installed", None)
-
-
-def _refusal(key: RouteKey, picture: Picture) -> str:
-    return f": {picture.refused[key]}" if key in picture.refused else ""
+    if standing.reason is None:
+        stale = "kept for graceful restart until BGP says it again"
+        return ("stale", stale) if winner.stale else ("installed", None)
+    if installed is None or installed.protocol != ownership.ROUTE_PROTOCOL:
+        return "missing", standing.reason
+    return "differs", f"the kernel has {installed}: {standing.reason}"
 
 
 def _why(winner: Candidate) -> Iterator[str]:
     yield winner.rule
     if winner.encapsulation is not None:
         yield winner.encapsulation.why
+    yield from winner.notes
     if winner.obstacle is not None:
         yield winner.obstacle
 
 
-def _candidate(candidate: Candidate, won: bool) -> Document:  # noqa: FBT001 - a fact, passed through
+def _candidates(winner: Candidate, lost: Iterable[Lost]) -> list[Document]:
+    return [
+        _candidate(winner, "chosen"),
+        *(_candidate(each.candidate, f"loses by {each.rule}: {each.reason}") for each in lost),
+    ]
+
+
+def _candidate(candidate: Candidate, verdict: str) -> Document:
     return {
         "route": str(candidate.route),
         "kind": str(candidate.kind),
@@ -105,44 +118,49 @@ def _candidate(candidate: Candidate, won: bool) -> Document:  # noqa: FBT001 - a
         "encapsulation": candidate.encapsulation.why if candidate.encapsulation else None,
         "obstacle": candidate.obstacle,
         "rank": candidate.rank.name.lower().replace("_", " "),
-        "won": won,
+        "won": verdict == "chosen",
+        "verdict": verdict,
     }
 
 
-def _kernel_routes(picture: Picture) -> Iterator[Document]:
-    for key, route in sorted(picture.table.items(), key=lambda item: _order(item[0])):
-        ours = ownership.is_ours(route)
-        winner = picture.desired.chosen.get(key)
-        yield {
-            "prefix": str(key),
-            "kind": str(winner.kind) if ours and winner else _kind(route),
-            "nextHop": str(route.via) if route.via else None,
-            "device": route.device,
-            "encapsulation": None,
-            "from": f"proto {ownership.protocol_name(route.protocol)}",
-            "since": None,
-            "state": "installed" if ours else "foreign",
-            "reason": None,
-            "wanted": None,
-            "installed": str(route),
-            "why": ["ours, by its protocol or its device"] if ours else ["somebody else's: left alone"],
-            "candidates": [],
-        }
+def _kernel_routes(turns: Turns) -> Iterator[Document]:
+    """Describe everything in the main tables, read at this moment, whoever owns it."""
+    for family in Family:
+        for key, route in sorted(turns.kernel.table(family), key=lambda item: _order(item[0])):
+            ours = ownership.is_ours(route)
+            winner = turns.wish.chosen.get(key)
+            yield {
+                "prefix": str(key),
+                "kind": str(winner.kind) if ours and winner else _kind(route),
+                "nextHop": str(route.via) if route.via else None,
+                "nextHops": [
+                    {"nextHop": str(hop.via), "device": hop.device, "weight": hop.weight} for hop in route.hops
+                ],
+                "device": route.device,
+                "encapsulation": None,
+                "from": f"proto {ownership.protocol_name(route.protocol)}",
+                "since": None,
+                "state": "installed" if ours else "foreign",
+                "reason": None,
+                "wanted": None,
+                "installed": str(route),
+                "why": ["ours, by its protocol or its device"] if ours else ["somebody else's: left alone"],
+                "candidates": [],
+            }
 
 
 def _kind(route: Route) -> str:
     return str(Kind.BLACKHOLE) if route.type.name == "BLACKHOLE" else "-"
 
 
-def endpoints(agent: Agent) -> Document:
+def endpoints(agent: Agent, turns: Turns) -> Document:
     """Return the workload endpoints of this node, each with its state."""
     local = [each for each in agent.cluster.of(WorkloadEndpoint) if each.node == agent.node_name]
-    return {"node": agent.node_name, "endpoints": [_endpoint(each, agent.picture) for each in local]}
+    return {"node": agent.node_name, "endpoints": [_endpoint(each, turns) for each in local]}
 
 
-def _endpoint(endpoint: WorkloadEndpoint, picture: Picture) -> Document:
-    states = {_state(RouteKey(net), picture.desired.chosen.get(RouteKey(net)), picture)
-              for net in endpoint.networks if RouteKey(net) in picture.desired.chosen}  # fmt: skip
+def _endpoint(endpoint: WorkloadEndpoint, turns: Turns) -> Document:
+    states = set(_states(endpoint, turns))
     wrong = sorted(f"{state}: {reason}" for state, reason in states if state != "installed")
     return {
         "name": endpoint.name,
@@ -154,24 +172,48 @@ def _endpoint(endpoint: WorkloadEndpoint, picture: Picture) -> Document:
     }
 
 
-def plan(steps: Plan) -> Document:
-    """Return each step in words, in the order in which it would be done."""
-    return {"steps": [dict(zip(("action", "object", "detail"), in_words(step), strict=True)) for step in steps]}
+def _states(endpoint: WorkloadEndpoint, turns: Turns) -> Iterator[tuple[str, str | None]]:
+    for key in map(RouteKey, endpoint.networks):
+        winner = turns.wish.chosen.get(key)
+        if winner is not None:
+            standing = turns.standing(key)
+            yield _state(winner, standing, turns.installed(standing))
 
 
-def status(agent: Agent, extra: Mapping[str, Any], problems: tuple[str, ...]) -> Document:
+def plan(steps: Iterable[Step], intentions: Iterable[Intention], turns: Turns) -> Document:
+    """Return each step in words, in the order in which it would be done, with why, and what it waits for."""
+    rows = [(step, "differs from what was read", "now") for step in steps]
+    for intention in intentions:
+        when = _when(intention, turns)
+        rows += [(step, intention.verdict.rule, when) for step in turns.steps(intention)]
+    words = ("action", "object", "detail", "why", "when")
+    return {"steps": [dict(zip(words, (*in_words(step), why, when), strict=True)) for step, why, when in rows]}
+
+
+def _when(intention: Intention, turns: Turns) -> str:
+    return "now" if intention.hold is None else intention.hold.reason(turns.now())
+
+
+def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tuple[str, ...]) -> Document:
     """Return the node's health in short; whoever has more to say hands it in.
 
     Args:
         agent: whose last turn is described.
+        turns: its turns at the kernel.
         extra: documents of the other parts, by name.
         problems: what the other parts find wrong, one sentence each.
     """
-    rows = routes(agent)["routes"]
+    rows = routes(agent, turns)["routes"]
     wrong = tuple(f"{row['prefix']} is {row['state']}: {row['reason']}" for row in rows if row["state"] in BAD)
     in_sync = agent.cluster.in_sync and agent.turns > 0
-    every = (*(() if in_sync else ("not in sync yet: the datastore was not read to its end",)), *agent.faults, *wrong,
-             *agent.picture.problems, *problems)  # fmt: skip
+    every = (
+        *(() if in_sync else ("not in sync yet: the datastore was not read to its end",)),
+        *agent.faults,
+        *wrong,
+        *turns.quarrels(),
+        *agent.picture.problems,
+        *problems,
+    )
     return {
         "node": agent.node_name,
         "inSync": in_sync,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import IPv4Network, ip_address
 from typing import Any
 
@@ -12,6 +13,7 @@ from felix_py import __version__, bgp_documents, documents
 from felix_py.agent import Agent
 from felix_py.api import Answer, Handler
 from felix_py.calc import sessions
+from felix_py.kernel.objects import KernelRefused
 from ipip.device import Device
 
 ASKED: tuple[tuple[str, Callable[[str], object], str], ...] = (
@@ -63,7 +65,8 @@ class Handlers:
             },
             "tunnel": self._tunnel(),
         }
-        return 200, documents.status(self._agent, extra, problems)
+        document = partial(documents.status, self._agent, extra=extra, problems=problems)
+        return 200, await self._agent.ask(document)
 
     def _settings(self) -> SpeakerSettings | None:
         return sessions.settings(self._agent.cluster, self._agent.node_name)
@@ -85,7 +88,12 @@ class Handlers:
         which = query.get("which", "all")
         if which not in ("all", "kernel", "rib"):
             return 400, {"error": f"which is {which!r}; give all, kernel or rib"}
-        document = documents.routes(self._agent, which=which, prefix=query.get("prefix"))
+        try:
+            document = await self._agent.ask(
+                partial(documents.routes, self._agent, which=which, prefix=query.get("prefix"))
+            )
+        except KernelRefused as refusal:
+            return 503, {"error": f"the kernel could not be read: {refusal}"}
         received = self._speaker.routes()
         for row in document["routes"]:
             row["driver"] = self._device.driver if row["encapsulation"] == "ipip" else None
@@ -141,8 +149,11 @@ class Handlers:
 
     async def endpoints(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer which pods are here."""
-        return 200, documents.endpoints(self._agent)
+        return 200, await self._agent.ask(partial(documents.endpoints, self._agent))
 
     async def plan(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer what a turn would do now."""
-        return 200, documents.plan(await self._agent.planned())
+        try:
+            return 200, await self._agent.planned(documents.plan)
+        except KernelRefused as refusal:
+            return 503, {"error": f"the kernel could not be read: {refusal}"}

@@ -3,8 +3,8 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO, cast
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, TextIO, TypeAlias, cast
 
 import structlog
 
@@ -14,7 +14,6 @@ EVENTS = frozenset(
         "agent.started",
         "agent.stopped",
         "agent.in_sync",
-        "agent.refused",
         "api.rubbish",
         "bgp.child.exited",
         "bgp.child.started",
@@ -24,12 +23,28 @@ EVENTS = frozenset(
         "cni.added",
         "cni.deleted",
         "cni.refused",
+        "conntrack.absent",
+        "conntrack.purged",
+        "conntrack.refused",
         "datastore.fault",
         "datastore.loaded",
+        "journal.refused",
+        "kernel.broken",
+        "kernel.events_lost",
+        "kernel.recovered",
+        "kernel.resync",
+        "link.changed",
+        "metrics.refused",
+        "next_hop.delete",
+        "next_hop.put",
+        "route.calm",
         "route.conflict",
+        "route.contested",
         "route.delete",
         "route.put",
         "route.repaired",
+        "routes.delete",
+        "routes.put",
         "step.refused",
         "sysctl.put",
         "tunnel.delete",
@@ -39,6 +54,8 @@ EVENTS = frozenset(
 )
 """Every event that the agent logs; dashboards and alerts may rely on them."""
 
+Observer: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Is shown every event of any level, in the thread that logs it: `event` holds the name, all else are fields."""
 
 FIRST = ("timestamp", "level", "event")
 """Fields that stand first in every line, where eyes and `cut` look for them."""
@@ -58,8 +75,15 @@ class Unfailing:
             sys.stderr.flush()
 
 
-def set_up(*, log_format: str, level: str) -> None:
-    """Send every event to standard error, one line each, time first."""
+def set_up(*, log_format: str, level: str, observers: Sequence[Observer] = ()) -> None:
+    """Send every event of this level or above to standard error, one line each, time first; may be called again.
+
+    Args:
+        log_format: `json` or `console`.
+        level: of the least event that is written, as `info`.
+        observers: are shown all events, also those below `level`; they must not raise.
+    """
+    least = logging.getLevelNamesMapping()[level.upper()]
     renderer = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
@@ -67,15 +91,37 @@ def set_up(*, log_format: str, level: str) -> None:
     )
     structlog.configure(
         processors=[
+            *([_shown_to(tuple(observers)), _dropped_below(least)] if observers else []),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _in_order,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        # With an observer the logger lets everything in, and the second processor drops before anything is rendered.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET if observers else least),
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Unfailing())),
     )
+
+
+def _shown_to(observers: tuple[Observer, ...]) -> structlog.typing.Processor:
+    def show(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        for observer in observers:
+            observer(event)
+        return event
+
+    return show
+
+
+def _dropped_below(least: int) -> structlog.typing.Processor:
+    dropped = frozenset(name.lower() for name, value in logging.getLevelNamesMapping().items() if value < least)
+
+    def drop(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if method in dropped:
+            raise structlog.DropEvent
+        return event
+
+    return drop
 
 
 def _in_order(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -61,13 +61,13 @@ class WorkloadEndpoint:
     Attributes:
         name: `namespace/pod` or whatever the orchestrator calls it; what people search for.
         interface: the host side of the veth, `cali` and eleven hex digits.
-        networks: host prefixes (/32), one per address.
+        networks: host prefixes (/32 and /128), one per address.
     """
 
     name: str
     node: NodeName
     interface: str
-    networks: tuple[IPv4Network, ...]
+    networks: tuple[IPNetwork, ...]
     pod: str = ""
     container_id: str = ""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from felix_py.model import (
@@ -13,6 +13,7 @@ from felix_py.model import (
     Invalid,
     IPAddress,
     IpipMode,
+    IPNetwork,
     IPPool,
     Key,
     Node,
@@ -205,7 +206,11 @@ def _endpoint(reader: Reader, name: str, spec: Mapping[str, Any]) -> WorkloadEnd
         networks = []
     parsed = [
         reader.value(
-            {"item": item}, "item", f"spec.ipNetworks[{position}]", _host_prefix, "a host prefix, as 10.65.0.5/32"
+            {"item": item},
+            "item",
+            f"spec.ipNetworks[{position}]",
+            _host_prefix,
+            "a host prefix, as 10.65.0.5/32 or fd00::5/128",
         )
         for position, item in enumerate(networks)
     ]
@@ -219,8 +224,8 @@ def _endpoint(reader: Reader, name: str, spec: Mapping[str, Any]) -> WorkloadEnd
     )
 
 
-def _host_prefix(raw: object) -> IPv4Network:
-    network = _network(raw)
+def _host_prefix(raw: object) -> IPNetwork:
+    network = ip_network(_text(raw))
     if network.prefixlen != network.max_prefixlen:
         raise ValueError
     return network

@@ -1,82 +1,213 @@
-"""One look at the node: read the kernel, compute the wish, and the steps between the two; nothing is changed."""
+"""One turn at the kernel: take what happened, read back what is doubtful, compute the wish, write the difference.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+The wish is computed again only when something that it depends on has changed; a route that somebody deleted is put
+back without it, however many others there are.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
-from typing import Protocol
 
-from felix_py.calc.desired import desired
+from felix_py.calc.desired import Desired, desired
 from felix_py.calc.routes import Learned
-from felix_py.kernel import ownership
-from felix_py.kernel.objects import KernelState, Link, Plan, Report, Route, RouteKey
-from felix_py.kernel.reconcile import conflicts, plan
+from felix_py.kernel.engine import Intention, Standing
+from felix_py.kernel.interfaces import LinkChange
+from felix_py.kernel.kernel import Kernel, News, Report
+from felix_py.kernel.objects import DeleteRoute, PutRoute, Route, RouteKey, Step
+from felix_py.kernel.outcome import Outcome
+from felix_py.kernel.wire import WireBroken
 from felix_py.model import NodeName
-from felix_py.picture import Picture
 from felix_py.state import ClusterState
 
-DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
-
-
-class KernelTable(Protocol):
-    """What the loop needs of the kernel; `kernel.netlink.Kernel` is the real one. Called in one thread only."""
-
-    def links(self) -> dict[str, Link]:
-        """Return every interface by name."""
-
-    def table(self, links: Mapping[str, Link]) -> dict[RouteKey, Route]:
-        """Return the main route table."""
-
-    def read(self, want: KernelState, table: Mapping[RouteKey, Route]) -> KernelState:
-        """Return what is ours of it, and what stands in the way."""
-
-    def carry_out(self, plan: Plan) -> Report:
-        """Do each step; one that is refused stops no other."""
+DEFAULT_ROUTE = RouteKey(IPv4Network("0.0.0.0/0"))
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What one look saw, and what should be done about it."""
+class Knowledge:
+    """Everything that the wish depends on, but for the kernel itself.
 
-    picture: Picture
-    have: KernelState
-    steps: Plan
-
-
-def look(
-    kernel: KernelTable,
-    cluster: ClusterState,
-    learned: tuple[Learned, ...],
-    me: NodeName,
-    *,
-    converged: bool,
-    tunnel_address: IPv4Address | None,
-) -> Look:
-    """Read the kernel, compute the wish, and the steps from one to the other.
-
-    Args:
-        kernel: read only.
-        cluster: all resources.
+    Attributes:
         learned: BGP's best paths.
-        me: this node.
         converged: whether the absence of a path means something by now; until then remote routes stay.
         tunnel_address: the tunnel's own address, from this node's block.
-
-    Raises:
-        KernelRefused: when the kernel cannot be read.
+        objects: routes to other nodes go through next-hop objects where enough share one.
     """
-    links = kernel.links()
-    table = kernel.table(links)
-    ours = {key: route for key, route in table.items() if ownership.is_ours(route)}
-    want = desired(
-        cluster,
-        learned,
-        me,
-        links,
-        tunnel_address=tunnel_address,
-        default_route=DEFAULT_ROUTE in {key.dst for key in table},
-        underlay={key: route for key, route in table.items() if key not in ours},
-        kept={} if converged else ours,
-    )
-    have = kernel.read(want.state, table)
-    picture = Picture(want, have, table, links, conflicts=conflicts(want.state, have))
-    return Look(picture, have, plan(want.state, have))
+
+    cluster: ClusterState
+    learned: tuple[Learned, ...] = ()
+    converged: bool = True
+    tunnel_address: IPv4Address | None = None
+    objects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What one turn saw and did.
+
+    Attributes:
+        links: interfaces that were found to have changed.
+        resync_cause: why everything was read back; None where it was not.
+        resync_seconds, apply_seconds: how long reading back and writing took.
+        next_due: when there will be something to do although nothing happens, on the loop's clock; None for never.
+        broken: why the kernel could not be read; nothing was written then.
+    """
+
+    wish: Desired
+    news: News
+    links: tuple[LinkChange, ...] = ()
+    report: Report = field(default_factory=Report)
+    resync_cause: str | None = None
+    resync_seconds: float = 0.0
+    apply_seconds: float = 0.0
+    next_due: float | None = None
+    broken: str | None = None
+
+
+class Turns:
+    """The turns of one node; everything here runs in the kernel's thread."""
+
+    def __init__(self, kernel: Kernel, me: NodeName, clock: Callable[[], float]) -> None:
+        self.kernel = kernel
+        self.wish = Desired()
+        self._me = me
+        self._clock = clock
+        self._known: tuple[object, ...] = ()
+        self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
+        self._stale = 0
+        self._broken = False
+
+    def turn(self, knowledge: Knowledge) -> Done:
+        """Make the kernel hold what it should."""
+        try:
+            if self._broken:
+                self.kernel.reopen()
+            done = self._turn(knowledge)
+        except WireBroken as broken:
+            self.kernel.must_read("socket failed")
+            done = Done(self.wish, News(), broken=str(broken))
+        self._broken = done.broken is not None
+        return done
+
+    def _turn(self, knowledge: Knowledge) -> Done:
+        kernel, started = self.kernel, self._clock()
+        news = kernel.catch_up(started)
+        cause, links = kernel.resync_cause, kernel.resync() if kernel.resync_cause else ()
+        read = self._clock()
+        self._think(knowledge)
+        thought = self._clock()
+        report = kernel.make(self.wish.state, thought)
+        written = self._clock()
+        return Done(
+            self.wish,
+            news,
+            (*news.links, *links),
+            report,
+            cause,
+            read - started if cause else 0.0,
+            written - thought,
+            written if kernel.routes.is_due(written) else kernel.next_due,
+            report.routes.broken,
+        )
+
+    def plan(self, knowledge: Knowledge) -> tuple[tuple[Step, ...], tuple[Intention, ...]]:
+        """Return what a turn would do now: parameters and tunnels as steps, routes as intentions; writes nothing.
+
+        Raises:
+            WireBroken: when the kernel could not be read.
+        """
+        self.kernel.catch_up(self._clock())
+        if self.kernel.resync_cause:
+            self.kernel.resync()
+        self._think(knowledge)
+        steps = self.kernel.plan(self.wish.state)
+        return steps, tuple(self.kernel.routes.intentions())
+
+    def now(self) -> float:
+        """Return the time of the clock by which everything here is dated."""
+        return self._clock()
+
+    def standing(self, key: RouteKey) -> Standing:
+        """Say how one route is."""
+        return self.kernel.routes.standing(key, self._clock())
+
+    def installed(self, standing: Standing) -> Route | None:
+        """Return what stands in the kernel."""
+        entry = self.kernel.routes.readable(standing.installed) if standing.installed is not None else None
+        return entry[1] if entry is not None else None
+
+    def states(self) -> Mapping[str, int]:
+        """Count the routes of this node by state, without looking at each: what is not as wanted is known."""
+        books, wish = self.kernel.routes.books, self.wish
+        unsettled = [name for name in {*books.due, *books.holds, *books.conflicts} if name in books.wish.bodies]
+        differs = sum(any(map(books.owns, books.stack(name))) for name in unsettled)
+        unwanted = sum(name not in books.wish.bodies for name in {*books.due, *books.holds})
+        missing = len(wish.waiting) + len(books.wish.without_device) + len(unsettled) - differs
+        stale = self._stale
+        installed = len(books.wish.bodies) - len(unsettled) - stale
+        counts = {"installed": installed, "missing": missing, "differs": differs + unwanted, "stale": stale}
+        return {**counts, "contested": len(books.damping.suppressed)}
+
+    def steps(self, intention: Intention) -> Iterator[Step]:
+        """Return what the engine would do about one identity, as steps that people can read."""
+        readable, verdict = self.kernel.routes.readable, intention.verdict
+        before = readable(intention.stack[0]) if intention.stack else None
+        put = readable(verdict.put) if verdict.put is not None else None
+        if put is not None:
+            yield PutRoute(put[0], put[1], replaces=before[1] if before is not None else None)
+        for entry in map(readable, verdict.delete):
+            if entry is not None:
+                yield DeleteRoute(*entry)
+
+    def written(self, outcome: Outcome) -> Iterator[Step]:
+        """Return routes that were written, as steps that people can read."""
+        for each in outcome.writes:
+            before, after = (self.kernel.routes.readable(body) if body else None for body in (each.old, each.new))
+            if after is not None:
+                yield PutRoute(after[0], after[1], replaces=before[1] if before is not None else None)
+            elif before is not None:
+                yield DeleteRoute(*before)
+
+    def refused(self, outcome: Outcome) -> Iterator[tuple[Step, str]]:
+        """Return routes that the kernel refused to give up, as steps that people can read, with the reason."""
+        for name, hold in outcome.refused.items():
+            for entry in map(self.kernel.routes.readable, self.kernel.routes.books.stack(name)):
+                if entry is not None and hold.refusal is not None:
+                    yield DeleteRoute(*entry), hold.refusal.text
+
+    def quarrels(self) -> Iterator[str]:
+        """Say in one sentence each which routes others keep changing, so that repairs are being held back."""
+        books = self.kernel.routes.books
+        for name in books.damping.suppressed:
+            body = books.wish.bodies.get(name) or next(iter(books.stack(name)), None)
+            entry = self.kernel.routes.readable(body) if body is not None else None
+            if entry is not None:
+                quarrel = books.damping.quarrels[name]
+                yield (
+                    f"route {entry[0]} is contested: others have changed it {quarrel.disturbances} times, the last was "
+                    f"netlink port {quarrel.port}; find and stop it (`felixctl events` tells when and who)"
+                )
+
+    def _think(self, knowledge: Knowledge) -> None:
+        """Compute the wish, if anything that it depends on has changed since the last time."""
+        books = self.kernel.routes.books
+        known = (knowledge, self.kernel.links, books.others_version)
+        if knowledge.converged and known == self._known:
+            return
+        if self._others[0] != books.others_version:
+            self._others = books.others_version, self.kernel.others()
+        underlay = self._others[1]
+        ours = self.kernel.ours() if not knowledge.converged else {}
+        new = desired(
+            knowledge.cluster,
+            knowledge.learned,
+            self._me,
+            self.kernel.links,
+            tunnel_address=knowledge.tunnel_address,
+            default_route=any(key.dst == DEFAULT_ROUTE.dst for key in (*underlay, *ours)),
+            underlay=underlay,
+            kept=ours,
+            kept_next_hops=self.kernel.objects() if ours else {},
+            objects=knowledge.objects,
+        )
+        self.wish, self._known = new, known
+        self._stale = sum(winner.stale for winner in new.chosen.values() if winner.obstacle is None)

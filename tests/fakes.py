@@ -1,83 +1,83 @@
-"""A kernel in a dict that obeys the real one's rules: tests/netns/test_kernel_contract.py holds both to one suite."""
+"""What tests give the agent instead of a kernel: a host in memory, and the tunnels and parameters that are on it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from felix_py.kernel import ownership
-from felix_py.kernel.objects import (
-    DeleteRoute,
-    DeleteTunnel,
-    KernelState,
-    Link,
-    Plan,
-    PutRoute,
-    PutSysctl,
-    PutTunnel,
-    Report,
-    Route,
-    RouteKey,
-    RouteType,
-    Step,
-)
+from fake_host import GONE, OURS, SOMEBODY, FakeHost
+
+from felix_py.kernel.objects import KernelRefused, Link
 from ipip.tunnel import Tunnel
+
+__all__ = ["GONE", "OURS", "SOMEBODY", "FakeHost", "FakeParameters", "FakeTunnels"]
 
 
 @dataclass
-class FakeKernel:
-    """What the loop needs of a kernel; `writes` counts the steps that were carried out."""
+class FakeTunnels:
+    """Makes tunnel devices on a fake host; `felix_py.kernel.netlink.TunnelDevice` in memory.
 
-    interfaces: dict[str, Link] = field(default_factory=dict)
-    routes: dict[RouteKey, Route] = field(default_factory=dict)
-    tunnels: dict[str, Tunnel] = field(default_factory=dict)
-    sysctls: dict[str, str] = field(default_factory=dict)
-    writes: list[Step] = field(default_factory=list)
+    Attributes:
+        refusal: the sentence with which everything is refused; None carries it out.
+    """
 
-    def links(self) -> dict[str, Link]:
-        return dict(self.interfaces)
+    host: FakeHost
+    refusal: str | None = None
 
-    def table(self, links: Mapping[str, Link]) -> dict[RouteKey, Route]:
-        assert links == self.interfaces
-        return dict(self.routes)
+    def read(self, name: str) -> Tunnel | None:
+        """Return the tunnel as it is."""
+        return self.host.tunnels.get(name)
 
-    def read(self, want: KernelState, table: Mapping[RouteKey, Route]) -> KernelState:
-        ours = {key: route for key, route in table.items() if ownership.is_ours(route)}
-        occupants = {key: route for key, route in table.items() if key in want.routes and key not in ours}
-        sysctls = {path: self.sysctls.get(path, "0") for path in want.sysctls}
-        return KernelState(ours, dict(self.tunnels), sysctls, occupants)
+    def put(self, tunnel: Tunnel) -> None:
+        """Make the tunnel so: a link of its name is there afterwards."""
+        self._refuse()
+        name = tunnel.name
+        if name not in self.host.indexes:
+            self.host.add_link(Link(name, 0, tunnel.mtu, up=False, running=False))
+        addresses = frozenset({f"{tunnel.address}/32"} if tunnel.address else ())
+        for address in self.host.link(name).addresses - addresses:
+            self.host.delete_address(name, address)
+        for address in addresses - self.host.link(name).addresses:
+            self.host.add_address(name, address)
+        if (self.host.link(name).up, self.host.link(name).mtu) != (tunnel.up, tunnel.mtu):
+            self.host.set_link(name, up=tunnel.up, mtu=tunnel.mtu)
+        self.host.tunnels[name] = tunnel
 
-    def carry_out(self, plan: Plan) -> Report:
-        done: list[Step] = []
-        failed: list[tuple[Step, str]] = []
-        for step in plan:
-            why = self._refusal(step)
-            if why is None:
-                self._do(step)
-                done.append(step)
-            else:
-                failed.append((step, why))
-        self.writes += done
-        return Report(tuple(done), tuple(failed))
+    def delete(self, name: str) -> None:
+        """Remove the tunnel and its link."""
+        self._refuse()
+        if self.host.tunnels.pop(name, None) is not None:
+            self.host.delete_link(name)
 
-    def _refusal(self, step: Step) -> str | None:
-        if not isinstance(step, PutRoute) or step.route.type is not RouteType.UNICAST:
-            return None
-        device = step.route.device or ""
-        if device in self.tunnels or device == "lo":
-            return None
-        if device not in self.interfaces:
-            return f"{device} does not exist"
-        return None if self.interfaces[device].up else f"{device} is down"
+    def _refuse(self) -> None:
+        if self.refusal is not None:
+            raise KernelRefused(self.refusal)
 
-    def _do(self, step: Step) -> None:
-        match step:
-            case PutRoute(key, route, _):
-                self.routes[key] = route
-            case DeleteRoute(key, route):
-                if self.routes.get(key) == route:
-                    del self.routes[key]
-            case PutTunnel(tunnel):
-                self.tunnels[tunnel.name] = tunnel
-            case DeleteTunnel(name):
-                self.tunnels.pop(name, None)
-            case PutSysctl(path, value):
-                self.sysctls[path] = value
+
+@dataclass
+class FakeParameters:
+    """Reads and writes parameters of a fake host; `felix_py.kernel.sysctl` in memory.
+
+    Attributes:
+        refused: paths that cannot be written.
+        written: what was written, in order.
+    """
+
+    host: FakeHost
+    refused: set[str] = field(default_factory=set)
+    written: list[tuple[str, str]] = field(default_factory=list)
+
+    def read(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return the value of each parameter that exists; those of interfaces that are gone do not."""
+        return {path: self.host.sysctls.get(path, "0") for path in paths if self._exists(path)}
+
+    def write(self, path: str, value: str) -> None:
+        """Set one parameter; of an interface that is gone, nothing happens."""
+        self.written.append((path, value))
+        if path in self.refused:
+            raise KernelRefused(f"{path} cannot be set to {value}: Read-only file system")
+        if self._exists(path):
+            self.host.change_parameter(path, value)
+
+    def _exists(self, path: str) -> bool:
+        _, of_interface, rest = path.partition("/conf/")
+        name = rest.partition("/")[0]
+        return not of_interface or name in {"all", "default", *self.host.indexes}

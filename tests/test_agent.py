@@ -1,20 +1,24 @@
-"""The loop against a fake kernel and a fake speaker: turns, repairs, waiting pods, refusals, restarts."""
+"""The loop on a kernel in memory and a fake speaker: turns, repairs, waiting pods, refusals, restarts, dead sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import TWO_RACKS, link, links
-from fakes import FakeKernel
+from builders import TWO_RACKS, link
+from fakes import FakeHost, FakeParameters, FakeTunnels
 
 from felix_py import documents
 from felix_py.agent import Agent
 from felix_py.config import Config
-from felix_py.kernel.objects import KernelRefused, PutRoute, Route, RouteKey, RouteType, Scope
+from felix_py.kernel.kernel import Kernel
+from felix_py.kernel.objects import KernelRefused, Link, Route, RouteKey, RouteType, Scope
+from felix_py.kernel.purge import NoPurger
+from felix_py.kernel.wire import Mode, Refusal, Verb, WireBroken
 from felix_py.model import NodeName, WorkloadEndpoint
 from felix_py.state import Event
 
@@ -22,6 +26,8 @@ POD = RouteKey(IPv4Network("10.65.0.5/32"))
 BLOCK = RouteKey(IPv4Network("10.65.0.0/26"))
 REMOTE = RouteKey(IPv4Network("10.65.1.0/26"))
 DIRECT = Route(via=IPv4Address("172.31.1.12"), device="eth0", onlink=True)
+POD_LINK = "cali0000000web0"
+POD_ROUTE = Route(device=POD_LINK, scope=Scope.LINK)
 
 
 @dataclass
@@ -47,7 +53,7 @@ class FakeSpeaker:
     def learn(self, prefix: str, next_hop: str) -> None:
         attributes = SimpleNamespace(next_hop=IPv4Address(next_hop))
         path = SimpleNamespace(attributes=attributes, stale=False, peer=next_hop)
-        self.paths[IPv4Network(prefix)] = SimpleNamespace(path=path)
+        self.paths[IPv4Network(prefix)] = SimpleNamespace(path=path, equal=())
 
 
 class NoDatastore:
@@ -60,79 +66,97 @@ class NoDatastore:
         yield ()
 
 
-def node(kernel: FakeKernel, speaker: FakeSpeaker) -> Agent:
-    agent = Agent(
-        Config(NodeName("a1"), settle_milliseconds=0.1), kernel, NoDatastore(), speaker, lambda block: block[1]
-    )
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def host(*more: Link) -> FakeHost:
+    """Return node a1 of TWO_RACKS with the interface of its pod, and a default route."""
+    made = FakeHost(link("eth0", "172.31.1.11/24"), link(POD_LINK), *more)
+    gateway = Route(via=IPv4Address("172.31.1.1"), device="eth0", protocol=3)
+    made.foreign(Verb.NEW_ROUTE, Mode.CREATE, RouteKey(IPv4Network("0.0.0.0/0")), gateway)
+    return made
+
+
+def node(made: FakeHost, speaker: FakeSpeaker, clock: Clock | None = None) -> Agent:
+    kernel = Kernel(made, FakeTunnels(made), KernelRefused, FakeParameters(made), NoPurger())
+    config = Config(NodeName("a1"), settle_milliseconds=0.1)
+    agent = Agent(config, kernel, NoDatastore(), speaker, lambda block: block[1], clock or Clock())
     agent.tell(*TWO_RACKS)
     return agent
 
 
-def host() -> FakeKernel:
-    default = {RouteKey(IPv4Network("0.0.0.0/0")): Route(via=IPv4Address("172.31.1.1"), device="eth0", protocol=3)}
-    return FakeKernel(links(link("lo"), link("eth0", "172.31.1.11/24"), link("cali0000000web0")), default)
+def pod_routes(made: FakeHost) -> dict[RouteKey, Route]:
+    """Return what stands in the pool's range."""
+    pool = IPv4Network("10.65.0.0/16")
+    return {key: route for key, route in made.routes.items() if key.dst.version == 4 and key.dst.subnet_of(pool)}
 
 
 def test_the_first_turn_makes_it_so_and_the_second_writes_nothing() -> None:
-    kernel, speaker = host(), FakeSpeaker()
+    made, speaker = host(), FakeSpeaker()
     speaker.learn("10.65.1.0/26", "172.31.1.12")
 
     async def scenario() -> int:
-        agent = node(kernel, speaker)
+        agent = node(made, speaker)
         await agent.turn()
-        after_first = len(kernel.writes)
+        after_first = len(made.written)
         await agent.turn()
         return after_first
 
     written = asyncio.run(scenario())
-    assert kernel.routes[POD] == Route(device="cali0000000web0", scope=Scope.LINK)
-    assert kernel.routes[BLOCK] == Route(RouteType.BLACKHOLE)
-    assert kernel.routes[REMOTE] == DIRECT
-    assert len(kernel.writes) == written
+    assert pod_routes(made) == {POD: POD_ROUTE, BLOCK: Route(RouteType.BLACKHOLE), REMOTE: DIRECT}
+    assert len(made.written) == written == 3
 
 
 def test_a_restarted_agent_writes_nothing_before_bgp_has_converged() -> None:
-    kernel, speaker = host(), FakeSpeaker()
+    made, speaker = host(), FakeSpeaker()
     speaker.learn("10.65.1.0/26", "172.31.1.12")
 
     async def life(speaker: FakeSpeaker) -> None:
-        await node(kernel, speaker).turn()
+        await node(made, speaker).turn()
 
     asyncio.run(life(speaker))
-    before = len(kernel.writes)
+    before = len(made.written)
     asyncio.run(life(FakeSpeaker(done=False)))
-    assert kernel.writes[before:] == []
+    assert made.written[before:] == []
     asyncio.run(life(FakeSpeaker(done=True)))
-    assert REMOTE not in kernel.routes, "once BGP has converged, a path that nobody announced is gone"
+    assert REMOTE not in made.routes, "once BGP has converged, a path that nobody announced is gone"
 
 
 def test_a_repair_is_counted_by_its_cause() -> None:
-    kernel, speaker = host(), FakeSpeaker()
+    made = host()
 
     async def scenario() -> Agent:
-        agent = node(kernel, speaker)
+        agent = node(made, FakeSpeaker())
         await agent.turn()
-        del kernel.routes[POD]
-        agent.wake("route deleted")
+        made.foreign(Verb.DELETE_ROUTE, Mode.NONE, POD, POD_ROUTE)
+        agent.stir()
         await agent.turn()
         return agent
 
     agent = asyncio.run(scenario())
-    assert POD in kernel.routes
+    assert made.routes[POD] == POD_ROUTE
     assert agent.repairs == {"route deleted": 1}
 
 
 def test_nothing_happens_before_the_datastore_is_in_sync() -> None:
-    kernel = host()
+    made = host()
 
     async def scenario() -> Agent:
+        kernel = Kernel(made, FakeTunnels(made), KernelRefused, FakeParameters(made), NoPurger())
         agent = Agent(Config(NodeName("a1")), kernel, NoDatastore(), FakeSpeaker(), lambda _: None)
         agent.tell(*TWO_RACKS[:-1])
         await agent.turn()
         return agent
 
     agent = asyncio.run(scenario())
-    assert kernel.writes == []
+    assert made.written == []
     assert agent.not_ready() == "node a1 is not in sync yet; see `felixctl status`"
 
 
@@ -152,69 +176,137 @@ def pod(name: str, interface: str, address: str) -> WorkloadEndpoint:
 
 
 def test_a_pod_is_answered_for_when_its_route_stands() -> None:
-    kernel = host()
+    made = host(link("cali1"))
 
     async def scenario() -> None:
-        agent = node(kernel, FakeSpeaker())
-        kernel.interfaces["cali1"] = link("cali1")
+        agent = node(made, FakeSpeaker())
         await running(agent, lambda: agent.put_endpoint(pod("default/new", "cali1", "10.65.0.7/32")))
 
     asyncio.run(scenario())
-    assert kernel.routes[RouteKey(IPv4Network("10.65.0.7/32"))].device == "cali1"
+    assert made.routes[RouteKey(IPv4Network("10.65.0.7/32"))].device == "cali1"
 
 
 def test_a_pod_that_takes_over_an_address_waits_for_its_own_route() -> None:
-    kernel = host()
-    kernel.routes[POD] = Route(device="cali0000000web0", scope=Scope.LINK)
+    made = host(link("cali1"))
 
     async def scenario() -> None:
-        agent = node(kernel, FakeSpeaker())
-        kernel.interfaces["cali1"] = link("cali1")
+        agent = node(made, FakeSpeaker())
         await agent.turn()
+        assert made.routes[POD] == POD_ROUTE
         await running(agent, lambda: agent.put_endpoint(pod("default/web-0", "cali1", "10.65.0.5/32")))
 
     asyncio.run(scenario())
-    assert kernel.routes[POD].device == "cali1"
+    assert made.routes[POD].device == "cali1"
 
 
-@dataclass
-class ReadOnlyKernel(FakeKernel):
+class ReadOnlyHost(FakeHost):
     """Refuses every route, as a kernel does to a process without CAP_NET_ADMIN."""
 
-    def _refusal(self, step: Any) -> str | None:
-        return "not permitted; run as root" if isinstance(step, PutRoute) else None
+    def write(self, _verb: Verb, _mode: Mode, bodies: Iterable[bytes]) -> Mapping[int, Refusal]:
+        refusal = Refusal(1, "Operation not permitted")
+        return {position: refusal for position, _ in enumerate(bodies)}
 
 
 def test_a_pod_whose_route_is_refused_gets_the_kernels_reason() -> None:
-    kernel = ReadOnlyKernel(links(link("lo"), link("eth0", "172.31.1.11/24"), link("cali1")))
+    made = ReadOnlyHost(link("eth0", "172.31.1.11/24"), link("cali1"))
 
     async def scenario() -> None:
-        agent = node(kernel, FakeSpeaker())
-        with pytest.raises(KernelRefused, match="default/new: not permitted; run as root"):
+        agent = node(made, FakeSpeaker())
+        with pytest.raises(KernelRefused, match="default/new: Operation not permitted; tried again in"):
             await running(agent, lambda: agent.put_endpoint(pod("default/new", "cali1", "10.65.0.7/32")))
 
     asyncio.run(scenario())
 
 
 def test_routes_and_status_tell_the_same_story() -> None:
-    kernel, speaker = host(), FakeSpeaker()
+    made, speaker = host(), FakeSpeaker()
     speaker.learn("10.65.1.0/26", "172.31.1.12")
 
-    async def scenario() -> Agent:
-        agent = node(kernel, speaker)
+    async def scenario() -> tuple[documents.Document, documents.Document]:
+        agent = node(made, speaker)
         await agent.turn()
-        kernel.interfaces["cali0000000web0"] = link("cali0000000web0", up=False)
-        del kernel.routes[POD]
+        made.set_link(POD_LINK, up=False)
         await agent.turn()
-        return agent
+        routes = await agent.ask(partial(documents.routes, agent))
+        return routes, await agent.ask(partial(documents.status, agent, extra={}, problems=()))
 
-    agent = asyncio.run(scenario())
-    rows = {row["prefix"]: (row["kind"], row["state"], row["reason"]) for row in documents.routes(agent)["routes"]}
+    routes, status = asyncio.run(scenario())
+    rows = {row["prefix"]: (row["kind"], row["state"], row["reason"]) for row in routes["routes"]}
     assert rows == {
         "10.65.0.0/26": ("blackhole", "installed", None),
         "10.65.0.5/32": ("workload", "missing", "cali0000000web0 is down"),
         "10.65.1.0/26": ("remote", "installed", None),
     }
-    status = documents.status(agent, {}, ())
     assert status["problems"] == ["10.65.0.5/32 is missing: cali0000000web0 is down"]
     assert not status["healthy"]
+
+
+class DeadHost(FakeHost):
+    """A kernel whose socket is dead until it is opened anew, and for as long after that as a test says."""
+
+    dead = False
+    refuses_to_open = False
+
+    def events(self) -> Any:
+        if self.dead:
+            raise WireBroken("reading events failed: Bad file descriptor")
+        return super().events()
+
+    def reopen(self) -> None:
+        if self.refuses_to_open:
+            raise WireBroken("opening a route socket failed: Too many open files")
+        self.dead = False
+        super().reopen()
+
+
+def test_a_dead_socket_is_opened_anew_and_what_happened_meanwhile_is_repaired() -> None:
+    made = DeadHost(link("eth0", "172.31.1.11/24"), link(POD_LINK))
+
+    async def scenario() -> Agent:
+        agent = node(made, FakeSpeaker())
+        await agent.turn()
+        made.foreign(Verb.DELETE_ROUTE, Mode.NONE, POD, POD_ROUTE)
+        made.dead = True
+        assert await agent.turn() == 0.1
+        assert agent.picture.problems == ("reading events failed: Bad file descriptor",)
+        await agent.turn()
+        return agent
+
+    agent = asyncio.run(scenario())
+    assert made.routes[POD] == POD_ROUTE
+    assert agent.picture.problems == ()
+    assert agent.repairs == {"socket failed": 1}
+
+
+def test_a_kernel_that_stays_unreadable_ends_the_agent_with_the_reason() -> None:
+    made, clock = DeadHost(link("eth0", "172.31.1.11/24")), Clock()
+    made.dead = made.refuses_to_open = True
+
+    async def scenario() -> None:
+        agent = node(made, FakeSpeaker(), clock)
+        pauses = [await agent.turn() for _ in range(9)]
+        assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+        clock.now += 61
+        with pytest.raises(KernelRefused, match="Too many open files; this has lasted 60 s, so the agent ends"):
+            await agent.turn()
+
+    asyncio.run(scenario())
+
+
+def test_everything_is_read_back_when_its_time_has_come() -> None:
+    made, clock = host(), Clock()
+
+    async def scenario() -> float:
+        agent = node(made, FakeSpeaker(), clock)
+        await agent.turn()
+        made.foreign(Verb.DELETE_ROUTE, Mode.NONE, POD, POD_ROUTE)
+        made.events()  # nobody told us
+        await agent.turn()
+        assert POD not in made.routes
+        clock.now += 60
+        pause = await agent.turn()
+        assert agent.repairs == {"resync": 1}
+        return pause
+
+    assert asyncio.run(scenario()) == 60
+    assert made.routes[POD] == POD_ROUTE

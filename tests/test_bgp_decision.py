@@ -2,12 +2,15 @@ from ipaddress import IPv4Address
 from itertools import permutations
 
 import pytest
-from bgp_builders import path
+from bgp_builders import A2, B1, TOR, attributes, network, path, peer, settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgp.decision import RULES, best, prefer
-from bgp.types import Origin, Path
+from bgp import report
+from bgp.decision import MERITS, MOST_PATHS, RULES, best, prefer
+from bgp.rib import AdjRibIn, LocRib
+from bgp.speaker import Speaker
+from bgp.types import Origin, Path, PeerUp, UpdateReceived
 
 
 @pytest.mark.parametrize(
@@ -171,3 +174,99 @@ def test_without_a_loser_the_winner_stays(candidates: list[Path]) -> None:
     assert again is not None
     # A MED's loser may have been what kept a third path out; every other rule compares all with all.
     assert again.path == chosen.path or med_counts
+
+
+# --- several equal paths
+
+
+def equal(*candidates: Path) -> list[str]:
+    chosen = best(candidates)
+    assert chosen is not None
+    return [str(each.attributes.next_hop) for each in (chosen.path, *chosen.equal)]
+
+
+@pytest.mark.parametrize(
+    ("others", "next_hops"),
+    [
+        pytest.param([], ["10.0.0.1"], id="one path alone"),
+        pytest.param([path("10.0.0.3", 1), path("10.0.0.2", 2)], ["10.0.0.1", "10.0.0.2", "10.0.0.3"], id="three"),
+        pytest.param([path("10.0.0.2", 1, local_preference=90)], ["10.0.0.1"], id="a lower local preference"),
+        pytest.param([path("10.0.0.2", 1, 2)], ["10.0.0.1"], id="a longer AS path"),
+        pytest.param([path("10.0.0.2", 1, origin=Origin.EGP)], ["10.0.0.1"], id="a worse origin"),
+        pytest.param([path("10.0.0.2", 1, med=5)], ["10.0.0.1"], id="a higher MED of the same neighbouring AS"),
+        pytest.param([path("10.0.0.2", 2, med=5)], ["10.0.0.1", "10.0.0.2"], id="a MED of another AS is not compared"),
+        pytest.param([path("10.0.0.2", 1, stale=True)], ["10.0.0.1"], id="a stale path"),
+        pytest.param(
+            [path("10.0.0.2", 1, next_hop="10.0.0.1")], ["10.0.0.1"], id="the same next hop from another peer"
+        ),
+        pytest.param(
+            [path("10.0.0.2", 1, next_hop="10.0.0.9"), path("10.0.0.3", 1, next_hop="10.0.0.9")],
+            ["10.0.0.1", "10.0.0.9"],
+            id="one next hop from two reflectors counts once",
+        ),
+        pytest.param([path("10.0.0.2", 1, next_hop=None)], ["10.0.0.1"], id="no next hop"),
+        pytest.param([path("10.0.0.2", 1, external=True)], ["10.0.0.2"], id="eBGP is never spread with iBGP"),
+    ],
+)
+def test_paths_that_are_as_good_as_the_best(others: list[Path], next_hops: list[str]) -> None:
+    assert equal(path("10.0.0.1", 1), *others) == next_hops
+
+
+def test_of_stale_paths_only_the_best_is_used() -> None:
+    assert equal(path("10.0.0.1", stale=True), path("10.0.0.2", stale=True)) == ["10.0.0.1"]
+
+
+def test_no_more_paths_than_the_bound_and_of_those_the_closest() -> None:
+    many = [path(f"10.0.0.{number}") for number in range(20, 0, -1)]
+    assert equal(*many) == [f"10.0.0.{number}" for number in range(1, MOST_PATHS + 1)]
+
+
+@given(st.lists(paths, min_size=1, max_size=6, unique_by=lambda each: each.peer))
+def test_equal_paths_are_equal_by_every_rule_of_merit(candidates: list[Path]) -> None:
+    chosen = best(candidates)
+    assert chosen is not None
+    together = (chosen.path, *chosen.equal)
+    assert len({each.attributes.next_hop for each in together}) == len(together)
+    for rule in MERITS:
+        for each in chosen.equal:
+            same_group = rule.among(each) == rule.among(chosen.path)
+            assert rule.rank(each) == rule.rank(chosen.path) or not same_group
+    assert {each.external for each in together} == {chosen.path.external}
+
+
+@given(st.lists(paths, min_size=2, max_size=6, unique_by=lambda each: each.peer))
+def test_an_equal_path_takes_over_when_the_best_is_withdrawn(candidates: list[Path]) -> None:
+    chosen = best(candidates)
+    assert chosen is not None
+    without = best([each for each in candidates if each != chosen.path])
+    # What the best one kept out by its MED may come back, and win; nothing else may.
+    if without is not None and chosen.equal and not any(each.rule == "MED" for each in chosen.beaten):
+        assert without.path == chosen.equal[0] or without.path.attributes.next_hop == chosen.path.attributes.next_hop
+
+
+def test_an_equal_path_that_comes_or_goes_is_a_change_of_the_loc_rib() -> None:
+    one, two, loc_rib = AdjRibIn(), AdjRibIn(), LocRib()
+    tables = {IPv4Address("172.31.2.11"): one, IPv4Address("172.31.2.12"): two}
+    one.learn(path("172.31.2.11"), None)
+    two.learn(path("172.31.2.12"), None)
+    changed, chosen = loc_rib.select(path("172.31.2.11").prefix, tables)
+    assert chosen is not None
+    assert (changed, [str(each.peer) for each in chosen.equal]) == (True, ["172.31.2.12"])
+    two.mark_stale()
+    changed, chosen = loc_rib.select(path("172.31.2.11").prefix, tables)
+    assert chosen is not None
+    assert (changed, str(chosen.path.peer), chosen.equal) == (True, "172.31.2.11", ())
+
+
+def test_a_path_that_takes_its_share_is_reported_as_equal() -> None:
+    speaker = Speaker(settings(peer(A2), peer(B1), peer(TOR)), now=0)
+    for address, hops in ((A2, ()), (B1, ()), (TOR, (1,))):
+        speaker.on(PeerUp(address), now=1)
+        update = UpdateReceived(address, (network("10.65.9.0/26"),), (), attributes(str(address), *hops))
+        speaker.on(update, now=2)
+    # No OPEN was seen, so all have the same router ID and the address decides.
+    assert [(str(each.peer), each.best, each.equal) for each in report.routes(speaker)] == [
+        ("172.31.1.12", True, False),
+        ("172.31.1.1", False, False),
+        ("172.31.2.11", False, True),
+    ]

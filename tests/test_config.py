@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from felix_py.config import Config, load
+from felix_py.config import Config, ListenAddress, load
 from felix_py.model import Invalid, NodeName
 
 
@@ -29,3 +29,34 @@ def test_every_fault_in_one_message() -> None:
         "felix.yaml: colour: is not a setting",
         "FELIX_RESYNCSECONDS: resyncSeconds: is '-1'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:9099", ListenAddress("127.0.0.1", 9099)),
+        ("0.0.0.0:1", ListenAddress("0.0.0.0", 1)),  # noqa: S104 - an address to parse
+        ("[::1]:65535", ListenAddress("::1", 65535)),
+        ("none", None),
+        (" None ", None),
+    ],
+)
+def test_where_metrics_are_served(text: str, address: ListenAddress | None) -> None:
+    config = load({}, {"FELIX_METRICSADDRESS": text}, where="felix.yaml", host_name="h")
+    assert config.metrics_address == address
+    assert load({}, {}, where="felix.yaml", host_name="h").metrics_address == ListenAddress("127.0.0.1", 9099)
+    assert address is None or str(address) == text.strip()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        9099, None, "", ":9099", "9099", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:+1",
+        "127.0.0.1:9_0", "127.0.0.1:\u0669", "::1:9099", "[::1]", "[127.0.0.1]:9099", "localhost:9099",
+    ],
+)  # fmt: skip
+def test_a_bad_address_is_refused_with_what_to_give(raw: object) -> None:
+    with pytest.raises(Invalid) as caught:
+        load({"metricsAddress": raw}, {}, where="felix.yaml", host_name="h")
+    what = "an IP address and a port, as 127.0.0.1:9099 or [::1]:9099, or none"
+    assert [str(fault) for fault in caught.value.faults] == [f"felix.yaml: metricsAddress: is {raw!r}; give {what}"]

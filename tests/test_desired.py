@@ -1,17 +1,19 @@
 """Named cluster states, and what a1's kernel should hold for them."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from builders import TWO_RACKS, block, link, links, pool
+from builders import TWO_RACKS, block, link, links, pod, pool
 from hypothesis import given
 from hypothesis import strategies as st
+from states import STATES, State
 
 from felix_py.calc.desired import Desired, desired
 from felix_py.calc.routes import Learned
 from felix_py.kernel.objects import Route, RouteKey, RouteType, Scope
 from felix_py.model import IpipMode, Key, NodeName
-from felix_py.state import Absent, ClusterState, Event
+from felix_py.state import Absent, ClusterState, Event, Present
 from ipip.tunnel import Tunnel
 
 A1 = NodeName("a1")
@@ -162,3 +164,62 @@ def test_what_is_gone_leaves_no_route() -> None:
 def test_only_the_last_state_matters(order: list[Event]) -> None:
     cluster = ClusterState().after_all(order)
     assert desired(cluster, LEARNED, A1, LINKS, underlay=UNDERLAY) == wish()
+
+
+def test_a_contest_is_told_with_its_losers() -> None:
+    found = wish(pod("default/web-1", "a1", "cali0000000web1", "10.65.0.5/32"))
+    assert found.chosen[key("10.65.0.5/32")].origin == "default/web-0"
+    assert [(each.candidate.origin, each.rule, each.reason) for each in found.lost[key("10.65.0.5/32")]] == [
+        ("default/web-1", "can be installed", "it cannot be installed: cali0000000web1 does not exist")
+    ]
+
+
+@pytest.mark.parametrize("state", STATES, ids=str)
+def test_a_named_state_has_its_routes(state: State) -> None:
+    found = state.wish()
+    assert {str(each): str(route) for each, route in found.state.routes.items()} == state.routes
+    assert {str(each): why for each, why in found.waiting.items()} == state.waiting
+
+
+EVERY_NEWS = tuple(dict.fromkeys(event for state in STATES for event in state.events if isinstance(event, Present)))
+
+
+@given(st.sampled_from(STATES), st.data())
+def test_only_the_present_state_matters_whatever_happened_before(state: State, data: st.DataObject) -> None:
+    """Tell the last news of each resource in any order, older news before it, all of it cut into batches."""
+    last = data.draw(st.permutations(state.events))
+    told = {event.key for event in last if isinstance(event, Present)}
+    older = data.draw(st.lists(st.sampled_from(EVERY_NEWS), max_size=12))
+    history: list[Event] = [*older, *(Absent(event.key) for event in older if event.key not in told), *last]
+    if data.draw(st.booleans()):
+        history = _interleaved(history, data)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(history)), max_size=5)))
+    cluster = ClusterState()
+    for start, end in zip([0, *cuts], [*cuts, len(history)], strict=True):
+        cluster = cluster.after_all(history[start:end])
+    shuffled = replace(
+        state,
+        learned=tuple(data.draw(st.permutations(state.learned))),
+        links=dict(data.draw(st.permutations(list(state.links.items())))),
+        underlay=dict(data.draw(st.permutations(list(state.underlay.items())))),
+    )
+    assert shuffled.wish_of(cluster) == state.wish()
+
+
+def _interleaved(history: list[Event], data: st.DataObject) -> list[Event]:
+    """Shuffle news of different resources; news of one resource keep their order."""
+    streams: dict[object, list[Event]] = {}
+    for event in history:
+        streams.setdefault(getattr(event, "key", None), []).append(event)
+    order = data.draw(st.permutations([name for name, events in streams.items() for _ in events]))
+    return [streams[name].pop(0) for name in order]
+
+
+@given(st.permutations(range(4)), st.permutations(["172.31.1.12", "172.31.1.13", "172.31.1.14", "172.31.2.11"]))
+def test_the_next_hops_of_a_route_do_not_depend_on_which_came_first(order: list[int], hops: list[str]) -> None:
+    prefixes = [IPv4Network(f"10.65.{number}.0/26") for number in (1, 2, 3, 4)]
+    first, *equal = map(IPv4Address, hops)
+    learned = [Learned(prefixes[number], first, "bgp", equal=tuple(equal)) for number in order]
+    routes = wish(Absent(Key("BlockAffinity", "a1-10.65.0.0-26")), learned=learned).state.routes
+    legs = [" ".join(str(hop.via) for hop in routes[RouteKey(prefix)].hops) for prefix in prefixes]
+    assert legs == ["172.31.1.12 172.31.1.13 172.31.1.14"] * 4, "and not the one in the other rack, through the tunnel"

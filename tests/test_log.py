@@ -53,3 +53,37 @@ def test_a_line_is_one_json_object_on_standard_error() -> None:
     assert done.stdout == ""
     assert (entry["event"], entry["level"], entry["dst"]) == ("route.put", "info", "10.65.1.0/26")
     assert entry["timestamp"].endswith("Z")
+
+
+OBSERVED = """
+import json, sys
+import structlog
+from felix_py import log
+seen = []
+class Costly:
+    def __repr__(self):
+        sys.exit("it was rendered")
+log.set_up(log_format="json", level="warning", observers=[lambda fields: seen.append(fields["event"])])
+logger = structlog.get_logger()
+logger.debug("conntrack.purged", address=Costly())
+logger.info("route.put", dst=Costly())
+logger.warning("route.conflict", dst="10.65.1.0/26")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logger.exception("agent.failed")
+log.set_up(log_format="json", level="error")
+logger.warning("route.conflict", dst="10.65.1.0/26")
+print(json.dumps(seen))
+"""
+
+
+def test_an_observer_sees_every_level_and_what_is_not_written_is_not_rendered() -> None:
+    done = subprocess.run([sys.executable, "-c", OBSERVED], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == ["conntrack.purged", "route.put", "route.conflict", "agent.failed"]
+    entries = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(entry["event"], entry["level"]) for entry in entries] == [
+        ("route.conflict", "warning"),
+        ("agent.failed", "error"),
+    ]
+    assert "ZeroDivisionError" in entries[1]["exception"]

@@ -27,7 +27,8 @@ def test_ages(since: str | None, text: str) -> None:
 
 def row(prefix: str, state: str, reason: str | None = None, **fields: str) -> dict[str, object]:
     empty = dict.fromkeys(("kind", "nextHop", "device", "encapsulation", "from", "since"))
-    return {**empty, "kind": "remote", "from": "bgp x", **fields, "prefix": prefix, "state": state, "reason": reason}
+    facts = {"prefix": prefix, "state": state, "reason": reason}
+    return {**empty, "nextHops": [], "kind": "remote", "from": "bgp x", **fields, **facts}
 
 
 def test_the_routes_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,6 +44,12 @@ def test_the_routes_table(capsys: pytest.CaptureFixture[str]) -> None:
         "10.65.1.0/26  remote  172.31.1.12  eth0    none   bgp x  -    installed",
         "10.65.3.0/26  remote  172.31.2.12  -       ipip   bgp x  -    missing: tunl0 is down",
     ]
+
+
+def test_a_route_with_several_next_hops_shows_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    several = [{"nextHop": "172.31.1.12", "device": "eth0"}, {"nextHop": "172.31.1.13", "device": "eth0"}]
+    output.table(COLUMNS, [row("10.65.1.0/26", "installed") | {"nextHops": several}])
+    assert "remote  172.31.1.12,172.31.1.13  eth0  " in capsys.readouterr().out
 
 
 def test_no_colour_when_piped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
 
-from felix_py.calc import encap, endpoints, routes
-from felix_py.kernel.objects import KernelState, Link, Route, RouteKey
+from felix_py.calc import candidates, encap, endpoints, next_hops, routes
+from felix_py.calc.candidates import Candidate, Lost
+from felix_py.kernel.objects import KernelState, Link, NextHopObject, Route, RouteKey
 from felix_py.model import BlockAffinity, IpipMode, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
 from ipip import tunnel
@@ -17,13 +19,14 @@ class Desired:
 
     Attributes:
         chosen: the winning candidate of every wanted prefix, installed or not.
-        candidates: all of them, best first.
+        lost: where several candidates wanted one prefix, those that were not chosen, closest first, each with the rule
+            and the reason that decided against it.
         waiting: prefixes whose best candidate cannot be installed, with the obstacle.
     """
 
     state: KernelState = field(default_factory=KernelState)
-    chosen: Mapping[RouteKey, routes.Candidate] = field(default_factory=dict)
-    candidates: Mapping[RouteKey, tuple[routes.Candidate, ...]] = field(default_factory=dict)
+    chosen: Mapping[RouteKey, Candidate] = field(default_factory=dict)
+    lost: Mapping[RouteKey, tuple[Lost, ...]] = field(default_factory=dict)
     waiting: Mapping[RouteKey, str] = field(default_factory=dict)
     uplink: str | None = None
 
@@ -38,6 +41,8 @@ def desired(
     default_route: bool = True,
     underlay: Mapping[RouteKey, Route] | None = None,
     kept: Mapping[RouteKey, Route] | None = None,
+    kept_next_hops: Mapping[int, NextHopObject] | None = None,
+    objects: bool = False,
 ) -> Desired:
     """Return the wish; equal arguments give equal wishes, whatever happened before.
 
@@ -50,45 +55,53 @@ def desired(
         default_route: whether this host has one, which is what makes proxy ARP answer for 169.254.1.1.
         underlay: routes of the main table that are not ours; they lead to next hops behind a router.
         kept: routes of ours as read back, while BGP has not converged since the start; nothing after that.
+        kept_next_hops: next-hop objects of ours as read back, that kept routes go through.
+        objects: whether routes to a next hop that many share go through a next-hop object.
     """
     node = cluster.node(me) or Node(me)
     uplink = _uplink(node, links)
-    view = routes.View(node, links, uplink, underlay or {})
+    view = next_hops.View(node, links, uplink, underlay or {})
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
-    chosen, candidates = routes.winners(
-        (
-            *routes.blackholes(view, cluster.of(BlockAffinity)),
-            *routes.workloads(view, local),
-            *routes.remotes(view, learned, pools),
-            *routes.gateway(view, needed=not default_route and bool(local)),
-            *routes.kept(kept or {}, pools),
+    ranges = encap.by_range(pools)
+    chosen, lost = candidates.winners(
+        chain(
+            routes.blackholes(view, cluster.of(BlockAffinity)),
+            routes.workloads(view, local),
+            routes.remotes(view, learned, ranges),
+            routes.gateway(view, needed=not default_route and bool(local)),
+            routes.kept(kept or {}, kept_next_hops or {}, ranges),
         )
     )
-    wanted = {key: winner.route for key, winner in chosen.items() if winner.obstacle is None}
+    waiting = {key: winner.obstacle for key, winner in chosen.items() if winner.obstacle is not None}
+    wanted, through = next_hops.with_objects(chosen) if objects else (_plain(chosen), {})
     state = KernelState(
         routes=wanted,
+        next_hops=through,
         tunnels=_tunnels(cluster, view, chosen, pools, tunnel_address),
         sysctls=dict(endpoints.sysctls((endpoint.interface for endpoint in local), links)),
     )
-    waiting = {key: winner.obstacle for key, winner in chosen.items() if winner.obstacle is not None}
-    return Desired(state, chosen, candidates, waiting, uplink)
+    return Desired(state, chosen, lost, waiting, uplink)
+
+
+def _plain(chosen: Mapping[RouteKey, Candidate]) -> dict[RouteKey, Route]:
+    return {key: winner.route for key, winner in chosen.items() if winner.obstacle is None}
 
 
 def _uplink(node: Node, links: Mapping[str, Link]) -> str | None:
     """Return the interface that holds this node's address."""
     if node.address is None:
         return None
-    holders = (
-        link.name for link in links.values() if any(a.split("/")[0] == str(node.address.ip) for a in link.addresses)
-    )
-    return next(holders, None)
+    start = f"{node.address.ip}/"
+    holders = [link for link in links.values() if any(address.startswith(start) for address in link.addresses)]
+    # Two interfaces may hold one address; the order in which they were listed must not decide.
+    return min(holders, key=lambda link: link.index).name if holders else None
 
 
 def _tunnels(
     cluster: ClusterState,
-    view: routes.View,
-    chosen: Mapping[RouteKey, routes.Candidate],
+    view: next_hops.View,
+    chosen: Mapping[RouteKey, Candidate],
     pools: tuple[IPPool, ...],
     address: IPv4Address | None,
 ) -> dict[str, tunnel.Tunnel]:
@@ -106,7 +119,7 @@ def _tunnels(
     return {wanted.name: wanted}
 
 
-def _encapsulated(chosen: Mapping[RouteKey, routes.Candidate]) -> Iterable[tuple[IPv4Network, IPv4Address]]:
+def _encapsulated(chosen: Mapping[RouteKey, Candidate]) -> Iterable[tuple[IPv4Network, IPv4Address]]:
     for key, winner in chosen.items():
         tunnelled = winner.encapsulation and winner.encapsulation.encapsulation is encap.Encapsulation.IPIP
         if tunnelled and isinstance(key.dst, IPv4Network) and isinstance(winner.route.via, IPv4Address):

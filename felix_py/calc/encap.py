@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from felix_py.calc.longest_match import LongestMatch
 from felix_py.model import IpipMode, IPPool
 
 
@@ -23,9 +24,9 @@ class Choice:
     why: str
 
 
-def pool_of(prefix: IPv4Network, pools: Iterable[IPPool]) -> IPPool | None:
-    """Return the pool that the prefix lies in; pools never overlap."""
-    return next((pool for pool in pools if prefix.subnet_of(pool.cidr)), None)
+def by_range(pools: Iterable[IPPool]) -> LongestMatch[IPPool]:
+    """Return what finds the pool that a prefix lies in; should pools overlap, the smallest."""
+    return LongestMatch((pool.cidr, pool) for pool in sorted(pools, key=lambda pool: pool.name))
 
 
 def _always(pool: IPPool, _next_hop: IPv4Address, _subnet: IPv4Network) -> Choice:

@@ -1,93 +1,67 @@
-"""Which routes this node should hold, and for each of them why."""
+"""Which routes this node should hold, and for each of them why: one function for each reason to want a route."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
 
+from bgp.decision import BestPath
+from bgp.types import IPAddress
 from felix_py.calc import encap
-from felix_py.kernel.objects import Link, Route, RouteKey, RouteType, Scope
-from felix_py.model import BlockAffinity, IPPool, Node, WorkloadEndpoint
+from felix_py.calc.candidates import Candidate, Kind, Rank
+from felix_py.calc.longest_match import LongestMatch
+from felix_py.calc.next_hops import View, Ways
+from felix_py.kernel.objects import IPV6, NextHop, NextHopObject, Route, RouteKey, RouteType, Scope
+from felix_py.model import BlockAffinity, IPPool, WorkloadEndpoint
 from ipip import tunnel
 
 GATEWAY = IPv4Address("169.254.1.1")
 """The next hop of every pod, answered by proxy ARP; Calico's choice, so that no pod's subnet matters."""
 
-
-class Kind(StrEnum):
-    """What a route of ours is for."""
-
-    BLACKHOLE = "blackhole"
-    WORKLOAD = "workload"
-    REMOTE = "remote"
-    HOST = "host"
+BLACKHOLE = Route(RouteType.BLACKHOLE)
 
 
-class Rank(IntEnum):
-    """Who wins where several candidates want one prefix; the lowest."""
-
-    WORKLOAD = 0
-    HOST = 1
-    REMOTE_DIRECT = 2
-    REMOTE_TUNNEL = 3
-    BLACKHOLE = 4
-    KEPT = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
+class Learned(NamedTuple):
     """A best path of BGP, as far as a route needs it.
 
     Attributes:
+        next_hop: of the best path.
         peer: who told us, in words.
         stale: the session is gone and graceful restart keeps the path.
+        equal: the next hops of the other paths that are as good; the flows are spread over all.
     """
 
     prefix: IPv4Network
     next_hop: IPv4Address
     peer: str
     stale: bool = False
+    equal: tuple[IPv4Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A route that somebody wants, with its reason.
+def learned_of(best_paths: Mapping[IPv4Network, BestPath], peer_name: Callable[[BestPath], str]) -> tuple[Learned, ...]:
+    """Return what BGP knows, as far as routes need it; paths without an IPv4 next hop lead nowhere and are left out.
 
-    Attributes:
-        obstacle: why it cannot be installed now, as `cali1 is down`; such a candidate steps aside.
+    Args:
+        best_paths: the Loc-RIB.
+        peer_name: names who told us a path; asked once for each peer.
     """
+    names: dict[IPAddress, str] = {}
+    found = []
+    for prefix, best in best_paths.items():
+        path = best.path
+        next_hop = path.attributes.next_hop
+        if not isinstance(next_hop, IPv4Address):
+            continue
+        name = names.get(path.peer)
+        if name is None:
+            name = names[path.peer] = peer_name(best)
+        found.append(Learned(prefix, next_hop, name, path.stale, _next_hops(best) if best.equal else ()))
+    return tuple(found)
 
-    key: RouteKey
-    route: Route
-    kind: Kind
-    rank: Rank
-    origin: str
-    rule: str
-    encapsulation: encap.Choice | None = None
-    stale: bool = False
-    obstacle: str | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What this node knows of itself, of its interfaces, and of the routes that others gave it.
-
-    Attributes:
-        uplink: the interface that holds this node's address; None where no interface does.
-        underlay: routes of the main table that are not ours, by which a next hop beyond a router is reached.
-    """
-
-    me: Node
-    links: Mapping[str, Link]
-    uplink: str | None
-    underlay: Mapping[RouteKey, Route] = field(default_factory=dict)
-
-    def obstacle(self, device: str) -> str | None:
-        """Say why no route can go out of `device` now; None when nothing is in the way."""
-        link = self.links.get(device)
-        if link is None:
-            return f"{device} does not exist"
-        return None if link.up else f"{device} is down"
+def _next_hops(best: BestPath) -> tuple[IPv4Address, ...]:
+    """Return the next hops of the paths that are as good as the best one, lowest first, so that order means nothing."""
+    hops = (path.attributes.next_hop for path in best.equal)
+    return tuple(sorted(hop for hop in hops if isinstance(hop, IPv4Address)))
 
 
 def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Candidate]:
@@ -96,7 +70,7 @@ def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Cand
         if affinity.node == view.me.name:
             yield Candidate(
                 RouteKey(affinity.cidr),
-                Route(RouteType.BLACKHOLE),
+                BLACKHOLE,
                 Kind.BLACKHOLE,
                 Rank.BLACKHOLE,
                 origin=f"block {affinity.node}",
@@ -109,52 +83,70 @@ def workloads(view: View, endpoints: Iterable[WorkloadEndpoint]) -> Iterator[Can
     for endpoint in endpoints:
         if endpoint.node != view.me.name:
             continue
-        for network in endpoint.networks:
+        link = view.links.get(endpoint.interface)
+        for key in map(RouteKey, endpoint.networks):
+            # IPv6 knows no scopes of routes: the kernel reports every one as universe (rtm_scope, rtnetlink(7)).
+            scope = Scope.UNIVERSE if key.dst.version == IPV6 else Scope.LINK
             yield Candidate(
-                RouteKey(network),
-                Route(device=endpoint.interface, scope=Scope.LINK),
+                key,
+                Route(device=endpoint.interface, scope=scope),
                 Kind.WORKLOAD,
                 Rank.WORKLOAD,
                 origin=endpoint.name,
                 rule=f"workload endpoint {endpoint.name} is on this node",
                 obstacle=view.obstacle(endpoint.interface),
+                carrier=view.carrier(endpoint.interface),
+                interface=link.index if link else 0,
             )
 
 
-def remotes(view: View, learned: Iterable[Learned], pools: tuple[IPPool, ...]) -> Iterator[Candidate]:
-    """Send other nodes' blocks to the next hop that BGP gave, straight or through the tunnel."""
+def remotes(view: View, learned: Iterable[Learned], pools: LongestMatch[IPPool]) -> Iterator[Candidate]:
+    """Send other nodes' blocks to the next hops that BGP gave, straight or through the tunnel."""
     if view.me.address is None:
         return
+    # The loop over everything that BGP knows: whatever prefixes share is made once and not for each.
+    ways, sentences = Ways(view), dict[str, tuple[str, str]]()
     for path in learned:
-        pool = encap.pool_of(path.prefix, pools)
+        pool = pools.of(path.prefix)
         if pool is None:
             continue
-        choice = encap.choose(pool, path.next_hop, view.me.address)
-        route, obstacle = _way(view, path.next_hop, choice.encapsulation)
+        way = ways.to(pool, path.next_hop, path.equal)
+        said = sentences.get(path.peer)
+        if said is None:
+            said = sentences[path.peer] = f"bgp {path.peer}", f"best path of BGP, from {path.peer}"
         yield Candidate(
             RouteKey(path.prefix),
-            route,
+            way.route,
             Kind.REMOTE,
-            Rank.REMOTE_DIRECT if choice.encapsulation is encap.Encapsulation.NONE else Rank.REMOTE_TUNNEL,
-            origin=f"bgp {path.peer}",
-            rule=f"best path of BGP, from {path.peer}",
-            encapsulation=choice,
-            stale=path.stale,
-            obstacle=obstacle,
+            way.rank,
+            said[0],
+            said[1],
+            way.choice,
+            path.stale,
+            way.obstacle,
+            way.carrier,
+            0,
+            way.next_hop,
+            way.notes,
         )
 
 
-def kept(installed: Mapping[RouteKey, Route], pools: tuple[IPPool, ...]) -> Iterator[Candidate]:
+def kept(
+    installed: Mapping[RouteKey, Route], objects: Mapping[int, NextHopObject], pools: LongestMatch[IPPool]
+) -> Iterator[Candidate]:
     """Keep routes to other nodes as they are until BGP has had time to say them again (RFC 4724 section 4.1).
 
     Args:
         installed: routes of ours as read back; those to other nodes are the ones inside a pool with a next hop.
+        objects: our next-hop objects as read back, that such routes may go through.
         pools: the ranges that other nodes' blocks lie in.
     """
-    for key, route in installed.items():
-        inside = isinstance(key.dst, IPv4Network) and encap.pool_of(key.dst, pools) is not None
-        if inside and route.type is RouteType.UNICAST and route.via is not None:
-            tunnelled = route.device == tunnel.DEVICE
+    behind = {number: (_plain(each.hop), IPv4Address(number)) for number, each in objects.items() if each.hop}
+    for key, found in installed.items():
+        if not isinstance(key.dst, IPv4Network) or pools.of(key.dst) is None:
+            continue
+        route, next_hop = (found, None) if found.through is None else behind.get(found.through, (found, None))
+        if route.type is RouteType.UNICAST and _leads_on(route):
             yield Candidate(
                 key,
                 route,
@@ -162,41 +154,25 @@ def kept(installed: Mapping[RouteKey, Route], pools: tuple[IPPool, ...]) -> Iter
                 Rank.KEPT,
                 origin="the agent before this one",
                 rule="BGP has not converged since the start; until then routes stay as they were (graceful restart)",
-                encapsulation=encap.Choice(
-                    encap.Encapsulation.IPIP if tunnelled else encap.Encapsulation.NONE, "as it was before the restart"
-                ),
+                encapsulation=AS_TUNNELLED if tunnel.DEVICE in route.devices else AS_STRAIGHT,
                 stale=True,
+                next_hop=next_hop,
             )
 
 
-def _way(view: View, next_hop: IPv4Address, encapsulation: encap.Encapsulation) -> tuple[Route, str | None]:
-    """Return the route towards a next hop, and what is in its way: tunnel, own subnet, or through a router."""
-    if encapsulation is encap.Encapsulation.IPIP:
-        # A tunnel that is missing is put by the same plan, before the route.
-        return Route(via=next_hop, device=tunnel.DEVICE, onlink=True), None
-    if view.me.address is not None and next_hop in view.me.address.network:
-        return Route(via=next_hop, device=view.uplink, onlink=True), _uplink_obstacle(view)
-    router = underlay_route(next_hop, view.underlay)
-    if router is None:
-        return Route(via=next_hop, device=view.uplink), f"no route leads to next hop {next_hop}"
-    return Route(via=router.via or next_hop, device=router.device), view.obstacle(router.device or "")
+AS_TUNNELLED = encap.Choice(encap.Encapsulation.IPIP, "as it was before the restart")
+AS_STRAIGHT = encap.Choice(encap.Encapsulation.NONE, "as it was before the restart")
 
 
-def underlay_route(address: IPv4Address, underlay: Mapping[RouteKey, Route]) -> Route | None:
-    """Return the route that a packet to `address` takes: the longest match, of those the lowest metric."""
-    matches = (
-        (key.dst.prefixlen, -key.metric, route)
-        for key, route in underlay.items()
-        if route.type is RouteType.UNICAST and address in key.dst and route.device is not None
-    )
-    best = max(matches, key=lambda match: match[:2], default=None)
-    return best[2] if best else None
+def _plain(hop: NextHop) -> Route:
+    """Return the plain route that says the same as one through the object of this next hop."""
+    return Route(via=hop.via, device=hop.device, onlink=hop.onlink)
 
 
-def _uplink_obstacle(view: View) -> str | None:
-    if view.uplink is None:
-        return f"no interface has this node's address {view.me.address}"
-    return view.obstacle(view.uplink)
+def _leads_on(route: Route) -> bool:
+    """Say whether a route leads to another machine, and not to a pod of this one."""
+    # Ours go through an object only there; one that cannot be read now must not cost its routes.
+    return route.through is not None or route.via is not None or any(hop.via is not None for hop in route.hops)
 
 
 def gateway(view: View, *, needed: bool) -> Iterator[Candidate]:
@@ -213,19 +189,3 @@ def gateway(view: View, *, needed: bool) -> Iterator[Candidate]:
             origin=f"node {view.me.name}",
             rule="this host has no default route, and proxy ARP answers only for addresses that have a route",
         )
-
-
-def winners(candidates: Iterable[Candidate]) -> tuple[dict[RouteKey, Candidate], dict[RouteKey, tuple[Candidate, ...]]]:
-    """Choose one candidate for each key; return the winners, and all candidates for those who ask why.
-
-    Candidates that cannot be installed step aside for the next that can.
-    """
-    grouped: dict[RouteKey, list[Candidate]] = {}
-    for candidate in candidates:
-        grouped.setdefault(candidate.key, []).append(candidate)
-    chosen = {key: min(group, key=_preference) for key, group in grouped.items()}
-    return chosen, {key: tuple(sorted(group, key=_preference)) for key, group in grouped.items()}
-
-
-def _preference(candidate: Candidate) -> tuple[bool, int, str]:
-    return candidate.obstacle is not None, candidate.rank, candidate.origin

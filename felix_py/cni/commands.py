@@ -149,14 +149,15 @@ class Commands:
         await self._in_thread(self._store.detach, attachment)
 
     async def _delete(self, request: Request, _: int | None) -> Document:
-        attachment = self._store.find(request.container_id, request.interface)
+        started, attachment = monotonic(), self._store.find(request.container_id, request.interface)
         if attachment is None:
             found_again = self._store.on(request.host_interface)
             attachment = found_again if found_again is not None and not found_again.container_id else None
         if attachment is None:
             return None  # never added, or deleted before: the spec wants success
         await self._remove(attachment)
-        log.info("cni.deleted", pod=attachment.name, container=request.container_id)
+        took = round((monotonic() - started) * 1000, 1)
+        log.info("cni.deleted", pod=attachment.name, container=request.container_id, milliseconds=took)
         return None
 
     async def _check(self, request: Request, netns: int | None) -> Document:

@@ -30,7 +30,7 @@ def _as_path(hops: list[int | list[int]]) -> str:
 def _status(row: Row) -> str:
     if not row["accepted"]:
         return "refused"
-    return ("best" if row["best"] else "accepted") + (", stale" if row["stale"] else "")
+    return ("best" if row["best"] else "equal" if row["equal"] else "accepted") + (", stale" if row["stale"] else "")
 
 
 PEERS = (

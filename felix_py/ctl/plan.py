@@ -9,6 +9,8 @@ COLUMNS = (
     Column("ACTION", lambda row: row["action"]),
     Column("OBJECT", lambda row: row["object"]),
     Column("DETAIL", lambda row: row["detail"]),
+    Column("WHY", lambda row: row["why"]),
+    Column("WHEN", lambda row: row["when"]),
 )
 
 

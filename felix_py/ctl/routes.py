@@ -18,11 +18,17 @@ def _colour(row: Row) -> str:
     return output.state_meaning(row["state"])
 
 
+def _each(row: Row, name: str) -> str:
+    """Return one field, of every next hop where there are several."""
+    several = dict.fromkeys(str(hop[name]) for hop in row["nextHops"])
+    return ",".join(several) if several else or_dash(row[name])
+
+
 COLUMNS = (
     Column("PREFIX", lambda row: row["prefix"]),
     Column("KIND", lambda row: row["kind"]),
-    Column("NEXT HOP", lambda row: or_dash(row["nextHop"])),
-    Column("DEVICE", lambda row: or_dash(row["device"])),
+    Column("NEXT HOP", lambda row: _each(row, "nextHop")),
+    Column("DEVICE", lambda row: _each(row, "device")),
     Column("ENCAP", lambda row: or_dash(row["encapsulation"])),
     Column("FROM", lambda row: row["from"]),
     Column("AGE", lambda row: output.age(row["since"])),
@@ -88,8 +94,7 @@ def _explain(row: Row) -> None:
     if row["reason"] is not None:
         print(f"  state      {row['state']}: {row['reason']}")
     for number, candidate in enumerate(row["candidates"], 1):
-        verdict = "chosen" if candidate["won"] else candidate["obstacle"] or "loses to a better rank"
-        print(f"  candidate {number}: {candidate['route']}, {candidate['from']}, rank {candidate['rank']}: {verdict}")
+        print(f"  candidate {number}: {candidate['route']}, {candidate['from']}: {candidate['verdict']}")
     for path in row.get("paths", ()):
         mark = "best" if path["best"] else "not best" if path["accepted"] else "refused"
         print(f"  BGP path   from {path['peer']}, next hop {path['nextHop']}: {mark}: {path['reason']}")

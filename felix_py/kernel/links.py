@@ -10,21 +10,18 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from felix_py.kernel import rtnetlink
-from felix_py.kernel.objects import MAIN_TABLE, KernelRefused, Route, RouteKey
-from felix_py.kernel.rtnetlink import U32, attribute
+from felix_py.kernel import messages, neighbour_codec, netlink_socket, route_codec
+from felix_py.kernel.messages import U32, attribute
+from felix_py.kernel.objects import MAIN_TABLE, KernelRefused, Neighbour, Route, RouteKey
 from felix_py.model import IPAddress
 
 IFINFOMSG = struct.Struct("=BxHiII")  # family type index flags change
 IFADDRMSG = struct.Struct("=BBBBI")  # family prefix length, flags, scope, index
-NDMSG = struct.Struct("=BxxxiHBB")  # family index state flags type
 
 RTM_GETLINK, RTM_SETLINK, RTM_NEWNEIGH, RTM_GETADDR, RTM_GETNEIGH = 18, 19, 28, 22, 30
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_NET_NS_FD = 1, 3, 4, 18, 20, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
-NDA_DST, NDA_LLADDR = 1, 2
-NUD_PERMANENT = 0x80
 IFF_UP = 0x1
 
 MAXIMUM_ALIAS = 255
@@ -54,7 +51,7 @@ class Change:
 
 def open_socket() -> socket.socket:
     """Open a route socket in the network namespace of this thread."""
-    sock = rtnetlink.open_socket()
+    sock = netlink_socket.open_socket()
     sock.settimeout(ANSWER_SECONDS)
     return sock
 
@@ -66,7 +63,7 @@ def carry_out(sock: socket.socket, changes: Sequence[Change]) -> None:
         LinkRefused: naming the first change that was refused; those after it may have been done.
     """
     parts = [
-        rtnetlink.HEADER.pack(16 + len(each.body), each.kind, rtnetlink.REQUEST | rtnetlink.ACK | each.flags, number, 0)
+        messages.HEADER.pack(16 + len(each.body), each.kind, messages.REQUEST | messages.ACK | each.flags, number, 0)
         + each.body
         for number, each in enumerate(changes)
     ]
@@ -74,10 +71,10 @@ def carry_out(sock: socket.socket, changes: Sequence[Change]) -> None:
     refused: list[tuple[int, int, str]] = []
     answered = 0
     while answered < len(changes):
-        for kind, flags, number, _, body in rtnetlink.messages(_receive(sock)):
-            if kind == rtnetlink.ERROR:
+        for kind, flags, number, _, body in messages.messages(_receive(sock)):
+            if kind == messages.ERROR:
                 answered += 1
-                code, why = rtnetlink.refusal(flags, body)
+                code, why = messages.refusal(flags, body)
                 refused += [(number, code, why)] if code else []
     if refused:
         number, code, why = min(refused)
@@ -99,7 +96,7 @@ def veth(host: str, host_mac: str, peer: str, peer_mac: str, mtu: int, netns: in
     inside = IFINFOMSG.pack(0, 0, 0, 0, 0) + _link(peer, peer_mac, mtu) + attribute(IFLA_NET_NS_FD, U32.pack(netns))
     data = attribute(IFLA_INFO_KIND, b"veth") + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inside))
     body = IFINFOMSG.pack(0, 0, 0, IFF_UP, IFF_UP) + _link(host, host_mac, mtu) + attribute(IFLA_LINKINFO, data)
-    return Change(f"veth {host} with peer {peer}", rtnetlink.RTM_NEWLINK, rtnetlink.CREATE | rtnetlink.EXCLUSIVE, body)
+    return Change(f"veth {host} with peer {peer}", messages.RTM_NEWLINK, messages.CREATE | messages.EXCLUSIVE, body)
 
 
 def _link(name: str, mac: str, mtu: int) -> bytes:
@@ -125,26 +122,25 @@ def address(index: int, name: str, of_host: IPAddress) -> Change:
     """Give an interface a single address, /32 or /128."""
     head = IFADDRMSG.pack(_family(of_host), of_host.max_prefixlen, 0, 0, index)
     body = head + attribute(IFA_LOCAL, of_host.packed) + attribute(IFA_ADDRESS, of_host.packed)
-    return Change(f"address {of_host} of {name}", rtnetlink.RTM_NEWADDR, rtnetlink.CREATE | rtnetlink.EXCLUSIVE, body)
+    return Change(f"address {of_host} of {name}", messages.RTM_NEWADDR, messages.CREATE | messages.EXCLUSIVE, body)
 
 
 def neighbour(index: int, name: str, of_host: IPAddress, mac: str) -> Change:
     """Tell an interface for good where an address is, so that nothing is asked for it."""
-    head = NDMSG.pack(_family(of_host), index, NUD_PERMANENT, 0, 0)
-    body = head + attribute(NDA_DST, of_host.packed) + attribute(NDA_LLADDR, bytes.fromhex(mac.replace(":", "")))
-    return Change(f"neighbour {of_host} of {name}", RTM_NEWNEIGH, rtnetlink.CREATE | rtnetlink.REPLACE, body)
+    body = neighbour_codec.encode(Neighbour(of_host, name, mac), {name: index})
+    return Change(f"neighbour {of_host} of {name}", RTM_NEWNEIGH, messages.CREATE | messages.REPLACE, body)
 
 
 def route(index: int, key: RouteKey, entry: Route) -> Change:
     """Add a route; one that is there already is not replaced."""
-    body = rtnetlink.encode(key, entry, index)
-    return Change(f"route {key} {entry}", rtnetlink.RTM_NEWROUTE, rtnetlink.CREATE | rtnetlink.EXCLUSIVE, body)
+    body = route_codec.Encoder({} if entry.device is None else {entry.device: index})(key, entry)
+    return Change(f"route {key} {entry}", messages.RTM_NEWROUTE, messages.CREATE | messages.EXCLUSIVE, body)
 
 
 def delete(name: str) -> Change:
     """Remove an interface, and with it the peer and every route out of it."""
     body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
-    return Change(f"removing {name}", rtnetlink.RTM_DELLINK, 0, body)
+    return Change(f"removing {name}", messages.RTM_DELLINK, 0, body)
 
 
 def _family(of_host: IPAddress) -> int:
@@ -171,7 +167,7 @@ def addresses(sock: socket.socket, index: int) -> frozenset[str]:
     found = set()
     for body in dump(sock, RTM_GETADDR, IFADDRMSG.pack(socket.AF_INET, 0, 0, 0, 0)):
         _, length, _, _, of_link = IFADDRMSG.unpack_from(body)
-        local = dict(rtnetlink.attributes(body, IFADDRMSG.size)).get(IFA_LOCAL)
+        local = dict(messages.attributes(body, IFADDRMSG.size)).get(IFA_LOCAL)
         if of_link == index and local:
             found.add(f"{socket.inet_ntoa(local)}/{length}")
     return frozenset(found)
@@ -179,26 +175,26 @@ def addresses(sock: socket.socket, index: int) -> frozenset[str]:
 
 def has_default_route(sock: socket.socket, index: int) -> bool:
     """Say whether the socket's namespace has an IPv4 default route out of this interface."""
-    head = rtnetlink.RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
-    bodies = dump(sock, rtnetlink.RTM_GETROUTE, head + attribute(rtnetlink.RTA_TABLE, U32.pack(MAIN_TABLE)))
-    entries = filter(None, (rtnetlink.decode(body, {index: "pod"}) for body in bodies))
+    head = messages.RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+    bodies = dump(sock, messages.RTM_GETROUTE, head + attribute(messages.RTA_TABLE, U32.pack(MAIN_TABLE)))
+    entries = filter(None, (route_codec.decode(body, {index: "pod"}) for body in bodies))
     return any(key.dst.prefixlen == 0 and entry.device == "pod" for key, entry in entries)
 
 
 def dump(sock: socket.socket, kind: int, body: bytes) -> list[bytes]:
     """Return the bodies of everything that the kernel lists for this question."""
-    sock.send(rtnetlink.HEADER.pack(16 + len(body), kind, rtnetlink.REQUEST | rtnetlink.DUMP, 1, 0) + body)
+    sock.send(messages.HEADER.pack(16 + len(body), kind, messages.REQUEST | messages.DUMP, 1, 0) + body)
     found: list[bytes] = []
     while True:
-        for answer, _, _, _, content in rtnetlink.messages(_receive(sock)):
-            if answer in (rtnetlink.DONE, rtnetlink.ERROR):
+        for answer, _, _, _, content in messages.messages(_receive(sock)):
+            if answer in (messages.DONE, messages.ERROR):
                 return found
             found.append(content)
 
 
 def _seen(body: bytes) -> Seen:
     _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
-    found = dict(rtnetlink.attributes(body, IFINFOMSG.size))
+    found = dict(messages.attributes(body, IFINFOMSG.size))
     name = found[IFLA_IFNAME].rstrip(b"\0").decode()
     note = found.get(IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
     return Seen(name, index, bool(flags & IFF_UP), note)

@@ -11,6 +11,12 @@ from ipip.tunnel import Tunnel
 MAIN_TABLE = 254
 """RT_TABLE_MAIN, include/uapi/linux/rtnetlink.h."""
 
+IPV6 = 6
+"""The version of IP whose routes have a metric even where nobody gives one."""
+
+IPV6_METRIC = 1024
+"""What the kernel makes of metric 0 in IPv6: IP6_RT_PRIO_USER, include/net/ip6_route.h."""
+
 
 class RouteType(IntEnum):
     """What the kernel does with a matching packet (rtm_type)."""
@@ -38,16 +44,91 @@ class Scope(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class RouteKey:
-    """The kernel's own identity of a route: two routes that differ in any of these live side by side."""
+    """The kernel's own identity of a route: two routes that differ in any of these live side by side.
+
+    Metric 0 of an IPv6 prefix becomes 1024, as in the kernel: one route must not have two names.
+    """
 
     dst: IPNetwork
     table: int = MAIN_TABLE
     tos: int = 0
     metric: int = 0
 
+    def __post_init__(self) -> None:
+        if not self.metric and self.dst.version == IPV6:
+            object.__setattr__(self, "metric", IPV6_METRIC)
+
     def __str__(self) -> str:
-        extras = [f"table {self.table}"] * (self.table != MAIN_TABLE) + [f"metric {self.metric}"] * bool(self.metric)
-        return " ".join([str(self.dst), *extras])
+        usual = IPV6_METRIC if self.dst.version == IPV6 else 0
+        extras = [f"tos {self.tos:#x}"] * bool(self.tos) + [f"table {self.table}"] * (self.table != MAIN_TABLE)
+        return " ".join([str(self.dst), *extras, *[f"metric {self.metric}"] * (self.metric != usual)])
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEncapsulation:
+    """What the route itself wraps packets in (RTA_ENCAP), without a tunnel device.
+
+    Attributes:
+        kind: LWTUNNEL_ENCAP_..., include/uapi/linux/lwtunnel.h.
+        payload: the attributes of that kind, as the kernel dumps them.
+    """
+
+    kind: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """Where a packet goes next; a route has one, or several equal ones among which the kernel spreads flows.
+
+    Attributes:
+        onlink: the gateway is on the device's link although no address says so (RTNH_F_ONLINK).
+        weight: share of the flows, 1 to 256.
+    """
+
+    via: IPAddress | None = None
+    device: str | None = None
+    onlink: bool = False
+    weight: int = 1
+    encapsulation: RouteEncapsulation | None = None
+
+    def __str__(self) -> str:
+        words = [f"via {self.via}"] * (self.via is not None) + [f"dev {self.device}"] * (self.device is not None)
+        return " ".join([*words, *["onlink"] * self.onlink, *[f"weight {self.weight}"] * (self.weight != 1)])
+
+
+@dataclass(frozen=True, slots=True)
+class NextHopObject:
+    """A next hop, or a group of them, that lives on its own in the kernel and that routes name by its ID.
+
+    Attributes:
+        hop: the single next hop; None for a group.
+        group: of a group, the ID and the weight of each member.
+    """
+
+    hop: NextHop | None = None
+    group: tuple[tuple[int, int], ...] = ()
+    protocol: int = 80
+
+    def __str__(self) -> str:
+        return str(self.hop) if self.hop else "group " + "/".join(f"{member},{weight}" for member, weight in self.group)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An entry of the neighbour table: where an address of a link is found.
+
+    Attributes:
+        mac: in lower case with colons; None while it is not known.
+        state: NUD_..., include/uapi/linux/neighbour.h.
+        proxy: the host answers for the address (NTF_PROXY).
+    """
+
+    address: IPAddress
+    device: str
+    mac: str | None = None
+    state: int = 0x80
+    proxy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +139,8 @@ class Route:
         device: interface name; None for blackholes.
         onlink: the gateway is on the device's link although no address says so (RTNH_F_ONLINK).
         protocol: who installed it (rtm_protocol); see `ownership`.
+        hops: several equal next hops; `via`, `device` and `onlink` are empty then.
+        through: the ID of a next-hop object that says where; `via`, `device` and `hops` are empty then.
     """
 
     type: RouteType = RouteType.UNICAST
@@ -68,12 +151,23 @@ class Route:
     source: IPAddress | None = None
     mtu: int | None = None
     protocol: int = 80
+    hops: tuple[NextHop, ...] = ()
+    through: int | None = None
+    encapsulation: RouteEncapsulation | None = None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The interfaces that packets may leave by."""
+        several = [hop.device for hop in self.hops]
+        return tuple(device for device in (self.device, *several) if device is not None)
 
     def __str__(self) -> str:
         words = [] if self.type is RouteType.UNICAST else [self.type.name.lower()]
+        words += [f"nhid {self.through}"] * (self.through is not None)
         words += [f"via {self.via}"] * (self.via is not None) + [f"dev {self.device}"] * (self.device is not None)
         words += ["scope link"] * (self.scope is Scope.LINK) + ["onlink"] * self.onlink
         words += [f"src {self.source}"] * (self.source is not None) + [f"mtu {self.mtu}"] * (self.mtu is not None)
+        words += [f"nexthop {hop}" for hop in self.hops]
         return " ".join(words)
 
 
@@ -94,15 +188,15 @@ class KernelState:
     """What this node's kernel should hold, or does hold, of the things that are ours.
 
     Attributes:
-        sysctls: path below /proc/sys to value.
+        next_hops: next-hop objects by ID, that `routes` go through.
         tunnels: by device name.
-        occupants: only when read back: other people's routes on keys that we were asked about.
+        sysctls: path below /proc/sys to value.
     """
 
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
+    next_hops: Mapping[int, NextHopObject] = field(default_factory=dict)
     tunnels: Mapping[str, Tunnel] = field(default_factory=dict)
     sysctls: Mapping[str, str] = field(default_factory=dict)
-    occupants: Mapping[RouteKey, Route] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,10 @@ from felix_py.kernel.objects import Route
 ROUTE_PROTOCOL = 80
 """rtm_protocol of every route of ours, as Calico's Felix uses: `ip route show proto 80` lists our work."""
 
+GRACE = 10.0
+"""Seconds that a route of another program out of a workload's device is left alone although nobody wants it: a CNI
+plugin may have been faster than the news of its endpoint (Felix waits as long). Our own routes need no such grace."""
+
 WORKLOAD_PREFIX = "cali"
 """Host side of every pod's veth begins so; routes out of such a device belong to whoever owns the pods: us."""
 
@@ -55,12 +59,12 @@ def is_ours(route: Route) -> bool:
     """Say whether a route that was read back is ours to change and remove."""
     if route.protocol == ROUTE_PROTOCOL:
         return True
-    return is_workload_device(route.device) and route.protocol != KERNEL_PROTOCOL
+    return any(map(is_workload_device, route.devices)) and route.protocol != KERNEL_PROTOCOL
 
 
-def standing(occupant: Route) -> Standing:
-    """Decide about somebody else's route that stands on a key which we want."""
-    return STANDINGS.get(occupant.protocol, Standing.LEAVE)
+def standing(protocol: int) -> Standing:
+    """Decide about somebody else's route that stands on a key which we want, by its protocol."""
+    return STANDINGS.get(protocol, Standing.LEAVE)
 
 
 def protocol_name(protocol: int) -> str:

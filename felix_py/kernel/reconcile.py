@@ -1,73 +1,72 @@
-"""From what is and what should be to the steps between them; pure, so that it can be argued about with literals."""
+"""From what is and what should be to what has to be done; pure, so that it can be argued about with literals."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from felix_py.kernel import ownership
+from felix_py.kernel import ownership, route_codec
 from felix_py.kernel.objects import (
     DeleteRoute,
     DeleteTunnel,
     KernelState,
-    Plan,
     PutRoute,
     PutSysctl,
     PutTunnel,
-    Report,
-    RouteKey,
     Step,
 )
+from felix_py.kernel.wire import Mode
 
 
-def plan(want: KernelState, have: KernelState) -> Plan:
-    """Return the steps that turn `have` into `want`, additions before deletions.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What has to be done about the routes of one identity, and by which rule.
+
+    Attributes:
+        put: the body to write; None when it stands there, may not, or nobody wants one.
+        mode: how: EXCLUSIVE where nothing is known to stand, so that a stranger who came in between is not overwritten.
+        delete: bodies of ours to take away, each exactly.
+        in_the_way: somebody else's route that is left alone, so that ours cannot be.
+    """
+
+    rule: str
+    put: bytes | None = None
+    mode: Mode = Mode.CREATE | Mode.EXCLUSIVE
+    delete: tuple[bytes, ...] = ()
+    in_the_way: bytes | None = None
+
+
+def judge(want: bytes | None, stack: tuple[bytes, ...], owned: Callable[[bytes], bool]) -> Verdict:
+    """Decide about one identity; the first rule that fits.
 
     Args:
-        want: the desired state.
-        have: what was read back; only what is ours, and other people's routes on wanted keys as `occupants`.
+        want: the body that should stand there; None where none should.
+        stack: the bodies that do, the one that counts first.
+        owned: says whether a body is ours to change and remove.
     """
-    return (
-        *(PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value),
-        *(PutTunnel(tunnel) for name, tunnel in want.tunnels.items() if have.tunnels.get(name) != tunnel),
-        *_routes_to_put(want, have),
-        *_routes_to_delete(want, have),
-        *(DeleteTunnel(name) for name in have.tunnels if name not in want.tunnels),
-    )
+    ours_besides = tuple(body for body in stack if body != want and owned(body))
+    if want is None:
+        return Verdict("nobody wants it", delete=ours_besides)
+    if not stack:
+        return Verdict("nothing stands there", put=want)
+    first = stack[0]
+    if first == want:
+        return Verdict("it stands there", delete=ours_besides)
+    if not owned(first) and ownership.standing(route_codec.protocol_of(first)) is ownership.Standing.LEAVE:
+        return Verdict("somebody else's, left alone", delete=ours_besides, in_the_way=first)
+    if want in stack:
+        return Verdict("it stands behind another", delete=tuple(dict.fromkeys((first, *ours_besides))))
+    besides = tuple(body for body in ours_besides if body != first)
+    return Verdict("replaced in place", put=want, mode=Mode.CREATE | Mode.REPLACE, delete=besides)
 
 
-def _routes_to_put(want: KernelState, have: KernelState) -> Iterator[PutRoute]:
-    for key, route in want.routes.items():
-        actual = have.routes.get(key)
-        if actual == route:
-            continue
-        occupant = have.occupants.get(key)
-        if occupant is not None and ownership.standing(occupant) is ownership.Standing.LEAVE:
-            continue
-        yield PutRoute(key, route, replaces=actual or occupant)
+def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
+    """Yield what comes before the routes: parameters and tunnels that differ."""
+    yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
+    yield from (PutTunnel(tunnel) for name, tunnel in want.tunnels.items() if have.tunnels.get(name) != tunnel)
 
 
-def _routes_to_delete(want: KernelState, have: KernelState) -> Iterator[DeleteRoute]:
-    for key, route in have.routes.items():
-        if key not in want.routes:
-            yield DeleteRoute(key, route)
-
-
-def conflicts(want: KernelState, have: KernelState) -> dict[RouteKey, str]:
-    """Say for each wanted route that somebody else's stands in its place, and whose."""
-    return {
-        key: f"a route of protocol {ownership.protocol_name(occupant.protocol)} stands there ({occupant}); "
-        f"remove it with `ip route del {key.dst} proto {ownership.protocol_name(occupant.protocol)}`"
-        for key, occupant in have.occupants.items()
-        if key in want.routes and ownership.standing(occupant) is ownership.Standing.LEAVE
-    }
-
-
-def merged(reports: Iterable[Report]) -> Report:
-    """Add up the reports of several batches."""
-    done: list[Step] = []
-    failed: list[tuple[Step, str]] = []
-    for report in reports:
-        done.extend(report.done)
-        failed.extend(report.failed)
-    return Report(tuple(done), tuple(failed))
+def tunnels_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteTunnel]:
+    """Yield what comes after the routes: tunnels that nobody wants any more."""
+    yield from (DeleteTunnel(name) for name in have.tunnels if name not in want.tunnels)
 
 
 def in_words(step: Step) -> tuple[str, str, str]:

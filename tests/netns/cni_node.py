@@ -11,7 +11,9 @@ from felix_py import log
 from felix_py.allocations import Allocations
 from felix_py.cni.server import CniServer
 from felix_py.kernel.objects import KernelRefused, Route, RouteKey, Scope
-from felix_py.kernel.rtnetlink import RouteSocket
+from felix_py.kernel.route_codec import Encoder
+from felix_py.kernel.wire import Mode, Verb
+from felix_py.kernel.writer import Writer
 from felix_py.model import NodeName, WorkloadEndpoint
 
 
@@ -23,7 +25,7 @@ class RoutingNode:
     def __init__(self, blocks: tuple[IPv4Network, ...], trouble: Path, store: Allocations) -> None:
         self._blocks = blocks
         self._trouble = trouble
-        self._sock = RouteSocket()
+        self._writer = Writer()
         self._endpoints = {endpoint.name: endpoint for endpoint in store.endpoints()}
 
     def blocks(self) -> tuple[IPv4Network, ...]:
@@ -41,9 +43,10 @@ class RoutingNode:
         while self._says("wait"):  # noqa: ASYNC110 - the word comes from the test, in another process
             await asyncio.sleep(0.01)
         self._endpoints[endpoint.name] = endpoint
-        index = if_nametoindex(endpoint.interface)
+        encode = Encoder({endpoint.interface: if_nametoindex(endpoint.interface)})
         route = Route(device=endpoint.interface, scope=Scope.LINK)
-        refused = self._sock.put([(RouteKey(network), route, index) for network in endpoint.networks])
+        bodies = [encode(RouteKey(network), route) for network in endpoint.networks]
+        refused = self._writer.write(Verb.NEW_ROUTE, Mode.CREATE | Mode.REPLACE, bodies)
         if refused:
             raise KernelRefused(f"{endpoint.name}: {refused}")
 

@@ -1,0 +1,308 @@
+"""The kernel as the agent sees it: interfaces, routes, tunnels and parameters of one network namespace, kept as wished.
+
+`catch_up` takes what has happened, `resync` reads everything back when that is not enough, `make` writes what differs.
+All three run in one thread; none has a clock.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from felix_py.kernel import next_hop_codec, ownership, reconcile
+from felix_py.kernel.engine import RouteEngine
+from felix_py.kernel.holds import Hold, after_refusal
+from felix_py.kernel.interfaces import Interfaces, LinkChange
+from felix_py.kernel.objects import (
+    MAIN_TABLE,
+    DeleteTunnel,
+    KernelRefused,
+    KernelState,
+    Link,
+    NextHopObject,
+    PutSysctl,
+    PutTunnel,
+    Route,
+    RouteKey,
+    Step,
+)
+from felix_py.kernel.outcome import Outcome
+from felix_py.kernel.purge import Purger
+from felix_py.kernel.wire import (
+    AddressEvent,
+    EventsLost,
+    Family,
+    LinkEvent,
+    NextHopEvent,
+    ParameterEvent,
+    Refusal,
+    RouteEvent,
+    Wire,
+)
+from ipip.tunnel import DEVICE, Tunnel
+
+FORWARDING = "ip_forward"
+"""The one parameter that we keep for all interfaces at once: events about it name none of them."""
+
+
+class TunnelDevice(Protocol):
+    """What carries encapsulated packets here; `ipip.device` offers it."""
+
+    def read(self, name: str) -> Tunnel | None:
+        """Return the device as it is, None where there is none."""
+
+    def put(self, tunnel: Tunnel) -> None:
+        """Make the device so."""
+
+    def delete(self, name: str) -> None:
+        """Remove the device."""
+
+
+class Parameters(Protocol):
+    """Kernel parameters below /proc/sys; `kernel.sysctl` offers them."""
+
+    def read(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return the value of each parameter that exists."""
+
+    def write(self, path: str, value: str) -> None:
+        """Set one; raises KernelRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has happened since the last look.
+
+    Attributes:
+        causes: how often what happened, in the words of the counter of repairs.
+        links: interfaces that changed.
+        events: how many events there were.
+    """
+
+    causes: Counter[str] = field(default_factory=Counter)
+    links: tuple[LinkChange, ...] = ()
+    events: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a go: steps done and refused, and the routes, which are too many to be steps."""
+
+    done: tuple[Step, ...] = ()
+    failed: tuple[tuple[Step, str], ...] = ()
+    routes: Outcome = field(default_factory=Outcome)
+
+
+class Kernel:
+    """One thread's view of this network namespace."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        tunnels: TunnelDevice,
+        tunnel_refused: type[Exception],
+        parameters: Parameters,
+        purger: Purger,
+        families: Iterable[Family] = tuple(Family),
+    ) -> None:
+        self.routes = RouteEngine(wire, purger, families)
+        self.interfaces = Interfaces()
+        self.have = KernelState()
+        self._wire = wire
+        self._tunnels = tunnels
+        self._tunnel_refused = tunnel_refused
+        self._parameters = parameters
+        self._unread: set[str] = {"start"}
+        self._stale_devices: set[str] = set()
+        self._holds: dict[Step, Hold] = {}
+
+    # --- what happens
+
+    def catch_up(self, now: float) -> News:
+        """Take everything that has happened since the last call; nothing is read back and nothing written.
+
+        Raises:
+            WireBroken: when the socket is of no use any more.
+        """
+        causes: Counter[str] = Counter()
+        changes: list[LinkChange] = []
+        count = 0
+        for event in self._wire.events():
+            count += 1
+            match event:
+                case RouteEvent() | NextHopEvent():
+                    self.routes.observe(event, now)
+                case LinkEvent() | AddressEvent():
+                    changes += self._link_changed(self.interfaces.see(event))
+                case ParameterEvent(index):
+                    causes["parameter changed"] += 1
+                    self._stale_devices.add(self.interfaces.names.get(index, FORWARDING))
+                case EventsLost():
+                    causes["events lost"] += 1
+                    self.routes.observe(event, now)
+        return News(causes, tuple(changes), count)
+
+    def _link_changed(self, changes: tuple[LinkChange, ...]) -> tuple[LinkChange, ...]:
+        for change in changes:
+            self._stale_devices.add(change.name)
+            self.routes.link_changed(change, self.interfaces.by_index)
+        return changes
+
+    @property
+    def resync_cause(self) -> str | None:
+        """Why everything has to be read back before the next write; None when nothing asks for it."""
+        return self.routes.books.resync_cause
+
+    def must_read(self, cause: str) -> None:
+        """Ask for everything to be read back."""
+        self.routes.books.must_read(cause)
+
+    def reopen(self) -> None:
+        """Open the sockets anew; everything has to be read again.
+
+        Raises:
+            WireBroken: when that fails too.
+        """
+        self._wire.reopen()
+        self.must_read("socket failed")
+
+    def resync(self) -> tuple[LinkChange, ...]:
+        """Read everything back; return what was found to have changed of interfaces.
+
+        Raises:
+            WireBroken: when it could not be read; it stays due.
+        """
+        changes = self.interfaces.replace(self._wire.dump_links())
+        for change in changes:
+            self.routes.link_changed(change, self.interfaces.by_index)
+        self.routes.resync(self.interfaces.by_index)
+        self._unread.add("resync")
+        return changes
+
+    # --- what is done about it
+
+    def make(self, want: KernelState, now: float) -> Report:
+        """Write what differs from the wish; one refusal stops nothing else.
+
+        Raises:
+            WireBroken: when what a new tunnel brought could not be read; nothing was written then.
+        """
+        done: list[Step] = []
+        failed: list[tuple[Step, str]] = []
+        self._read_back(want)
+        for step in reconcile.parameters_and_tunnels(want, self.have):
+            self._attempt(step, now, done, failed)
+        if any(isinstance(step, PutTunnel) for step in done):
+            self.catch_up(now)  # a tunnel that was made has an index by now, which its routes need
+        self._wish(want)
+        routes = self.routes.carry_out(now)
+        for step in reconcile.tunnels_to_remove(want, self.have):
+            self._attempt(step, now, done, failed)
+        self._keep(done)
+        tried = {*done, *(step for step, _ in failed)}
+        self._holds = {step: hold for step, hold in self._holds.items() if step in tried}
+        return Report(tuple(done), tuple(failed), routes)
+
+    def plan(self, want: KernelState) -> tuple[Step, ...]:
+        """Return what would be done about parameters and tunnels, and give the routes their wish; writes nothing."""
+        self._read_back(want)
+        self._wish(want)
+        return (*reconcile.parameters_and_tunnels(want, self.have), *reconcile.tunnels_to_remove(want, self.have))
+
+    def _wish(self, want: KernelState) -> None:
+        indexes = {name: link.index for name, link in self.interfaces.by_name.items()}
+        self.routes.want(want.routes, want.next_hops, indexes)
+
+    def _read_back(self, want: KernelState) -> None:
+        """Read parameters and tunnels where they may differ from what was read last."""
+        have, stale = self.have, self._stale_devices
+        sysctls = {path: value for path, value in have.sysctls.items() if path in want.sysctls}
+        tunnels = dict(have.tunnels)
+        if self._unread:
+            sysctls, tunnels, stale = {}, {}, set()
+        else:
+            sysctls = {path: value for path, value in sysctls.items() if stale.isdisjoint(path.split("/"))}
+        unknown = [path for path in want.sysctls if path not in sysctls]
+        if unknown:
+            sysctls |= self._parameters.read(unknown)
+        # A tunnel that nobody wants any more is ours by its name, and has to be seen to be removed.
+        for name in {*want.tunnels, DEVICE}:
+            if self._unread or name in stale or (name in want.tunnels and tunnels.get(name) != want.tunnels[name]):
+                found = self._tunnels.read(name)
+                tunnels.pop(name, None)
+                if found is not None:
+                    tunnels[name] = found
+        self.have = KernelState(tunnels=tunnels, sysctls=sysctls)
+        self._unread, self._stale_devices = set(), set()
+
+    def _attempt(self, step: Step, now: float, done: list[Step], failed: list[tuple[Step, str]]) -> None:
+        """Do one step, unless it was refused a moment ago."""
+        hold = self._holds.get(step)
+        if hold is not None and hold.refusal is not None and hold.until > now:
+            failed.append((step, hold.refusal.text))
+            return
+        try:
+            self._do(step)
+        except (KernelRefused, self._tunnel_refused) as refused:
+            self._holds[step] = after_refusal(Refusal(0, str(refused)), hold, now)
+            failed.append((step, str(refused)))
+        else:
+            self._holds.pop(step, None)
+            done.append(step)
+
+    def _do(self, step: Step) -> None:
+        match step:
+            case PutSysctl(path, value):
+                self._parameters.write(path, value)
+            case PutTunnel(tunnel):
+                self._tunnels.put(tunnel)
+            case DeleteTunnel(name):
+                self._tunnels.delete(name)
+
+    @property
+    def next_due(self) -> float | None:
+        """When there will be something to do although nothing happens; None for never."""
+        times = [hold.until for hold in self._holds.values()]
+        routes = self.routes.next_due
+        return min((*times, *(() if routes is None else (routes,))), default=None)
+
+    def _keep(self, done: list[Step]) -> None:
+        """Remember what was written, so that it need not be read."""
+        sysctls, tunnels = dict(self.have.sysctls), dict(self.have.tunnels)
+        for step in done:
+            match step:
+                case PutSysctl(path, value):
+                    sysctls[path] = value
+                case PutTunnel(tunnel):
+                    tunnels[tunnel.name] = tunnel
+                case DeleteTunnel(name):
+                    tunnels.pop(name, None)
+        self.have = KernelState(tunnels=tunnels, sysctls=sysctls)
+
+    # --- what others may ask
+
+    @property
+    def links(self) -> Mapping[str, Link]:
+        """All interfaces by name; the same object until one changes."""
+        return self.interfaces.by_name
+
+    def ours(self) -> dict[RouteKey, Route]:
+        """Return the routes in the kernel that are ours."""
+        return dict(filter(None, map(self.routes.readable, self.routes.ours())))
+
+    def objects(self) -> dict[int, NextHopObject]:
+        """Return the next-hop objects in the kernel that are ours, by ID."""
+        names = self.interfaces.names
+        found = filter(None, (next_hop_codec.decode(body, names) for body in self.routes.books.next_hops.held.values()))
+        return {number: each for number, each in found if each.protocol == ownership.ROUTE_PROTOCOL}
+
+    def others(self) -> dict[RouteKey, Route]:
+        """Return the routes in the kernel that are not, outside of what we want."""
+        return dict(filter(None, map(self.routes.readable, self.routes.books.others.values())))
+
+    def table(self, family: Family) -> list[tuple[RouteKey, Route]]:
+        """Read every route of the main table of a family now, whoever owns it.
+
+        Raises:
+            WireBroken: when it could not be read.
+        """
+        return list(filter(None, map(self.routes.readable, self._wire.dump_routes(family, MAIN_TABLE))))

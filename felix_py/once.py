@@ -1,0 +1,69 @@
+"""What `felix-agent plan` and `cleanup` do: look at the kernel once, with no agent around it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from felix_py.allocations import Allocations
+from felix_py.calc import sessions
+from felix_py.config import Config
+from felix_py.daemon import families, only_one
+from felix_py.datastore import directory
+from felix_py.kernel import sysctl
+from felix_py.kernel.kernel import Kernel
+from felix_py.kernel.objects import KernelRefused, KernelState, Step
+from felix_py.kernel.purge import NoPurger
+from felix_py.kernel.rtnetlink import Rtnetlink
+from felix_py.model import Key
+from felix_py.state import ClusterState
+from felix_py.turn import Knowledge, Turns
+from ipip.device import Device, TunnelRefused
+
+
+def plan_once(settings: Config) -> Iterator[Step]:
+    """Yield what an agent started now would change at first; BGP says nothing yet, so remote routes stay.
+
+    Raises:
+        KernelRefused: when the kernel could not be read.
+    """
+    with _turns(settings) as turns:
+        store = Allocations(settings.state_directory, settings.node_name)
+        reading = directory.read(settings.resource_directory)
+        resources = {key: value for key, (_, value) in reading.good.items()}
+        resources |= {Key("WorkloadEndpoint", each.name): each for each in store.endpoints()}
+        cluster = ClusterState(resources, in_sync=True)
+        blocks = sessions.own_blocks(cluster, settings.node_name)
+        address = store.tunnel_address(blocks[0], keep=False) if blocks else None
+        steps, intentions = turns.plan(Knowledge(cluster, converged=False, tunnel_address=address))
+        yield from steps
+        for intention in intentions:
+            yield from turns.steps(intention)
+
+
+def clean_up(settings: Config) -> tuple[list[Step], list[tuple[Step, str]]]:
+    """Remove every route and tunnel of ours; refuses while an agent runs, which would put them back.
+
+    Returns:
+        what was done, and what was refused with the reason.
+
+    Raises:
+        KernelRefused: when the kernel could not be read.
+    """
+    with only_one(settings), _turns(settings) as turns:
+        turns.kernel.resync()
+        report = turns.kernel.make(KernelState(), turns.now())
+        if report.routes.broken is not None:
+            raise KernelRefused(report.routes.broken)
+        return [*report.done, *turns.written(report.routes)], [*report.failed, *turns.refused(report.routes)]
+
+
+@contextmanager
+def _turns(settings: Config) -> Iterator[Turns]:
+    """Look at the kernel once, without anybody who watches."""
+    wire = Rtnetlink()
+    try:
+        device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
+        kernel = Kernel(wire, device, TunnelRefused, sysctl, NoPurger(), families())
+        yield Turns(kernel, settings.node_name, time.monotonic)
+    finally:
+        wire.close()
