@@ -5,12 +5,13 @@ Reading order, which is also the order of imports from the bottom up:
 1. `model`, `kernel.objects`: the nouns of the cluster and of the kernel.
 2. `state`: what we know, as a value; news come as Present, Absent and InSync.
 3. `calc`: from knowledge and BGP's best paths to the wish, a `KernelState`, each entry with its reason.
-4. `kernel.reconcile`: from wish and fact to a plan.
-5. `kernel.rtnetlink`, `kernel.netlink`, `kernel.sysctl`: the plan carried out, one result for each step.
-6. `datastore`, `cni`, `bgp`, `ipip`: where news come from, and what carries packets where the kernel does not.
-7. `agent`: the loop that turns all of it; `api` and `ctl` show what it thought.
+4. `kernel.route_codec`, `kernel.fib`, `kernel.reconcile`: routes as bytes, the kernel's mirror, the table that decides.
+5. `kernel.engine`, `kernel.work`: what is due, and its writing; `kernel.wire` is the seam, `kernel.rtnetlink` behind.
+6. `kernel.kernel` and `turn`: interfaces, routes, tunnels and parameters together, and one turn at them.
+7. `datastore`, `cni`, `bgp`, `ipip`: where news come from, and what carries packets where the kernel does not.
+8. `agent`: the loop that turns all of it; `api` and `ctl` show what it thought.
 
-Data flows one way: datastore and BGP -> ClusterState -> desired -> plan -> kernel. Only the agent writes the kernel.
+Data flows one way: datastore and BGP -> ClusterState -> desired -> engine -> kernel. Only the agent writes the kernel.
 """
 
 

@@ -64,8 +64,15 @@ class RouteSpeaker(Protocol):
 class Onlooker(Protocol):
     """Whoever wants to know of every turn; `observation.Observation` is the real one."""
 
-    def turned(self, done: Done, repairs: Counter[str], states: Mapping[str, int]) -> None:
-        """Take note of a turn that went well."""
+    def turned(self, done: Done, repairs: Counter[str], states: Mapping[str, int], refusal: str | None) -> None:
+        """Take note of a turn that went well.
+
+        Args:
+            done: what it did.
+            repairs: how many routes had to be put right, by cause.
+            states: how many routes are in each state.
+            refusal: the reason of one that the kernel refuses, if there is any.
+        """
 
     def failed(self, reason: str) -> None:
         """Take note of a turn in which the kernel could not be read or written."""
@@ -258,11 +265,13 @@ class Agent:
         """Take in what is new of the cluster, and configure BGP by it; return whether there was any news of our own."""
         news, self._news = self._news, []
         has_news, self._has_news = self._has_news, False
-        was_in_sync, before = self.cluster.in_sync, self.cluster
+        if not news:
+            return has_news
+        was_in_sync = self.cluster.in_sync
         self.cluster = self.cluster.after_all(news)
         if self.cluster.in_sync and not was_in_sync:
             log.info("agent.in_sync", resources=len(self.cluster.resources))
-        if self.cluster is not before and self.cluster.in_sync:
+        if self.cluster.in_sync:
             self._knowledge = None
             settings = sessions.settings(self.cluster, self.config.node_name)
             if settings is not None:
@@ -319,7 +328,7 @@ class Agent:
             self._resynced = self._clock()
         self.repairs += told.repairs
         if self.onlooker is not None:
-            self.onlooker.turned(done, told.repairs, told.states)
+            self.onlooker.turned(done, told.repairs, told.states, told.refusal)
         self._due_at = done.next_due
         self.picture = told.picture
 
@@ -342,6 +351,7 @@ class Told:
     picture: Picture
     repairs: Counter[str]
     states: Mapping[str, int]
+    refusal: str | None
     standings: Mapping[RouteKey, Standing]
 
 
@@ -355,7 +365,8 @@ def _turn(
     done = turns.turn(knowledge)
     repairs = tell(done, kernel.routes, known)
     picture = Picture(done.wish, kernel.have, kernel.links, sentences(done.report, kernel.routes))
-    return done, Told(picture, repairs, turns.states(), {key: turns.standing(key) for key in keys})
+    standings = {key: turns.standing(key) for key in keys}
+    return done, Told(picture, repairs, turns.states(), turns.refusal(), standings)
 
 
 def _nothing() -> None:

@@ -54,19 +54,22 @@ class _Server:
         self._root = root
         self._handlers = handlers
         self._clients: set[asyncio.Task[None] | None] = set()
+        self._closing = False
 
     async def _serve(self, server: asyncio.Server) -> None:
         """Serve until cancelled; clients that still wait are cut off then, or the server would wait for them."""
+        self._closing = False
         async with server:
             try:
                 await server.serve_forever()
             finally:
+                self._closing = True
                 for client in self._clients:
                     if client is not None:
                         client.cancel()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= CLIENTS:
+        if self._closing or len(self._clients) >= CLIENTS:  # closing: it connected, and its turn comes only now
             writer.transport.abort()
             return
         client = asyncio.current_task()

@@ -100,7 +100,23 @@ class BGPPeer:
     hold_time: int = 90
 
 
-Resource: TypeAlias = Node | IPPool | BlockAffinity | WorkloadEndpoint | BGPConfiguration | BGPPeer
+@dataclass(frozen=True, slots=True)
+class FelixConfiguration:
+    """How agents program routes; `default` counts for all nodes, `node.NAME` for one of them. None: not said.
+
+    Attributes:
+        device_route_source: the source address that this host uses towards its pods.
+        remove_external_routes: routes of other programs out of workloads' interfaces go, too; True where nobody says.
+        route_sync_disabled: routes are left as they are, neither written nor removed.
+    """
+
+    name: str = "default"
+    device_route_source: IPv4Address | None = None
+    remove_external_routes: bool | None = None
+    route_sync_disabled: bool | None = None
+
+
+Resource: TypeAlias = Node | IPPool | BlockAffinity | WorkloadEndpoint | BGPConfiguration | BGPPeer | FelixConfiguration
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -47,14 +47,15 @@ class Observation:
 
     # --- what the agent tells
 
-    def turned(self, done: Done, repairs: Counter[str], states: Mapping[str, int]) -> None:
-        """Take note of a turn that went well."""
+    def turned(self, done: Done, repairs: Counter[str], states: Mapping[str, int], refusal: str | None) -> None:
+        """Take note of a turn that went well; see `agent.Onlooker`."""
         now, metrics, routes = self._clock(), self._metrics, done.report.routes
         self._states = states
         self.health.beat("loop", now)
         self.health.well("kernel", now)
-        if reason := _all_refused(done, states):
-            self.health.fail("routes", reason, now)
+        # The kernel takes nothing at all; one route that it refuses is that route's trouble.
+        if refusal is not None and not states.get("installed"):
+            self.health.fail("routes", refusal, now)
         else:
             self.health.well("routes", now)
         metrics.applied(done.apply_seconds)
@@ -124,9 +125,3 @@ class Observation:
         if states and SessionState.ESTABLISHED not in states:
             return f"none of {len(states)} sessions is established; see `felixctl bgp peers`"
         return None
-
-
-def _all_refused(done: Done, states: Mapping[str, int]) -> str | None:
-    """Say that the kernel takes nothing at all; one route that it refuses is that route's trouble."""
-    reasons = [hold.refusal.text for hold in done.report.routes.refused.values() if hold.refusal and not hold.passing]
-    return reasons[0] if reasons and not states.get("installed") else None

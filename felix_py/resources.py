@@ -10,6 +10,7 @@ from felix_py.model import (
     BGPPeer,
     BlockAffinity,
     Fault,
+    FelixConfiguration,
     Invalid,
     IPAddress,
     IpipMode,
@@ -251,6 +252,23 @@ def _configuration(reader: Reader, name: str, spec: Mapping[str, Any]) -> BGPCon
     )
 
 
+def _felix(reader: Reader, name: str, spec: Mapping[str, Any]) -> FelixConfiguration:
+    reader.known(spec, "spec", {"deviceRouteSourceAddress", "removeExternalRoutes", "routeSyncDisabled"})
+    if name != "default" and not name.startswith("node."):
+        reader.fault("metadata.name", f"is {name!r}; give default, or node. and the name of a node")
+    address, truth = "an IPv4 address, as 172.31.1.11", "true or false"
+    return FelixConfiguration(
+        name=name,
+        device_route_source=reader.value(spec, "deviceRouteSourceAddress", "spec", _ipv4_address, address, None),
+        remove_external_routes=reader.value(spec, "removeExternalRoutes", "spec", _boolean, truth, None),
+        route_sync_disabled=reader.value(spec, "routeSyncDisabled", "spec", _boolean, truth, None),
+    )
+
+
+def _ipv4_address(raw: object) -> IPv4Address:
+    return IPv4Address(_text(raw))
+
+
 def _peer(reader: Reader, name: str, spec: Mapping[str, Any]) -> BGPPeer:
     reader.known(spec, "spec", {"node", "peerIP", "asNumber", "holdTime"})
     address, port = reader.value(
@@ -278,6 +296,7 @@ KINDS: Mapping[str, Callable[[Reader, str, Mapping[str, Any]], Resource]] = {
     "WorkloadEndpoint": _endpoint,
     "BGPConfiguration": _configuration,
     "BGPPeer": _peer,
+    "FelixConfiguration": _felix,
 }
 
 
@@ -307,7 +326,7 @@ def parse(document: object, where: str) -> tuple[Key, Resource]:
         reader.fault("apiVersion", f"is {document.get('apiVersion')!r}; give {API_VERSION}")
     reader.known(document, "document", {"apiVersion", "kind", "metadata", "spec", "status"})
     reader.known(metadata, "metadata", {"name", "namespace"} | METADATA_IGNORED)
-    spec = reader.mapping(document, "spec", "spec", required=kind != "BGPConfiguration")
+    spec = reader.mapping(document, "spec", "spec", required=kind not in ("BGPConfiguration", "FelixConfiguration"))
     value = KINDS[kind](reader, name, spec)
     if reader.faults:
         raise Invalid(*reader.faults)

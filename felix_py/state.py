@@ -8,6 +8,7 @@ from felix_py.model import (
     BGPConfiguration,
     BGPPeer,
     BlockAffinity,
+    FelixConfiguration,
     IPPool,
     Key,
     Node,
@@ -16,7 +17,7 @@ from felix_py.model import (
     WorkloadEndpoint,
 )
 
-Kind = TypeVar("Kind", Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer)
+Kind = TypeVar("Kind", Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer, FelixConfiguration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +77,18 @@ class ClusterState:
         """Return the cluster's BGP settings; the defaults where nobody wrote any."""
         found = self.resources.get(Key("BGPConfiguration", "default"))
         return found if isinstance(found, BGPConfiguration) else BGPConfiguration()
+
+    def felix(self, node: NodeName) -> FelixConfiguration:
+        """Return how this node programs routes: its own settings, then the cluster's, then the defaults."""
+        found = (self.resources.get(Key("FelixConfiguration", name)) for name in (f"node.{node}", "default"))
+        said = [each for each in found if isinstance(each, FelixConfiguration)]
+
+        def first(*values: bool | None, otherwise: bool) -> bool:
+            return next((value for value in values if value is not None), otherwise)
+
+        return FelixConfiguration(
+            f"node.{node}",
+            next((each.device_route_source for each in said if each.device_route_source), None),
+            first(*(each.remove_external_routes for each in said), otherwise=True),
+            first(*(each.route_sync_disabled for each in said), otherwise=False),
+        )

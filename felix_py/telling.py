@@ -1,13 +1,14 @@
 """What one turn did, as log events: one line for each thing that happened, and one for many of the same kind."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
 
 from felix_py.kernel import next_hop_codec
 from felix_py.kernel.engine import RouteEngine
+from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.kernel import Report
 from felix_py.kernel.objects import DeleteTunnel, PutSysctl, PutTunnel, Step
 from felix_py.kernel.outcome import Outcome, Written
@@ -44,8 +45,8 @@ def tell(done: Done, engine: RouteEngine, known: tuple[str, ...] = ()) -> Counte
         engine: to decode with.
         known: problems of the turn before, which are not told again.
     """
-    for change in done.links if done.resync_cause != "start" else ():
-        log.info("link.changed", device=change.name, index=change.index, what=", ".join(change.news()))
+    if done.resync_cause != "start":
+        _links(done.links)
     if done.resync_cause is not None:
         _resync(done.resync_cause, round(done.resync_seconds, 4))
     if done.news.causes["events lost"]:
@@ -63,6 +64,17 @@ def _resync(cause: str, seconds: float) -> None:
         log.debug("kernel.resync", cause=cause, seconds=seconds)
     else:
         log.info("kernel.resync", cause=cause, seconds=seconds)
+
+
+def _links(changes: Iterable[LinkChange]) -> None:
+    """Say what happened to each interface since the last turn, in one line however often it flapped."""
+    of_index: dict[int, list[LinkChange]] = {}
+    for change in changes:
+        of_index.setdefault(change.index, []).append(change)
+    for index, several in of_index.items():
+        what = dict.fromkeys(news for change in several for news in change.news())
+        often = {"changes": len(several)} if len(several) > 1 else {}
+        log.info("link.changed", device=several[-1].name, index=index, what=", ".join(what), **often)
 
 
 def _step(step: Step) -> None:

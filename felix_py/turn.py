@@ -147,6 +147,11 @@ class Turns:
         counts = {"installed": installed, "missing": missing, "differs": differs + unwanted, "stale": stale}
         return {**counts, "contested": len(books.damping.suppressed)}
 
+    def refusal(self) -> str | None:
+        """Return the kernel's reason for one of the routes that it refuses; None where it refuses none."""
+        holds = self.kernel.routes.books.holds.values()
+        return next((hold.refusal.text for hold in holds if hold.refusal is not None and not hold.passing), None)
+
     def steps(self, intention: Intention) -> Iterator[Step]:
         """Return what the engine would do about one identity, as steps that people can read."""
         readable, verdict = self.kernel.routes.readable, intention.verdict

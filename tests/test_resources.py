@@ -44,7 +44,7 @@ def test_good_documents(given: dict[str, Any], value: Resource) -> None:
         pytest.param(
             document("IPool"),
             "f.yaml: kind: is 'IPool', which is unknown; known are "
-            "Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer",
+            "Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer, FelixConfiguration",
             id="unknown kind",
         ),
         pytest.param(

@@ -7,7 +7,7 @@ from itertools import chain
 
 from felix_py.calc import candidates, encap, endpoints, next_hops, routes
 from felix_py.calc.candidates import Candidate, Lost
-from felix_py.kernel.objects import KernelState, Link, NextHopObject, Route, RouteKey
+from felix_py.kernel.objects import KernelState, Link, NextHopObject, Route, RouteKey, RoutePolicy
 from felix_py.model import BlockAffinity, IpipMode, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
 from ipip import tunnel
@@ -60,6 +60,7 @@ def desired(
     """
     node = cluster.node(me) or Node(me)
     uplink = _uplink(node, links)
+    felix = cluster.felix(me)
     view = next_hops.View(node, links, uplink, underlay or {})
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
@@ -67,7 +68,7 @@ def desired(
     chosen, lost = candidates.winners(
         chain(
             routes.blackholes(view, cluster.of(BlockAffinity)),
-            routes.workloads(view, local),
+            routes.workloads(view, local, felix.device_route_source),
             routes.remotes(view, learned, ranges),
             routes.gateway(view, needed=not default_route and bool(local)),
             routes.kept(kept or {}, kept_next_hops or {}, ranges),
@@ -79,7 +80,8 @@ def desired(
         routes=wanted,
         next_hops=through,
         tunnels=_tunnels(cluster, view, chosen, pools, tunnel_address),
-        sysctls=dict(endpoints.sysctls((endpoint.interface for endpoint in local), links)),
+        sysctls=dict(endpoints.sysctls((endpoint.interface for endpoint in local), links, objects=objects)),
+        policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
     )
     return Desired(state, chosen, lost, waiting, uplink)
 

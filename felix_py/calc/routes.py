@@ -78,8 +78,10 @@ def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Cand
             )
 
 
-def workloads(view: View, endpoints: Iterable[WorkloadEndpoint]) -> Iterator[Candidate]:
-    """Send each pod's address out of its veth."""
+def workloads(
+    view: View, endpoints: Iterable[WorkloadEndpoint], source: IPv4Address | None = None
+) -> Iterator[Candidate]:
+    """Send each pod's address out of its veth, from `source` where this host itself speaks to IPv4 pods."""
     for endpoint in endpoints:
         if endpoint.node != view.me.name:
             continue
@@ -89,7 +91,7 @@ def workloads(view: View, endpoints: Iterable[WorkloadEndpoint]) -> Iterator[Can
             scope = Scope.UNIVERSE if key.dst.version == IPV6 else Scope.LINK
             yield Candidate(
                 key,
-                Route(device=endpoint.interface, scope=scope),
+                Route(device=endpoint.interface, scope=scope, source=None if key.dst.version == IPV6 else source),
                 Kind.WORKLOAD,
                 Rank.WORKLOAD,
                 origin=endpoint.name,

@@ -7,7 +7,7 @@ from felix_py.kernel.damping import Damping
 from felix_py.kernel.fib import Fib
 from felix_py.kernel.holds import Hold, Waiting
 from felix_py.kernel.next_hop_table import NextHopTable
-from felix_py.kernel.objects import Link
+from felix_py.kernel.objects import Link, RoutePolicy
 from felix_py.kernel.purge import Purge, Purger
 from felix_py.kernel.wire import Family
 from felix_py.kernel.wish import Wish
@@ -43,6 +43,7 @@ class Books:
         self.resync_cause: str | None = "start"
         self.links: Mapping[int, Link] = {}
         self.workloads: frozenset[int] = frozenset()
+        self.policy = RoutePolicy()
 
     def fib(self, identity: bytes) -> Fib | None:
         """Return the mirror that an identity belongs to; None for a family that this host does not have."""
@@ -59,6 +60,8 @@ class Books:
         if protocol == ownership.ROUTE_PROTOCOL:
             return True
         if protocol == ownership.KERNEL_PROTOCOL or not self.workloads:
+            return False
+        if protocol != ownership.BOOT and not self.policy.remove_external:
             return False
         if route_codec.is_beyond_us(body) or route_codec.is_link_affair(body):
             return False

@@ -13,11 +13,14 @@ from felix_py.kernel.books import Books
 from felix_py.kernel.fib import Fib
 from felix_py.kernel.holds import Hold, Waiting
 from felix_py.kernel.interfaces import LinkChange
-from felix_py.kernel.objects import IPV6, MAIN_TABLE, Link, NextHopObject, Route, RouteKey
+from felix_py.kernel.objects import IPV6, MAIN_TABLE, Link, NextHopObject, Route, RouteKey, RoutePolicy
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.purge import Purger
 from felix_py.kernel.wire import EventsLost, Family, NextHopEvent, RouteEvent, Verb, Wire, WireBroken
 from felix_py.kernel.work import Work
+
+POLICY = RoutePolicy()
+"""What holds where nobody says otherwise."""
 
 
 class Standing(NamedTuple):
@@ -59,7 +62,11 @@ class RouteEngine:
     # --- what should be
 
     def want(
-        self, routes: Mapping[RouteKey, Route], next_hops: Mapping[int, NextHopObject], indexes: Mapping[str, int]
+        self,
+        routes: Mapping[RouteKey, Route],
+        next_hops: Mapping[int, NextHopObject],
+        indexes: Mapping[str, int],
+        policy: RoutePolicy = POLICY,
     ) -> None:
         """Take the wish, whole; the very same mapping of routes again costs nothing.
 
@@ -67,8 +74,15 @@ class RouteEngine:
             routes: every route that the table should hold of ours.
             next_hops: the objects that they go through, by ID.
             indexes: interface indexes by name, as they are now.
+            policy: how far to go.
         """
         books = self.books
+        if policy != books.policy:
+            books.policy = policy
+            books.must_read("policy changed")
+            for fib in books.fibs.values():
+                for name in tuple(fib.first):
+                    books.compare(name, fib, "policy changed")
         served = books.wish.served
         for name in books.wish.take(routes, indexes):
             books.due.setdefault(name, None)
@@ -170,6 +184,8 @@ class RouteEngine:
         books = self.books
         outcome = Outcome(contested=self._contested, calm=books.damping.calm(now))
         self._contested = []
+        if not books.policy.sync:
+            return outcome
         self._release(now)
         due, books.due = books.due, {}
         work = Work(books, now, outcome)
@@ -196,6 +212,8 @@ class RouteEngine:
     def is_due(self, now: float) -> bool:
         """Say whether there is something to do now."""
         books = self.books
+        if not books.policy.sync:
+            return books.resync_cause is not None
         pending = books.due or books.next_hops.to_put(now) or books.purge.has_finished
         return bool(pending) or books.resync_cause is not None
 
@@ -226,6 +244,8 @@ class RouteEngine:
 
     def _reason(self, name: bytes, now: float) -> str:
         books = self.books
+        if not books.policy.sync:
+            return "FelixConfiguration says routeSyncDisabled; set it to false to have routes kept"
         if (device := books.wish.without_device.get(name)) is not None:
             return f"{device} does not exist"
         if (hold := books.holds.get(name)) is not None:

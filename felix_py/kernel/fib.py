@@ -17,6 +17,8 @@ class Fib:
     def __init__(self) -> None:
         self.first: dict[bytes, bytes] = {}
         self.behind: dict[bytes, tuple[bytes, ...]] = {}
+        # Interfaces that nothing left by since the last change: one that flaps is asked about thousands of times.
+        self._unused: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.first) + sum(map(len, self.behind.values()))
@@ -34,6 +36,7 @@ class Fib:
 
     def put(self, identity: bytes, stack: tuple[bytes, ...]) -> None:
         """Set the routes of one identity; none forgets it."""
+        self._unused.clear()
         if not stack:
             self.first.pop(identity, None)
             self.behind.pop(identity, None)
@@ -43,6 +46,10 @@ class Fib:
             self.behind[identity] = stack[1:]
         else:
             self.behind.pop(identity, None)
+
+    def changed(self) -> None:
+        """Take note that `first` was written to directly, for speed."""
+        self._unused.clear()
 
     def replace(self, dump: Iterable[bytes], known: Mapping[bytes, bytes]) -> set[bytes]:
         """Take a full dump, which costs little where it holds what was here already.
@@ -96,7 +103,11 @@ class Fib:
 
     def forget(self, index: int) -> set[bytes]:
         """Drop every route out of an interface: it went down or away, and the kernel drops them without a word."""
-        return {identity for identity in self.out_of(index) if self._drop(identity, index)}
+        if index in self._unused:
+            return set()
+        dropped = {identity for identity in self.out_of(index) if self._drop(identity, index)}
+        self._unused.add(index)
+        return dropped
 
     def _drop(self, identity: bytes, index: int) -> bool:
         stack = self.stack(identity)

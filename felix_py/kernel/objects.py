@@ -184,6 +184,20 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutePolicy:
+    """How far the engine goes.
+
+    Attributes:
+        remove_external: routes of other programs out of workloads' interfaces are ours to remove; `proto boot`, which
+            CNI plugins leave behind, is in any case.
+        sync: routes are written and removed at all.
+    """
+
+    remove_external: bool = True
+    sync: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class KernelState:
     """What this node's kernel should hold, or does hold, of the things that are ours.
 
@@ -197,6 +211,7 @@ class KernelState:
     next_hops: Mapping[int, NextHopObject] = field(default_factory=dict)
     tunnels: Mapping[str, Tunnel] = field(default_factory=dict)
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    policy: RoutePolicy = RoutePolicy()
 
 
 @dataclass(frozen=True, slots=True)

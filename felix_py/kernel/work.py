@@ -190,6 +190,8 @@ class Work:
         books = self._books
         rows = self._done(rows, wire.write(Verb.NEW_ROUTE, mode, rows.bodies))
         firsts = {int(family): fib.first for family, fib in books.fibs.items()}
+        for fib in books.fibs.values():
+            fib.changed()
         for name, body in zip(rows.names, rows.bodies, strict=True):
             firsts[name[0]][name] = body
         if books.workloads:

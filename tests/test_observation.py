@@ -1,0 +1,119 @@
+"""What a turn means for metrics and health."""
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+from felix_py.calc.desired import Desired
+from felix_py.config import Config
+from felix_py.health import Verdict
+from felix_py.kernel.holds import Hold, Waiting
+from felix_py.kernel.kernel import News, Report
+from felix_py.kernel.outcome import Batch, Outcome
+from felix_py.kernel.wire import Refusal
+from felix_py.metrics import Metrics
+from felix_py.model import NodeName
+from felix_py.observation import Observation
+from felix_py.turn import Done
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def looking(clock: Clock, peers: tuple[str, ...] = ()) -> tuple[Observation, Metrics, Any]:
+    metrics = Metrics()
+    agent = SimpleNamespace(
+        config=Config(NodeName("a1")),
+        cluster=SimpleNamespace(in_sync=True, of=lambda _: ()),
+        turns=1,
+        faults=(),
+        blocks=tuple,
+    )
+    speaker = SimpleNamespace(problem=None, peers=lambda: [SimpleNamespace(state=state) for state in peers])
+    conntrack = SimpleNamespace(entries_removed=0)
+    store = SimpleNamespace(block=None)
+    observation = Observation(metrics, agent, speaker, store, conntrack, clock)  # type: ignore[arg-type]
+    return observation, metrics, agent
+
+
+def done(outcome: Outcome | None = None, **more: Any) -> Done:
+    return Done(
+        Desired(), News(**more.pop("news", {})), report=Report(routes=Outcome() if outcome is None else outcome), **more
+    )
+
+
+def value(metrics: Metrics, line: str) -> float:
+    """Return the value behind a series."""
+    found = [text.split()[-1] for text in metrics.text().decode().splitlines() if text.startswith(line + " ")]
+    assert found, f"no series {line}"
+    return float(found[0])
+
+
+def test_a_turn_is_counted() -> None:
+    observation, metrics, _ = looking(Clock(), ())
+    outcome = Outcome(
+        [Batch([b"a", b"b"], [None, b"old"], [b"new", None], ["route deleted", None])],
+        refused={b"c": Hold(Waiting.RETRY, 1.0, Refusal(1, "Operation not permitted"))},
+    )
+    turn = done(outcome, resync_cause="start", resync_seconds=0.02, news={"causes": Counter({"events lost": 2})})
+    observation.turned(turn, Counter({"route deleted": 1}), {"installed": 1, "missing": 1, "contested": 3}, None)
+    assert value(metrics, 'felix_route_writes_total{kind="put"}') == 1
+    assert value(metrics, 'felix_route_writes_total{kind="delete"}') == 1
+    assert value(metrics, 'felix_route_repairs_total{cause="route deleted"}') == 1
+    assert value(metrics, 'felix_netlink_refusals_total{errno="EPERM"}') == 1
+    assert value(metrics, "felix_resync_seconds_count") == 1
+    assert value(metrics, "felix_events_lost_total") == 2
+    assert value(metrics, 'felix_routes{state="installed"}') == 1
+    assert value(metrics, "felix_routes_contested") == 3
+
+
+def reasons(verdict: Verdict) -> dict[str, str]:
+    return {check.name: check.reason for check in verdict.checks if check.reason is not None}
+
+
+def test_a_kernel_that_stays_broken_makes_the_agent_not_live_and_recovery_makes_it_live() -> None:
+    clock = Clock()
+    observation, _, _ = looking(clock)
+    observation.failed("reading events failed: Bad file descriptor")
+    clock.now = 20.0
+    assert reasons(observation.health.live(clock())) == {}, "most faults heal by then"
+    observation.failed("reading events failed: Bad file descriptor")
+    clock.now = 31.0
+    assert reasons(observation.health.live(clock())) == {
+        "kernel": "reading events failed: Bad file descriptor, for 31 s"
+    }
+    observation.turned(done(), Counter(), {"installed": 7}, None)
+    assert reasons(observation.health.live(clock())) == {}
+
+
+def test_a_kernel_that_takes_nothing_at_all_makes_the_agent_not_live() -> None:
+    clock = Clock()
+    observation, _, _ = looking(clock)
+    for now in (0.0, 31.0):
+        clock.now = now
+        observation.turned(done(), Counter(), {"installed": 0, "missing": 4}, "Operation not permitted")
+    assert reasons(observation.health.live(clock())) == {"routes": "Operation not permitted, for 31 s"}
+
+
+def test_one_refused_route_is_that_routes_trouble() -> None:
+    clock = Clock()
+    observation, _, _ = looking(clock)
+    for now in (0.0, 31.0):
+        clock.now = now
+        observation.turned(done(), Counter(), {"installed": 3, "missing": 1}, "Nexthop has invalid gateway")
+    assert reasons(observation.health.live(clock())) == {}
+
+
+def test_ready_is_in_sync_applied_and_peered() -> None:
+    observation, _, agent = looking(Clock(), ("Active", "Idle"))
+    assert reasons(observation.health.ready()) == {"bgp": "none of 2 sessions is established; see `felixctl bgp peers`"}
+    agent.turns, agent.cluster.in_sync = 0, False
+    assert set(reasons(observation.health.ready())) == {"inSync", "firstApply", "bgp"}
+    observation, _, _ = looking(Clock(), ("Established", "Idle"))
+    assert reasons(observation.health.ready()) == {}
+    observation, _, _ = looking(Clock(), ())
+    assert reasons(observation.health.ready()) == {}, "a node without sessions is ready, too"
