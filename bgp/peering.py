@@ -1,7 +1,7 @@
 """Which sessions a node holds: a full mesh with the other nodes, and the peers that somebody asked for."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from bgp.types import IPAddress
@@ -12,8 +12,27 @@ HOLD_TIME = 90
 PORT = 179
 """TCP port of BGP (RFC 4271 section 8.2.1)."""
 
-Kind: TypeAlias = Literal["mesh", "global", "node"]
-"""Why a session is held: with every node, with every node's peer, or with a peer of this node only."""
+Kind: TypeAlias = Literal["mesh", "global", "node", "reverse", "rr-client"]
+"""Why a session is held: with every node, with every node's peer, with a peer of this node only, because the other side
+asked for it, or because the other side is our client and we its route reflector."""
+
+NextHopMode: TypeAlias = Literal["Auto", "Self", "Keep"]
+"""What the next hop is in what we pass on: Calico's words; Auto is ourselves to eBGP and what it was to iBGP."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixLimit:
+    """How much a peer may tell.
+
+    Attributes:
+        maximum: prefixes, accepted or not, beyond which the session is taken down.
+        warning: per cent of it from which on it is said.
+        restart: seconds after which the session is tried again; None: when somebody says so.
+    """
+
+    maximum: int
+    warning: int = 75
+    restart: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +43,16 @@ class PeerSettings:
         hold_time: seconds offered in our OPEN.
         port: where the peer listens.
         passive: we wait for the peer to dial.
+        local_asn: our AS towards this peer; None is the node's own.
+        own_as_allowed: how often our own AS may stand in the AS path of what the peer tells (RFC 4271 section 9.1.2).
+        source: our address of the session; None is the node's own, or with `any_source` whatever the kernel chooses.
+        ttl_hops: routers that may lie between, as GTSM enforces it (RFC 5082); None enforces nothing.
+        password: of TCP MD5 (RFC 2385); never shown.
+        keepalive: seconds between our KEEPALIVEs; None is a third of the hold time.
+        restart_time: seconds that we ask the peer to keep our paths; None is the default.
+        prefix_limit: prefixes beyond which the session is taken down; None is no limit.
+        client: we reflect routes to it and from it (RFC 4456).
+        filters: names of BGPFilters, in order.
     """
 
     address: IPAddress
@@ -33,6 +62,18 @@ class PeerSettings:
     hold_time: int = HOLD_TIME
     port: int = PORT
     passive: bool = False
+    local_asn: int | None = None
+    own_as_allowed: int = 0
+    source: IPAddress | None = None
+    any_source: bool = False
+    next_hop_mode: NextHopMode = "Auto"
+    ttl_hops: int | None = None
+    password: str | None = field(default=None, repr=False)
+    keepalive: int | None = None
+    restart_time: int | None = None
+    prefix_limit: PrefixLimit | None = None
+    client: bool = False
+    filters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeAlias
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
 UNKNOWN_ROUTER = IPv4Address(0)
 """The BGP identifier of a peer whose OPEN has not been seen; no router may have it (RFC 6286)."""
@@ -19,6 +20,7 @@ class Family(StrEnum):
     """What kind of prefixes a session carries (RFC 4760)."""
 
     IPV4_UNICAST = "ipv4 unicast"
+    IPV6_UNICAST = "ipv6 unicast"
 
 
 class SessionState(StrEnum):
@@ -73,7 +75,7 @@ class Path:
         stale: its session is gone, and graceful restart keeps it (RFC 4724).
     """
 
-    prefix: IPv4Network
+    prefix: IPNetwork
     peer: IPAddress
     attributes: Attributes
     external: bool = False
@@ -224,8 +226,8 @@ class UpdateReceived:
     """
 
     peer: IPAddress
-    announced: tuple[IPv4Network, ...] = ()
-    withdrawn: tuple[IPv4Network, ...] = ()
+    announced: tuple[IPNetwork, ...] = ()
+    withdrawn: tuple[IPNetwork, ...] = ()
     attributes: Attributes | None = None
 
 
@@ -267,17 +269,23 @@ Heard: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Announce prefixes of our own, with us as next hop, to one peer or to all."""
+    """Announce prefixes with these attributes to one peer, or to all.
 
-    prefixes: tuple[IPv4Network, ...]
+    Attributes:
+        attributes: as the peer is to see them; a next hop of None is ourselves.
+    """
+
+    prefixes: tuple[IPNetwork, ...]
     peer: IPAddress | None = None
+    attributes: Attributes = Attributes(next_hop=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Withdraw prefixes that we announced, from all peers."""
+    """Withdraw prefixes that we announced, from one peer or from all."""
 
-    prefixes: tuple[IPv4Network, ...]
+    prefixes: tuple[IPNetwork, ...]
+    peer: IPAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
