@@ -4,18 +4,26 @@ Read in this order:
 
 1. `types`: paths, attributes, and what speaker and wire say to each other.
 2. `decision`: which of several paths is the best, and by which rule each other one lost.
-3. `policy`: which paths are not wanted at all, and why.
+3. `filters`, `policy`, `export_policy`: which paths are not wanted, what is told to whom, and why (`policy_facts`: what
+   they have to know; `communities`, `prefix_table`: what they are made of).
 4. `rib`: Adj-RIB-In, Loc-RIB, Adj-RIB-Out.
 5. `peering`: which sessions a node holds.
-6. `session`, `speaker`: the machine; it has no socket and no clock, and can be told anything in a test.
-7. `exabgp_codec`, `exabgp_events`: the machine's words as ExaBGP's text, and ExaBGP's JSON as the machine's words.
+6. `speaker`: the machine; it has no socket and no clock, and can be told anything in a test. What it is told and what
+   it wants done: `speaker_words`. What it knows of a peer: `session`. What it does, by noun: `importing` (what peers
+   say, judged), `exporting` (what peers are told, by difference), `session_policies`, `limits` (too many prefixes),
+   `keeping` (graceful restart, route refresh), `waiting` (for whom, and how long).
+7. `exabgp_codec`, `exabgp_attributes`, `exabgp_events`: the machine's words as ExaBGP's text, and ExaBGP's JSON as the
+   machine's words.
+   `exabgp_updates`, `update_codec`, `attribute_codec`: UPDATEs, which come as they are on the wire, as the machine's
+   words; `update_faults`: what is done about malformed ones.
 8. `exabgp_process`, `child_process`: the real wire, a process of its own, and who keeps it alive.
-9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`: what runs in that process.
+9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`, `exabgp_wire`, `exabgp_options`: what runs in that process.
 10. `report`: what people and metrics see; `notification`: error codes in words.
 
 ```
  configure() ─▶ Speaker ─Announce, Withdraw, HoldSessions─▶ codec ─text─▶ child (ExaBGP) ─▶ peers
                   │  ▲                                                       │
- best_paths() ◀───┘  └──UpdateReceived, PeerUp, EndOfRib, ...── events ◀─JSON┘
+ best_paths() ◀───┘  ├─PeerUp, PeerDown, ... ────────────────── events ◀─JSON┤
+                     └─UpdateReceived, EndOfRib ──────── update_codec ◀─bytes┘
 ```
 """

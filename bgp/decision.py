@@ -2,14 +2,39 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from ipaddress import IPv4Address
+from typing import Any, Protocol
 
-from bgp.types import AsHop, IPAddress, Path
+from bgp.types import AsHop, Attributes, IPAddress
 
 DEFAULT_LOCAL_PREFERENCE = 100
 """For paths that carry none, which is all of eBGP; the value that every implementation uses."""
 
 ONLY_PATH = "only path"
+
+
+class Contender(Protocol):
+    """What is compared of a path; the prefix is not, so one choice holds for all prefixes with the same contenders."""
+
+    @property
+    def peer(self) -> IPAddress:
+        """Who told it."""
+
+    @property
+    def attributes(self) -> Attributes:
+        """What it says of itself."""
+
+    @property
+    def external(self) -> bool:
+        """Whether it was heard over eBGP."""
+
+    @property
+    def router_id(self) -> IPv4Address:
+        """The BGP identifier of the peer."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether its session is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +48,23 @@ class Rule:
     """
 
     name: str
-    rank: Callable[[Path], Any]
-    say: Callable[[Path], str]
-    among: Callable[[Path], Any] = lambda _: None
+    rank: Callable[[Contender], Any]
+    say: Callable[[Contender], str]
+    among: Callable[[Contender], Any] = lambda _: None
 
 
-def local_preference(path: Path) -> int:
+def local_preference(path: Contender) -> int:
     """Return the degree of preference (RFC 4271 section 9.1.1)."""
     given = path.attributes.local_preference
     return DEFAULT_LOCAL_PREFERENCE if given is None else given
 
 
-def neighbouring_as(path: Path) -> AsHop | None:
+def neighbouring_as(path: Contender) -> AsHop | None:
     """Return the AS that gave the path to ours; None for one that began in our own."""
     return path.attributes.as_path[0] if path.attributes.as_path else None
 
 
-def _identifier(path: Path) -> int:
+def _identifier(path: Contender) -> int:
     # RFC 4456 section 9: a reflected path counts as heard from the router that brought it in.
     return int(path.attributes.originator_id or path.router_id)
 
@@ -89,7 +114,7 @@ class Beaten:
         reason: what was compared, as `AS path length: 2, and 1 is better`.
     """
 
-    path: Path
+    path: Contender
     rule: str
     reason: str
 
@@ -106,23 +131,24 @@ class BestPath:
             the closest first; with `path` they are at most `MOST_PATHS`. All of them are external, or none is.
     """
 
-    path: Path
+    path: Contender
     rule: str = ONLY_PATH
     reason: str = ONLY_PATH
     beaten: tuple[Beaten, ...] = ()
-    equal: tuple[Path, ...] = ()
+    equal: tuple[Contender, ...] = ()
 
 
-def best(candidates: Iterable[Path]) -> BestPath | None:
+def best(candidates: Iterable[Contender]) -> BestPath | None:
     """Return the best of the paths to one prefix, with what decided against each other one; None of none.
 
     The order of the candidates does not matter. Of two paths from one peer the last counts, as in BGP itself.
     """
-    left: Sequence[Path] = tuple({path.peer: path for path in candidates}.values())
+    left: Sequence[Contender] = tuple({path.peer: path for path in candidates}.values())
     beaten: list[Beaten] = []
     for rule in RULES:
-        left, lost = _apply(rule, left)
-        beaten[:0] = lost
+        if len(left) > 1:
+            left, lost = _apply(rule, left)
+            beaten[:0] = lost
     if not left:
         return None
     if not beaten:
@@ -130,10 +156,10 @@ def best(candidates: Iterable[Path]) -> BestPath | None:
     return BestPath(left[0], beaten[0].rule, beaten[0].reason, tuple(beaten), _equal(left[0], beaten))
 
 
-def _equal(chosen: Path, beaten: Iterable[Beaten]) -> tuple[Path, ...]:
+def _equal(chosen: Contender, beaten: Iterable[Beaten]) -> tuple[Contender, ...]:
     """Return the beaten paths that flows may be spread over besides the chosen one."""
     names = {rule.name for rule in TIE_BREAKS}
-    by_next_hop: dict[IPAddress | None, Path] = {}
+    by_next_hop: dict[IPAddress | None, Contender] = {}
     for each in beaten:
         if each.rule in names and not each.path.stale:
             by_next_hop.setdefault(each.path.attributes.next_hop, each.path)
@@ -141,16 +167,16 @@ def _equal(chosen: Path, beaten: Iterable[Beaten]) -> tuple[Path, ...]:
     return tuple(path for next_hop, path in by_next_hop.items() if next_hop in own)[: MOST_PATHS - 1]
 
 
-def prefer(one: Path, other: Path) -> tuple[Path, str]:
+def prefer(one: Contender, other: Contender) -> tuple[Contender, str]:
     """Return the better of two paths, and why."""
     chosen = best((one, other))
     assert chosen is not None  # noqa: S101 - there were two
     return chosen.path, chosen.reason
 
 
-def _apply(rule: Rule, paths: Sequence[Path]) -> tuple[Sequence[Path], Sequence[Beaten]]:
+def _apply(rule: Rule, paths: Sequence[Contender]) -> tuple[Sequence[Contender], Sequence[Beaten]]:
     """Split paths into those that stay and those that lose by a rule."""
-    lowest: dict[Any, Path] = {}
+    lowest: dict[Any, Contender] = {}
     for path in paths:
         group = rule.among(path)
         if group not in lowest or rule.rank(path) < rule.rank(lowest[group]):

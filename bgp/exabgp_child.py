@@ -1,11 +1,14 @@
 """The process that holds the sessions: ExaBGP, spoken to over standard input and output.
 
 There is no configuration file, no helper process and no named pipe. Lines in: `%%config JSON` first and whenever
-sessions change, `%%ping N`, and ExaBGP's commands. Lines out: JSON, one event each. End of input means that the agent
-has died, and so do we, without a NOTIFICATION: peers then keep our paths (graceful restart).
+sessions change, `%%ping N`, `%%close JSON`, and ExaBGP's commands. Lines out: JSON, one event each; but a line that
+begins with `UPDATES` ends with a number, and so many bytes follow it: UPDATEs as they came from the peer that the line
+names. End of input means that the agent has died, and so do we, without a NOTIFICATION: peers then keep our paths
+(graceful restart).
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
@@ -32,6 +35,12 @@ PROCESS = "agent"
 OUTPUT_LIMIT = 64 << 20
 """Bytes that may wait for an agent that does not read; beyond that it is better to start again than to grow."""
 
+FULL = 8 << 20
+"""Bytes that may wait before connections are not read any more: then it is the peers who wait, and nothing is lost."""
+
+PIPE = 1 << 20
+"""Bytes that the pipe to the agent holds; the most that Linux gives everybody, and worth 16 times fewer wake-ups."""
+
 
 class Encoder(JSON):  # type: ignore[misc]
     """ExaBGP's own JSON without what is the same in every line."""
@@ -56,6 +65,8 @@ class Link(Processes):  # type: ignore[misc]
         self.fds = [0]
         os.set_blocking(0, False)
         os.set_blocking(1, False)
+        with contextlib.suppress(OSError):  # it is no pipe, or too many are that large
+            fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, PIPE)
 
     # What ExaBGP asks of its helper processes: there is one, it runs, and we do not start it.
 
@@ -105,6 +116,8 @@ class Link(Processes):  # type: ignore[misc]
     def _own(self, verb: str, argument: str) -> None:
         if verb == "config":
             self.tell(type="configured", error=self._reactor.take(json.loads(argument)))
+        elif verb == "close":
+            self._reactor.close_session(json.loads(argument))
         elif verb == "ping":
             self.tell(type="pong", number=int(argument), counters=self._reactor.counters())
 
@@ -117,13 +130,22 @@ class Link(Processes):  # type: ignore[misc]
     def write(self, process: str, string: str | None, neighbor: Any = None) -> bool:
         """Put a line where `flush` finds it."""
         del process, neighbor
-        if string is not None and not self._reactor.ended:
-            self._out += string.encode("ascii", "backslashreplace") + b"\n"
-            if len(self._out) > OUTPUT_LIMIT:
-                self._reactor.ended = True
-                sys.stderr.write(f"the agent has not read for {OUTPUT_LIMIT} bytes\n")
-                os._exit(1)
+        if string is not None:
+            self._put(string.encode("ascii", "backslashreplace") + b"\n")
         return True
+
+    def updates(self, title: bytes, run: bytes) -> None:
+        """Hand on UPDATEs as they came."""
+        self._put(b"%s %d\n%s" % (title, len(run), run))
+
+    def _put(self, data: bytes) -> None:
+        if self._reactor.ended:
+            return
+        self._out += data
+        if len(self._out) > OUTPUT_LIMIT:
+            self._reactor.ended = True
+            sys.stderr.write(f"the agent has not read for {OUTPUT_LIMIT} bytes\n")
+            os._exit(1)
 
     def flush(self) -> None:
         """Write as much as the other side takes now."""
@@ -139,6 +161,11 @@ class Link(Processes):  # type: ignore[misc]
     def waiting(self) -> bool:
         """Whether the other side has to read before we can write more."""
         return bool(self._out)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that connections should not be read."""
+        return len(self._out) > FULL
 
     def answer_done(self, service: str, force: bool = False) -> None:  # noqa: FBT001, FBT002 - ExaBGP's signature
         """Say nothing: what was understood is no news."""

@@ -1,17 +1,14 @@
-"""ExaBGP's events, JSON lines of the child, as the speaker's words."""
+"""ExaBGP's events, JSON lines of the child, as the speaker's words; UPDATEs are no JSON, see `exabgp_updates`."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import Any, TypeAlias
 
 from bgp.notification import words
 from bgp.types import (
-    AsHop,
-    Attributes,
     ConnectFailed,
-    EndOfRib,
     Endpoint,
     Family,
     GracefulRestart,
@@ -24,12 +21,12 @@ from bgp.types import (
     Open,
     OpenReceived,
     OpenSent,
-    Origin,
     PeerDown,
     PeerUp,
+    RefreshHeard,
+    RefreshStage,
     SessionState,
     StateChanged,
-    UpdateReceived,
 )
 
 
@@ -208,96 +205,26 @@ def _notification(event: Mapping[str, Any]) -> Iterator[Heard]:
     if "neighbor" not in event:  # "shutdown", the last line of all
         return
     said = event["neighbor"]["notification"]
-    text = str(said.get("message", ""))
-    communication = text.partition('Shutdown Communication: "')[2].rstrip('"')  # RFC 8203
-    notification = Notification(int(said["code"]), int(said["subcode"]), communication)
     sent = event["neighbor"]["direction"] == "send"
+    code, subcode, text = int(said["code"]), int(said["subcode"]), str(said.get("message", ""))
+    communication = text.partition('Shutdown Communication: "')[2].rstrip('"')
+    if sent and (code, subcode) in COMMUNICATIVE:
+        communication = text[1:]  # what we send is told as it is: the length comes first
+    notification = Notification(code, subcode, communication)
     peer = _peer(event)
     yield NotificationSent(peer, notification) if sent else NotificationReceived(peer, notification)
 
 
-def _update(event: Mapping[str, Any]) -> Iterator[Heard]:
-    peer, message = _peer(event), event["neighbor"]["message"]
-    if "eor" in message:
-        if f"{message['eor']['afi']} {message['eor']['safi']}" == Family.IPV4_UNICAST:
-            yield EndOfRib(peer)
-        return
-    update = message["update"]
-    given = update.get("attribute", {})
-    withdrawn = _prefixes(update.get("withdraw", {}).get(Family.IPV4_UNICAST, ()))
-    if withdrawn:
-        yield UpdateReceived(peer, withdrawn=withdrawn)
-    for next_hop, announced in update.get("announce", {}).get(Family.IPV4_UNICAST, {}).items():
-        prefixes = _prefixes(announced)
-        # RFC 7606: ExaBGP marks attributes that it could not read.
-        if given.get("error") == "treat-as-withdraw":
-            yield UpdateReceived(peer, withdrawn=prefixes)
-        else:
-            yield UpdateReceived(peer, announced=prefixes, attributes=_attributes(next_hop, given))
+COMMUNICATIVE = {(6, 2), (6, 4)}
+"""The NOTIFICATIONs that may carry a text for people (RFC 9003 section 2)."""
 
 
-def _prefixes(listed: Any) -> tuple[IPv4Network, ...]:
-    # ExaBGP passes host bits on as they came; RFC 4271 section 4.3: trailing bits mean nothing.
-    return tuple(IPv4Network(each["nlri"], strict=False) for each in listed)
-
-
-def _attributes(next_hop: str, given: Mapping[str, Any]) -> Attributes:
-    originator = given.get("originator-id")
-    return Attributes(
-        next_hop=_next_hop(next_hop),
-        origin=ORIGINS.get(given.get("origin", ""), Origin.INCOMPLETE),
-        as_path=tuple(_as_path(given.get("as-path", {}))),
-        local_preference=_number(given.get("local-preference")),
-        med=_number(given.get("med")),
-        communities=tuple(_community(each) for each in given.get("community", ())),
-        large_communities=tuple(_large(each) for each in given.get("large-community", ())),
-        originator_id=IPv4Address(originator) if originator else None,
-        cluster_list=tuple(map(IPv4Address, given.get("cluster-list", ()))),
-    )
+def _route_refresh(event: Mapping[str, Any]) -> Iterator[Heard]:
+    yield RefreshHeard(ip_address(event["peer"]), Family(event["family"]), RefreshStage(event["stage"]))
 
 
 def _number(given: Any) -> int | None:
     return None if given is None else int(given)
-
-
-ORIGINS = {"igp": Origin.IGP, "egp": Origin.EGP, "incomplete": Origin.INCOMPLETE}
-
-
-def _next_hop(text: str) -> IPAddress | None:
-    try:
-        return ip_address(text)
-    except ValueError:  # "no-nexthop", or "null"
-        return None
-
-
-def _as_path(segments: Mapping[str, Any]) -> Iterator[AsHop]:
-    for number in sorted(segments, key=int):
-        segment = segments[number]
-        if segment["element"] == "as-sequence":
-            yield from map(int, segment["value"])
-        elif segment["element"] == "as-set":
-            yield frozenset(map(int, segment["value"]))
-
-
-def _community(pair: Any) -> tuple[int, int]:
-    if isinstance(pair, str):  # a well-known one
-        return WELL_KNOWN[pair]
-    high, low = map(int, pair)
-    return high, low
-
-
-WELL_KNOWN = {
-    "no-export": (65535, 65281),
-    "no-advertise": (65535, 65282),
-    "no-export-subconfed": (65535, 65283),
-    "no-peer": (65535, 65284),
-}
-"""RFC 1997 and RFC 3765."""
-
-
-def _large(triple: Any) -> tuple[int, int, int]:
-    administrator, first, second = map(int, triple)
-    return administrator, first, second
 
 
 def _pong(event: Mapping[str, Any]) -> Iterator[Heard | Answer]:
@@ -325,7 +252,7 @@ READERS = {
     "state": _state,
     "fsm": _fsm,
     "open": _open,
-    "update": _update,
+    "route-refresh": _route_refresh,
     "notification": _notification,
     "dial": _dial,
     "pong": _pong,

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
 from typing import assert_never
 
 import structlog
@@ -14,24 +13,41 @@ import structlog
 from bgp import exabgp_codec as codec
 from bgp import exabgp_events, report
 from bgp.child_process import Child
+from bgp.exabgp_updates import TITLE, CloseSession, Pieces, Updates
 from bgp.report import Clock, PeerReport, RouteReport
-from bgp.speaker import (
-    BestPath,
+from bgp.speaker import BestPath, Speaker
+from bgp.speaker_words import (
     Configured,
+    Disabled,
     Effect,
+    Enabled,
     Event,
-    PathRefused,
-    RouteChanged,
+    ManyPrefixes,
+    NextHops,
+    PathsRefused,
+    RefreshAsked,
+    ResetAsked,
+    RoutesChanged,
     SessionDown,
     SessionUp,
-    Speaker,
     SpeakerSettings,
     Tick,
     WireLost,
     WireStarted,
     reachable,
 )
-from bgp.types import Announce, AnnounceEndOfRib, HoldSessions, IPAddress, Withdraw
+from bgp.types import (
+    Announce,
+    AnnounceEndOfRib,
+    Heard,
+    HoldSessions,
+    IPAddress,
+    IPNetwork,
+    Refresh,
+    Teardown,
+    UpdateFaulty,
+    Withdraw,
+)
 
 RESPAWN_FIRST, RESPAWN_LAST = 0.1, 10.0
 """Seconds before a child is started again: at first, and at most. It stays far below the restart time of 120 s."""
@@ -42,8 +58,8 @@ HEALTHY = 60.0
 PING, SILENCE = 5.0, 20.0
 """Seconds between pings, and without an answer to one until the child is taken for stuck and killed."""
 
-REFUSALS_REMEMBERED = 10_000
-"""Refused paths that are not logged again; beyond that they are, rather than filling the memory."""
+REMEMBERED = 10_000
+"""Refused paths and malformed UPDATEs that are not logged again; beyond that they are, before they fill the memory."""
 
 log = structlog.get_logger()
 
@@ -79,7 +95,7 @@ class BgpService:
         self._change_due = False
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
-        self._refused: set[tuple[IPAddress, IPv4Network, str]] = set()
+        self._told: set[tuple[object, ...]] = set()
 
     # --- what the agent asks
 
@@ -98,12 +114,21 @@ class BgpService:
             self.problem = None
         self._review(settings)
 
+    def tell(self, event: NextHops | Disabled | Enabled | ResetAsked | RefreshAsked) -> None:
+        """Pass on what people want of a session, or what the kernel knows of next hops."""
+        self._feed(event)
+        self._changed()
+
+    def next_hops(self) -> frozenset[IPAddress]:
+        """Return the next hops of which `NextHops` should say whether they can be reached."""
+        return self._speaker.next_hops if self._speaker else frozenset()
+
     def _review(self, settings: SpeakerSettings) -> None:
         """End a child that is not wanted any more, or not as it is; `run` starts the one that is."""
         if self._child and (not reachable(settings) or self._child_is_for != _identity(settings)):
             self._child.close("settings changed")
 
-    def best_paths(self) -> Mapping[IPv4Network, BestPath]:
+    def best_paths(self) -> Mapping[IPNetwork, BestPath]:
         """Return the Loc-RIB."""
         return dict(self._speaker.loc_rib.best) if self._speaker else {}
 
@@ -135,7 +160,7 @@ class BgpService:
         """Report every path that one peer told."""
         return report.routes(self._speaker, peer) if self._speaker else ()
 
-    def advertised(self, peer: IPAddress) -> tuple[IPv4Network, ...]:
+    def advertised(self, peer: IPAddress) -> tuple[IPNetwork, ...]:
         """Report what one peer was told since its session is up."""
         return report.advertised(self._speaker, peer) if self._speaker else ()
 
@@ -183,8 +208,7 @@ class BgpService:
         self._review(self._speaker.settings)
         pings = asyncio.create_task(self._ping(child), name="bgp pings")
         try:
-            async for line in child.lines():
-                self._take(child, line)
+            await self._listen(child)
             reason = await child.end()
         except asyncio.CancelledError:
             await child.end("the agent stops")
@@ -208,45 +232,59 @@ class BgpService:
             if number - child.answered > SILENCE / PING:
                 child.kill(f"no answer for {SILENCE:.0f} s")
 
-    def _take(self, child: Child, line: bytes) -> None:
-        """Understand one line of the child and act upon it."""
-        try:
-            heard = exabgp_events.heard(line)
-        except exabgp_events.Rubbish as rubbish:
-            child.kill(str(rubbish))
-            return
-        for event in heard:
-            match event:
-                case exabgp_events.Configured(None):
-                    self.problem = None
-                    self._changed()
-                case exabgp_events.Configured(error):
-                    self.problem = f"ExaBGP refused its configuration: {error}"
-                    child.kill(self.problem)
-                case exabgp_events.CommandRefused():
-                    child.kill("ExaBGP did not understand a command")
-                case exabgp_events.Alive(number):
-                    child.answered = number
-                case exabgp_events.CannotListen():
-                    self.problem = _cannot_listen(event)
-                    self._changed()
-                case _:
-                    self._feed(event)
+    async def _listen(self, child: Child) -> None:
+        """Understand what a child writes until it ends, and act upon it."""
+        pieces, updates = Pieces(), Updates()
+        async for data in child.output():
+            try:
+                for piece in pieces.cut(data):
+                    heard = updates.heard(piece) if piece.line.startswith(TITLE) else exabgp_events.heard(piece.line)
+                    for event in heard:
+                        self._take(child, event)
+            except exabgp_events.Rubbish as rubbish:
+                child.kill(str(rubbish))
+            self._arm()
+
+    def _take(self, child: Child, event: Heard | exabgp_events.Answer | CloseSession) -> None:
+        match event:
+            case exabgp_events.Configured(None):
+                self.problem = None
+                self._changed()
+            case exabgp_events.Configured(error):
+                self.problem = f"ExaBGP refused its configuration: {error}"
+                child.kill(self.problem)
+            case exabgp_events.CommandRefused():
+                child.kill("ExaBGP did not understand a command")
+            case exabgp_events.Alive(number):
+                child.answered = number
+            case exabgp_events.CannotListen():
+                self.problem = _cannot_listen(event)
+                self._changed()
+            case CloseSession():
+                child.write(codec.close(event.peer, event.code, event.subcode, event.data, event.session))
+            case UpdateFaulty(peer, sentence):
+                if self._first_time(peer, sentence):
+                    log.warning("bgp.update.malformed", peer=str(peer), reason=sentence)
+                self._hear(event)
+            case _:
+                self._hear(event)
+
+    def _hear(self, event: Event) -> None:
+        """Give the speaker an event, and do what it says; whoever calls sees to the timer."""
+        if self._speaker:
+            for effect in self._speaker.on(event, now=_now()):
+                self._do(effect)
 
     def _feed(self, event: Event) -> None:
-        """Give the speaker an event, and do what it says."""
-        if self._speaker is None:
-            return
-        for effect in self._speaker.on(event, now=_now()):
-            self._do(effect)
+        self._hear(event)
         self._arm()
 
     def _do(self, effect: Effect) -> None:
         match effect:
-            case Announce() | Withdraw() | AnnounceEndOfRib() | HoldSessions():
+            case Announce() | Withdraw() | AnnounceEndOfRib() | HoldSessions() | Teardown() | Refresh():
                 if self._child and self._speaker:
-                    self._child.write(*codec.lines(effect, self._speaker.settings))
-            case RouteChanged():
+                    self._child.write(*codec.lines(effect, self._speaker.in_force))
+            case RoutesChanged():
                 self._changed()
             case SessionUp(peer):
                 log.info("bgp.session.up", peer=str(peer.address), name=peer.name, asn=peer.asn)
@@ -254,20 +292,23 @@ class BgpService:
             case SessionDown(peer, reason, kept):
                 log.warning("bgp.session.down", peer=str(peer.address), name=peer.name, reason=reason, kept=kept)
                 self._changed()
-            case PathRefused():
-                self._log_refusal(effect)
+            case PathsRefused(peer, prefixes, refusal):
+                if self._first_time(peer, prefixes[0], refusal):
+                    first, reason = str(prefixes[0]), str(refusal)
+                    log.info("bgp.path.refused", prefix=first, prefixes=len(prefixes), peer=str(peer), reason=reason)
+            case ManyPrefixes(peer, prefixes, limit):
+                log.warning("bgp.prefixes.many", peer=str(peer.address), prefixes=prefixes, maximum=limit.maximum)
             case _:
                 assert_never(effect)
 
-    def _log_refusal(self, refused: PathRefused) -> None:
-        """Log a refused path the first time."""
-        key = (refused.path.peer, refused.path.prefix, str(refused.refusal))
-        if key in self._refused:
-            return
-        if len(self._refused) >= REFUSALS_REMEMBERED:
-            self._refused.clear()
-        self._refused.add(key)
-        log.info("bgp.path.refused", prefix=str(key[1]), peer=str(key[0]), reason=key[2])
+    def _first_time(self, *what: object) -> bool:
+        """Say whether this is new: a peer may say the same wrong thing again and again."""
+        if what in self._told:
+            return False
+        if len(self._told) >= REMEMBERED:
+            self._told.clear()
+        self._told.add(what)
+        return True
 
     # --- the loop's clock
 
@@ -296,7 +337,8 @@ def _now() -> float:
 
 def _identity(settings: SpeakerSettings) -> tuple[object, ...]:
     """Return what a child cannot change: it takes a new one."""
-    return settings.local_address, settings.listen_port, settings.asn, settings.router_id
+    addresses = (settings.local_address, settings.local_address6, settings.listen_on)
+    return *addresses, settings.listen_port, settings.asn, settings.router_id
 
 
 def _cannot_listen(event: exabgp_events.CannotListen) -> str:

@@ -4,6 +4,7 @@ It is pinned to 5.0.15, since this file reaches into its classes; tests/interop 
 """
 
 import errno
+import itertools
 import os
 import pwd
 import select
@@ -21,6 +22,9 @@ from exabgp.reactor.delay import Delay
 from exabgp.reactor.listener import Listener
 from exabgp.reactor.network.error import BindingError, NetworkError, NotConnected
 from exabgp.reactor.network.outgoing import Outgoing
+
+from bgp import exabgp_options, exabgp_wire
+from bgp.exabgp_wire import Wire
 
 PERIOD = 0.5
 """Seconds between turns of peers that have nothing to do; their timers count whole seconds."""
@@ -78,6 +82,7 @@ class Dialler(Outgoing):  # type: ignore[misc]
     """One attempt at a connection, which ends with a connection or with the kernel's reason (stock tries for ever)."""
 
     at_work: "set[Dialler]" = set()  # noqa: RUF012 - one for the process, on purpose
+    local: str | None
 
     def establish(self) -> Iterator[bool]:
         """Yield False while the kernel tries, True when it has connected."""
@@ -95,6 +100,7 @@ class Dialler(Outgoing):  # type: ignore[misc]
         finally:
             self.at_work.discard(self)
         self.success()
+        self.local = self.local or self.io.getsockname()[0]
         yield True
 
     def _begin(self) -> None:
@@ -115,13 +121,16 @@ class Peer(peer.Peer):  # type: ignore[misc]
     """ExaBGP's peer, which also knows whether it wants another turn, and says goodbye when it is removed."""
 
     busy = False
+    goodbye: Notify | None = None
+    title = b""
+    session = 0
 
     def run(self) -> Any:
         """Take a turn."""
         began = self.generator is None
         action = super().run()
         # Stock asks for turns for as long as it waits for the first KEEPALIVE; the socket wakes us.
-        waits = self.fsm == FSM.OPENCONFIRM and not self.reactor.woke(self.socket())
+        waits = self.fsm == FSM.OPENCONFIRM and not self.reactor.woke(self.socket()) and not self._has_message()
         self.busy = (action == peer.ACTION.NOW and not waits) or (began and bool(self.generator))
         return action
 
@@ -130,6 +139,25 @@ class Peer(peer.Peer):  # type: ignore[misc]
         if self.busy or (self.proto is not None and self.socket() in ready):
             return True
         return self.pausing and self._delay.left() < 0
+
+    def _has_message(self) -> bool:
+        return self.proto is not None and exabgp_wire.whole(self.proto.connection)
+
+    @property
+    def listens(self) -> bool:
+        """Whether it wants to be woken by what its peer says: not while the agent has too much to read already."""
+        return not (self.fsm == FSM.ESTABLISHED and self.reactor.processes.full)
+
+    def close_with(self, code: int, subcode: int, data: bytes, session: int | None) -> None:
+        """Close the session with a NOTIFICATION, unless it is another one by now."""
+        if self.fsm == FSM.ESTABLISHED and session in (None, self.session):
+            self.goodbye, self.busy = Notify(code, subcode, data), True
+
+    def say_goodbye(self) -> None:
+        """Raise the NOTIFICATION that is to be sent, if there is one; ExaBGP sends it, and closes."""
+        if self.goodbye:
+            notify, self.goodbye = self.goodbye, None
+            raise notify
 
     @property
     def pausing(self) -> bool:
@@ -140,19 +168,24 @@ class Peer(peer.Peer):  # type: ignore[misc]
         """Close for good. With graceful restart stock closes in silence, and the peer would keep our paths."""
         if self.proto is not None and self.fsm == FSM.ESTABLISHED:
             try:
-                self.proto.connection.io.send(Notify(*ADMINISTRATIVE).message())
+                self.proto.connection.io.send((self.goodbye or Notify(*ADMINISTRATIVE, b"")).message())
             except OSError as error:
                 log.warning(lambda error=error: f"goodbye not sent: {error}", "reactor")
         super().remove()
 
     def _close(self, message: str = "", error: Any = "") -> None:
+        self.goodbye = None
         if isinstance(error, NotConnected) and self.proto is None:
             told = {"type": "dial", "peer": str(self.neighbor["peer-address"]), "reason": str(error)}
             self.reactor.processes.tell(**told)
         super()._close(message, error)
 
-    def describe(self) -> dict[str, Any]:
-        """Return what is known of the connection."""
+    def begin(self, session: int) -> dict[str, Any]:
+        """Take note of a session that is established; return what is known of its connection."""
+        self.session = session
+        peer = self.neighbor["peer-address"]
+        self.title = f"UPDATES {peer} {session} {','.join(self._terms())}".encode("ascii")
+        self.bound_silence()
         io = self.proto.connection.io
         return {
             "hold_time": int(self.proto.negotiated.holdtime),
@@ -160,6 +193,18 @@ class Peer(peer.Peer):  # type: ignore[misc]
             "remote": io.getpeername()[:2],
             "dialled": self.proto.connection.direction == "outgoing",
         }
+
+    def _terms(self) -> Iterator[str]:
+        """Yield what was agreed on, as far as it changes what UPDATEs mean."""
+        agreed = self.proto.negotiated
+        if self.neighbor["local-as"] != self.neighbor["peer-as"]:
+            yield "external"
+        if agreed.asn4:
+            yield "four-octet"
+        if any((str(afi), str(safi)) == ("ipv4", "unicast") for afi, safi, _ in agreed.nexthop):
+            yield "ipv6-next-hops"
+        # A peer that says nothing of families speaks of IPv4 (RFC 4760 section 8).
+        yield from (f"{afi}-{safi}" for afi, safi in agreed.families or [("ipv4", "unicast")])
 
     def bound_silence(self) -> None:
         """Let the kernel give up a connection after the hold time; stock waits for a full send queue to drain."""
@@ -198,6 +243,7 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
         self._ready: set[int] = set()
         self._next_turn = 0.0
         self._parent = os.getppid()
+        self._sessions = itertools.count(1)
 
     def take(self, text: str) -> str | None:
         """Hold the sessions of a new configuration; return what is wrong with it."""
@@ -218,10 +264,14 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
     def established(self, neighbor: Any) -> dict[str, Any]:
         """Take note that a session is established; return what is known of its connection."""
         found: Peer | None = next((each for each in self._peers.values() if each.neighbor is neighbor), None)
-        if found is None:
-            return {}
-        found.bound_silence()
-        return found.describe()
+        return found.begin(next(self._sessions)) if found else {}
+
+    def close_session(self, order: dict[str, Any]) -> None:
+        """Close a session with a NOTIFICATION."""
+        for each in self._peers.values():
+            if str(each.neighbor["peer-address"]) == order["peer"]:
+                data = bytes.fromhex(order["data"])
+                each.close_with(order["code"], order["subcode"], data, order.get("session"))
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Return the counts of messages of every established peer, by its address."""
@@ -255,7 +305,7 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
             poller.register(1, select.POLLOUT)
         ears = {sock.fileno() for sock in self.listener._sockets}  # noqa: SLF001 - stock asks them at each turn
         dialled = {dialler.io.fileno() for dialler in Dialler.at_work}
-        for descriptor in ears | {each.socket() for each in self._peers.values()} - {-1}:
+        for descriptor in ears | {each.socket() for each in self._peers.values() if each.listens} - {-1}:
             poller.register(descriptor, select.POLLIN)
         for descriptor in dialled - {-1}:
             poller.register(descriptor, select.POLLOUT)
@@ -282,4 +332,6 @@ def _user() -> str:
 
 def install() -> None:
     """Have ExaBGP make our peers and connections where it makes its own."""
-    loop.Peer, peer.Delay, protocol.Outgoing = Peer, ShortDelay, Dialler
+    loop.Peer, peer.Delay, protocol.Outgoing, peer.Protocol = Peer, ShortDelay, Dialler, Wire
+    exabgp_wire.install()
+    exabgp_options.install()

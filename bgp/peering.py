@@ -1,10 +1,10 @@
-"""Which sessions a node holds: a full mesh with the other nodes, and the peers that somebody asked for."""
+"""Sessions as a node wants them: one value for each, and the full mesh as the simplest set of them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from bgp.types import IPAddress
+from bgp.types import Family, IPAddress
 
 HOLD_TIME = 90
 """Seconds; the suggested value of RFC 4271 section 10."""
@@ -18,6 +18,9 @@ asked for it, or because the other side is our client and we its route reflector
 
 NextHopMode: TypeAlias = Literal["Auto", "Self", "Keep"]
 """What the next hop is in what we pass on: Calico's words; Auto is ourselves to eBGP and what it was to iBGP."""
+
+OWN_FAMILY = {4: Family.IPV4_UNICAST, 6: Family.IPV6_UNICAST}
+"""What a session over each version of IP carries where nobody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,17 @@ class PeerSettings:
         local_asn: our AS towards this peer; None is the node's own.
         own_as_allowed: how often our own AS may stand in the AS path of what the peer tells (RFC 4271 section 9.1.2).
         source: our address of the session; None is the node's own, or with `any_source` whatever the kernel chooses.
-        ttl_hops: routers that may lie between, as GTSM enforces it (RFC 5082); None enforces nothing.
+        ttl_hops: the peer is at most this many hops away, 1 for a neighbour on the wire, and packets that come from
+            farther are dropped (GTSM, RFC 5082); None drops nothing.
         password: of TCP MD5 (RFC 2385); never shown.
-        keepalive: seconds between our KEEPALIVEs; None is a third of the hold time.
+        keepalive: seconds between our KEEPALIVEs; None is a third of the hold time, which is also the most.
         restart_time: seconds that we ask the peer to keep our paths; None is the default.
         prefix_limit: prefixes beyond which the session is taken down; None is no limit.
         client: we reflect routes to it and from it (RFC 4456).
         filters: names of BGPFilters, in order.
+        families: what it carries; none: the family of its address.
+        why: which resource asks for it, in a sentence.
+        obstacle: why it is not held although it is wanted, in a sentence; None where it is.
     """
 
     address: IPAddress
@@ -74,6 +81,18 @@ class PeerSettings:
     prefix_limit: PrefixLimit | None = None
     client: bool = False
     filters: tuple[str, ...] = ()
+    families: tuple[Family, ...] = ()
+    why: str = ""
+    obstacle: str | None = None
+
+    @property
+    def carried(self) -> tuple[Family, ...]:
+        """What kinds of prefixes the session carries."""
+        return self.families or (OWN_FAMILY[self.address.version],)
+
+    def external(self, own_asn: int) -> bool:
+        """Say whether it is eBGP: the two sides are of different ASes (RFC 4271 section 1.1)."""
+        return self.asn != (self.local_asn or own_asn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +123,12 @@ def sessions(
         if node.address != own.address
     }
     asked = {peer.address: peer for peer in explicit if peer.address != own.address}
-    return tuple(sorted((meshed | asked).values(), key=lambda peer: (peer.address.version, int(peer.address))))
+    return in_order((meshed | asked).values())
+
+
+def in_order(peers: Iterable[PeerSettings]) -> tuple[PeerSettings, ...]:
+    """Return sessions by address, as a number, IPv4 first."""
+    return tuple(sorted(peers, key=lambda peer: (peer.address.version, int(peer.address))))
 
 
 def waits(own: IPAddress, other: IPAddress) -> bool:

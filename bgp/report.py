@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from bgp.notification import words
 from bgp.peering import PeerSettings
+from bgp.rib import Told, in_order
 from bgp.session import Session
 from bgp.speaker import Speaker
-from bgp.types import Attributes, Endpoint, IPAddress, Open, SessionState
+from bgp.types import Attributes, Endpoint, IPAddress, IPNetwork, Open, SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,9 @@ class RouteReport:
     """One path of an Adj-RIB-In.
 
     Attributes:
+        attributes: as import policy leaves them.
+        received: as the peer told them.
+        decided_by: the rule of a filter, or the reason of a refusal, that decided; empty where nothing had to be.
         accepted: by the import policy.
         refusal: the policy's reason against it.
         best: it is the path of the Loc-RIB.
@@ -86,14 +90,16 @@ class RouteReport:
         why: the same with the values that were compared.
     """
 
-    prefix: IPv4Network
+    prefix: IPNetwork
     peer: IPAddress
     peer_name: str
     attributes: Attributes
+    received: Attributes
     external: bool
     router_id: IPv4Address
     accepted: bool
     refusal: str | None
+    decided_by: str
     best: bool
     equal: bool
     rule: str | None
@@ -122,13 +128,13 @@ def routes(speaker: Speaker, peer: IPAddress | None = None) -> tuple[RouteReport
     """Report what peers said, or one of them, by prefix."""
     sessions = [each for each in speaker.sessions.values() if peer in (None, each.settings.address)]
     found = (_route(speaker, session, prefix) for session in sessions for prefix in session.adj_rib_in.entries)
-    return tuple(sorted(found, key=lambda route: (route.prefix, not route.best, str(route.peer))))
+    return tuple(sorted(found, key=lambda route: (in_order(route.prefix), not route.best, str(route.peer))))
 
 
-def advertised(speaker: Speaker, peer: IPAddress) -> tuple[IPv4Network, ...]:
+def advertised(speaker: Speaker, peer: IPAddress) -> tuple[IPNetwork, ...]:
     """Report what one peer has been told; nothing while its session is down."""
     session = speaker.sessions.get(peer)
-    return tuple(sorted(session.adj_rib_out.prefixes)) if session else ()
+    return tuple(sorted(session.adj_rib_out.told, key=in_order)) if session and session.established else ()
 
 
 def _peer(speaker: Speaker, session: Session, clock: Clock) -> PeerReport:
@@ -142,7 +148,7 @@ def _peer(speaker: Speaker, session: Session, clock: Clock) -> PeerReport:
         received=len(table.entries),
         accepted=len(table.entries) - table.refused,
         rejected=table.refused,
-        advertised=len(session.adj_rib_out.prefixes),
+        advertised=len(session.adj_rib_out.told) if session.established else 0,
         stale=table.stale,
         last_error=session.last_error,
         hold_time=session.hold_time,
@@ -176,27 +182,41 @@ def _restart(session: Session, now: float) -> str:
     return f"the peer's paths are kept for {time} s if it restarts" if time else "the peer helps, and asks for no help"
 
 
-def _route(speaker: Speaker, session: Session, prefix: IPv4Network) -> RouteReport:
-    entry = session.adj_rib_in.entries[prefix]
-    path, best = entry.path, speaker.loc_rib.best.get(prefix)
-    is_best = best is not None and entry.refusal is None and best.path == path
-    lost = next((each for each in best.beaten if each.path == path), None) if best else None
+def _route(speaker: Speaker, session: Session, prefix: IPNetwork) -> RouteReport:
+    told, best = session.adj_rib_in.entries[prefix], speaker.loc_rib.best.get(prefix)
+    is_best = best is not None and told.refusal is None and best.path == told
+    lost = next((each for each in best.beaten if each.path == told), None) if best else None
     verdict = best if is_best else lost
+    unreachable = _unreachable(speaker, told)
     return RouteReport(
         prefix=prefix,
-        peer=path.peer,
+        peer=told.peer,
         peer_name=session.settings.name,
-        attributes=path.attributes,
-        external=path.external,
-        router_id=path.router_id,
-        accepted=entry.refusal is None,
-        refusal=str(entry.refusal) if entry.refusal else None,
+        attributes=told.attributes,
+        received=told.received,
+        external=told.external,
+        router_id=told.router_id,
+        accepted=told.refusal is None,
+        refusal=str(told.refusal) if told.refusal else None,
+        decided_by=told.decided_by,
         best=is_best,
-        equal=best is not None and entry.refusal is None and path in best.equal,
-        rule=verdict.rule if verdict else None,
-        why=verdict.reason if verdict else None,
-        stale=path.stale,
+        equal=best is not None and told.refusal is None and told in best.equal,
+        rule=verdict.rule if verdict else NEXT_HOP if unreachable else None,
+        why=verdict.reason if verdict else unreachable,
+        stale=told.stale,
     )
+
+
+def _unreachable(speaker: Speaker, told: Told) -> str | None:
+    """Say why packets cannot be sent by an accepted path; None where they can."""
+    next_hop = told.attributes.next_hop
+    if told.refusal is not None or next_hop is None or next_hop not in speaker.loc_rib.obstacles:
+        return None
+    return f"{NEXT_HOP}: {next_hop} cannot be reached: {speaker.loc_rib.obstacles[next_hop]}"
+
+
+NEXT_HOP = "next hop"
+"""The rule that a path loses by which leads nowhere (RFC 4271 section 9.1.2)."""
 
 
 def _name(capability: str) -> str:

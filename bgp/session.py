@@ -3,14 +3,17 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from bgp.export_policy import ExportPolicy
 from bgp.notification import words
 from bgp.peering import PeerSettings
-from bgp.rib import AdjRibIn, AdjRibOut
+from bgp.policy import Accepted, ImportPolicy
+from bgp.rib import AdjRibIn, AdjRibOut, Told
 from bgp.types import (
     ConnectFailed,
     Endpoint,
     Family,
     Heard,
+    IPNetwork,
     MessagesCounted,
     Notification,
     NotificationReceived,
@@ -20,10 +23,15 @@ from bgp.types import (
     OpenSent,
     SessionState,
     StateChanged,
+    UpdateFaulty,
 )
 
 HISTORY = 20
 """State changes that are kept of each session; enough for a day of a bad link, and a screen of a terminal."""
+
+
+SILENT_WAIT = 5.0
+"""Seconds after which a peer without graceful restart, which says no End-of-RIB, is taken to have said everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +43,56 @@ class Change:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why a session is down that could be up.
+
+    Attributes:
+        sentence: the reason, and what brings it back.
+        until: when it is tried again; None: when somebody says so.
+    """
+
+    sentence: str
+    until: float | None = None
+
+
+@dataclass(slots=True)
+class Unconfirmed:
+    """What a peer has not said again since it began to tell everything of a family again (RFC 7313).
+
+    Attributes:
+        until: when it is forgotten if the peer never says that this was all.
+    """
+
+    prefixes: set[IPNetwork]
+    until: float
+
+
 @dataclass(slots=True)
 class Session:
     """Everything about one peer.
 
     Attributes:
+        import_policy, export_policy: what is made of what it says, and what it is told.
+        obstacle: why there can be none as things are, in a sentence.
+        closed: why there is none although there could be; somebody or something of ours took it down.
         keep_until: when stale paths are swept if the peer has not confirmed them; None while there are none.
-        end_of_rib: the peer has said End-of-RIB since the session is up.
-        complete: it has, at least once since the start; or it cannot, and was up long enough.
+        ended: families of which the peer has said End-of-RIB since the session is up.
+        complete: it has of all, at least once since the start.
         restarting: the session ended because our own process did, so it is us whom the peer waits for.
+        unconfirmed: while it tells everything again: by family, what it has not told yet.
+        warned: that it tells nearly too many prefixes has been said.
+        told: what it says, by what policy made of it, so that what it says alike stays one object.
     """
 
     settings: PeerSettings
+    import_policy: ImportPolicy
+    export_policy: ExportPolicy
+    obstacle: str | None = None
+    closed: Closed | None = None
     state: SessionState = SessionState.IDLE
     since: float = 0.0
-    end_of_rib: bool = False
+    ended: set[Family] = field(default_factory=set)
     complete: bool = False
     restarting: bool = False
     keep_until: float | None = None
@@ -66,6 +109,10 @@ class Session:
     flaps: int = 0
     adj_rib_in: AdjRibIn = field(default_factory=AdjRibIn)
     adj_rib_out: AdjRibOut = field(default_factory=AdjRibOut)
+    unconfirmed: dict[Family, Unconfirmed] = field(default_factory=dict)
+    warned: bool = False
+    told: dict[int, tuple[Accepted, Told]] = field(default_factory=dict)
+    malformed: int = 0
     history: deque[Change] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     @property
@@ -74,15 +121,16 @@ class Session:
         return self.state is SessionState.ESTABLISHED
 
     @property
-    def resting(self) -> SessionState:
-        """The state in which the session waits to be connected (RFC 4271 section 8.2.2)."""
-        return SessionState.ACTIVE if self.settings.passive else SessionState.CONNECT
+    def why_not(self) -> str | None:
+        """Why no session is wanted now, in a sentence; None where one is."""
+        return self.closed.sentence if self.closed else self.obstacle
 
     @property
-    def kept_forwarding(self) -> bool:
-        """Whether a peer that came back says that it forwarded packets meanwhile (F bit, RFC 4724 section 3)."""
-        offered = self.open_received.graceful_restart if self.open_received else None
-        return offered is not None and offered.families.get(Family.IPV4_UNICAST, False)
+    def resting(self) -> SessionState:
+        """The state in which the session waits to be connected (RFC 4271 section 8.2.2)."""
+        if self.why_not is not None:
+            return SessionState.IDLE
+        return SessionState.ACTIVE if self.settings.passive else SessionState.CONNECT
 
     @property
     def helper_time(self) -> int:
@@ -92,9 +140,44 @@ class Session:
         return offered.time if offered and offered.families else 0
 
     @property
+    def restartable(self) -> frozenset[Family]:
+        """The families whose paths the peer asks us to keep while it restarts (RFC 4724 section 3)."""
+        offered = self.open_received.graceful_restart if self.open_received else None
+        return frozenset(each for each in Family if offered and each in offered.families)
+
+    @property
+    def kept_forwarding(self) -> frozenset[Family]:
+        """The families of which a peer that came back says that it forwarded packets meanwhile (F bit)."""
+        offered = self.open_received.graceful_restart if self.open_received else None
+        return frozenset(each for each in Family if offered and offered.families.get(each, False))
+
+    @property
+    def end_of_rib(self) -> bool:
+        """Whether the peer has said End-of-RIB of everything that the session carries."""
+        carried = frozenset(self.settings.carried)
+        # A family that the peer does not speak never ends.
+        return bool(self.ended) and self.ended >= ((carried & self.restartable) or carried)
+
+    @property
     def says_end_of_rib(self) -> bool:
         """Whether the peer will say End-of-RIB: whoever has the capability does (RFC 4724 section 3)."""
         return self.open_received is not None and self.open_received.graceful_restart is not None
+
+    @property
+    def silent(self) -> bool:
+        """Whether the session is up, and the peer will not say when it has told everything."""
+        return self.established and not self.says_end_of_rib
+
+    @property
+    def new(self) -> bool:
+        """Whether the peer says that it has just started, and waits for what others tell (R bit, RFC 4724)."""
+        offered = self.open_received.graceful_restart if self.open_received else None
+        return self.established and offered is not None and offered.restarted
+
+    def said_everything(self, now: float) -> bool:
+        """Say whether the peer has said everything that it will say for now."""
+        waited = self.silent and now - self.since >= SILENT_WAIT
+        return self.complete or self.why_not is not None or waited
 
     def move(self, state: SessionState, cause: str, now: float) -> None:
         """Take a state; one that is taken again is no change."""
@@ -118,12 +201,15 @@ class Session:
                 self.sent(notification)
             case NotificationReceived(_, notification):
                 self.received(notification)
+            case UpdateFaulty(_, sentence):
+                self.malformed += 1
+                self.blame(sentence)
             case MessagesCounted():
                 self.messages = event
 
     def blame(self, sentence: str) -> None:
-        """Remember what went wrong last."""
-        self.last_error = sentence
+        """Remember what went wrong last; why there is to be no session outlives what follows from it."""
+        self.last_error = self.why_not or sentence
 
     def sent(self, notification: Notification) -> None:
         """Take note of our own NOTIFICATION, in the words of what we found wrong."""

@@ -1,135 +1,64 @@
 """A BGP speaker without sockets: settings and what peers say go in, what to tell them and new best paths come out.
 
-Sources: RFC 4271 (BGP-4), 4456 (route reflection, as a client), 4724 (graceful restart), 7606 (by the wire's parser).
+Sources: RFC 4271 (BGP-4), 4456 (route reflection), 4724 (graceful restart), 4486 and 9003 (how sessions are closed),
+7313 (enhanced route refresh), 8326 (graceful shutdown).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
-from typing import TypeAlias
 
+from bgp import exporting, importing, keeping, limits, waiting
 from bgp.decision import BestPath
+from bgp.exporting import Export, Share
+from bgp.keeping import RESTART_TIME
 from bgp.peering import PeerSettings
-from bgp.policy import ImportPolicy, Refusal
-from bgp.rib import AdjRibIn, AdjRibOut, LocRib
-from bgp.session import Session
+from bgp.policy import Accepted, Refusal
+from bgp.rib import AdjRibIn, LocRib
+from bgp.session import Closed, Session
+from bgp.session_policies import Policies
+from bgp.speaker_words import (
+    Configured,
+    Disabled,
+    Effect,
+    Enabled,
+    Event,
+    NextHops,
+    OfPeer,
+    PathsRefused,
+    RefreshAsked,
+    ResetAsked,
+    RoutesChanged,
+    SessionDown,
+    SessionUp,
+    SpeakerSettings,
+    Tick,
+    WireLost,
+    WireStarted,
+    hindered,
+    obstacle,
+    reachable,
+    told_to_the_wire,
+)
 from bgp.types import (
-    UNKNOWN_ROUTER,
-    Announce,
     AnnounceEndOfRib,
     EndOfRib,
     Heard,
     HoldSessions,
     IPAddress,
-    Path,
+    IPNetwork,
     PeerDown,
     PeerUp,
+    Refresh,
+    RefreshHeard,
     Said,
     SessionState,
+    Teardown,
     UpdateReceived,
-    Withdraw,
 )
 
-__all__ = ["RESTART_TIME", "BestPath", "Effect", "Speaker", "SpeakerSettings"]
+TOO_MANY_PREFIXES, SHUTDOWN, DECONFIGURED, RESET = 1, 2, 3, 4
+"""Subcodes of Cease (RFC 4486 section 4)."""
 
-RESTART_TIME = 120
-"""Seconds that we ask peers to keep our paths while we restart, and keep theirs; BIRD's and Calico's value."""
-
-END_OF_RIB_WAIT = 60.0
-"""Seconds after a session is back until what the peer has not said again is swept, if it never says End-of-RIB."""
-
-SILENT_WAIT = 5.0
-"""Seconds after which a peer without graceful restart, which says no End-of-RIB, is taken to have said everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakerSettings:
-    """What a node does in BGP.
-
-    Attributes:
-        announcements: our own prefixes; nothing else is ever announced.
-        accept_within: prefixes of others must lie inside one of these.
-    """
-
-    local_address: IPv4Address
-    router_id: IPv4Address
-    asn: int
-    listen_port: int
-    peers: tuple[PeerSettings, ...]
-    announcements: frozenset[IPv4Network]
-    accept_within: tuple[IPv4Network, ...]
-
-
-# --- what happens to the speaker, besides what is heard on the wire
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """Somebody wants the speaker to be like this from now on."""
-
-    settings: SpeakerSettings
-
-
-@dataclass(frozen=True, slots=True)
-class WireStarted:
-    """The process that holds the sessions runs and knows nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class WireLost:
-    """The process that held the sessions is gone, and they with it."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed; see `Speaker.deadline`."""
-
-
-Event: TypeAlias = Heard | Configured | WireStarted | WireLost | Tick
-
-
-# --- what the speaker wants done, besides what is to be said on the wire
-
-
-@dataclass(frozen=True, slots=True)
-class RouteChanged:
-    """The Loc-RIB has another best path to a prefix now, or none."""
-
-    prefix: IPv4Network
-    best: BestPath | None
-
-
-@dataclass(frozen=True, slots=True)
-class PathRefused:
-    """The import policy does not want a path."""
-
-    path: Path
-    refusal: Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class SessionUp:
-    """A session is established."""
-
-    peer: PeerSettings
-
-
-@dataclass(frozen=True, slots=True)
-class SessionDown:
-    """An established session is gone.
-
-    Attributes:
-        kept: how many paths stay for a while although it is gone (graceful restart).
-    """
-
-    peer: PeerSettings
-    reason: str
-    kept: int = 0
-
-
-Effect: TypeAlias = Said | RouteChanged | PathRefused | SessionUp | SessionDown
+__all__ = ["RESTART_TIME", "BestPath", "Speaker", "SpeakerSettings", "obstacle", "reachable"]
 
 
 class Speaker:
@@ -140,157 +69,277 @@ class Speaker:
         self.started = now
         self.sessions: dict[IPAddress, Session] = {}
         self.loc_rib = LocRib()
-        self._policy = _policy(settings)
+        self._interfaces: Mapping[IPAddress, str] = {}
+        self._policies = Policies(settings, {})
         self._wire = False  # whether somebody is there to be told things
-        self._agree_sessions(now)
+        self._held: dict[IPAddress, PeerSettings] = {}  # the sessions that it was told to hold
+        self._moved: list[IPNetwork] = []  # what this event has changed in the Loc-RIB
+        self._own: set[IPNetwork] = set()  # and among our own prefixes
+        self._untold: dict[IPAddress, Share] = {}  # what peers have to be told although no route has changed
+        self._passes_on = False  # whether any peer could be told what others tell
+        self._owed: set[IPAddress] = set()  # peers that are up, and wait for our End-of-RIB
+        for peer in settings.peers:
+            self.sessions[peer.address] = self._new_session(peer, now)
+        self._held = self._wanted()
+        self._passes_on = any(session.export_policy.passes_on for session in self.sessions.values())
 
     # --- questions
 
     def deadline(self) -> float | None:
         """Return when a Tick is due next; None while nothing waits for time to pass."""
-        return min((each.keep_until for each in self.sessions.values() if each.keep_until is not None), default=None)
+        return waiting.deadline(self.sessions.values(), self.started, end_of_rib_due=bool(self._owed))
 
     def converged(self, now: float) -> bool:
         """Say whether a prefix without a path has none: every peer has said everything, or had the time to."""
-        return now - self.started >= RESTART_TIME or all(
-            each.complete or _silent_long_enough(each, now) for each in self.sessions.values()
-        )
+        return waiting.converged(self.sessions.values(), self.started, now)
+
+    @property
+    def in_force(self) -> SpeakerSettings:
+        """The settings as the wire should have them: sessions that were closed have an obstacle."""
+        closed = {address: each.closed.sentence for address, each in self.sessions.items() if each.closed}
+        return hindered(self.settings, closed) if closed else self.settings
+
+    @property
+    def next_hops(self) -> frozenset[IPAddress]:
+        """The next hops of which it matters whether they can be reached; `NextHops` says so."""
+        return self.loc_rib.next_hops
 
     @property
     def adj_ribs_in(self) -> Mapping[IPAddress, AdjRibIn]:
         """What each peer said."""
         return {address: session.adj_rib_in for address, session in self.sessions.items()}
 
+    def exported(self, peer: IPAddress, prefix: IPNetwork) -> Accepted | Refusal | None:
+        """Say with which attributes a peer is told a prefix, or why it is not; None where there is nothing to tell."""
+        return Export(self.settings, self.loc_rib).why(self.sessions[peer], prefix)
+
     # --- events
 
     def on(self, event: Event, *, now: float) -> tuple[Effect, ...]:
         """Take note of what happened, and return what is to be done, in this order."""
+        effects = [*self._happened(event, now), *self._consequences()]
+        sessions = self.sessions.values()
+        if self._owed and (not self._passes_on or waiting.ready_to_end(sessions, self.started, now)):
+            effects += [AnnounceEndOfRib(address) for address in self.sessions if address in self._owed]
+            self._owed.clear()
+        return tuple(effects)
+
+    def _happened(self, event: Event, now: float) -> Iterator[Effect]:
         match event:
             case Configured(settings):
-                return tuple(self._configured(settings, now))
+                return self._configured(settings, now)
             case WireStarted():
-                return tuple(self._wire_started(now))
+                return self._wire_started(now)
             case WireLost(reason):
-                return tuple(self._wire_lost(reason, now))
+                return self._wire_lost(reason, now)
             case Tick():
-                return tuple(self._tick(now))
+                return self._tick(now)
+            case NextHops(obstacles, interfaces):
+                return self._next_hops(obstacles, interfaces)
             case _:
                 session = self.sessions.get(event.peer)
                 # A peer that has just been removed may still have a word on its way.
-                return tuple(self._heard(session, event, now)) if session else ()
+                return self._of_session(session, event, now) if session else iter(())
+
+    def _of_session(self, session: Session, event: OfPeer, now: float) -> Iterator[Effect]:
+        match event:
+            case Disabled(peer, message):
+                sentence = f"administratively down; `felixctl bgp enable {peer}` brings it back"
+                return self._close(session, Closed(sentence), SHUTDOWN, now, message)
+            case Enabled():
+                return self._reopen(session, "enabled", now)
+            case ResetAsked(peer, message):
+                return iter((Teardown(peer, RESET, message),) if session.established else ())
+            case RefreshAsked(peer):
+                return iter([Refresh(peer, each) for each in session.settings.carried if session.established])
+            case _:
+                return self._heard(session, event, now)
+
+    def _consequences(self) -> Iterator[Effect]:
+        """Say which routes have changed, and tell peers what follows from it."""
+        moved, self._moved = self._moved, []
+        own, self._own = self._own, set()
+        if moved:
+            yield RoutesChanged(tuple(moved))
+        if self._wire and (self._untold or own or (moved and self._passes_on)):
+            untold, self._untold = self._untold, {}
+            sessions = [self.sessions[address] for address in self._held]
+            told = exporting.differences(sessions, Export(self.settings, self.loc_rib), moved, own, untold)
+            yield from exporting.said(told, self._held)
+
+    # --- settings
 
     def _configured(self, settings: SpeakerSettings, now: float) -> Iterator[Effect]:
         before, self.settings = self.settings, settings
-        self._policy = _policy(settings)
-        added, changed = self._agree_sessions(now)
-        if before.peers != settings.peers:
-            yield from self._say(HoldSessions())
-        yield from self._select(changed)
-        yield from self._announce(before.announcements, added)
-        yield from self._judge()
+        self._policies = Policies(settings, self._interfaces)
+        yield from self._agree_sessions(now)
+        yield from self._hold()
+        self._own = set(before.announcements ^ settings.announcements)
+        yield from self._renew_policies(whole=_reflection(before) != _reflection(settings))
 
-    def _agree_sessions(self, now: float) -> tuple[set[IPAddress], set[IPv4Network]]:
-        """Make one session for each peer; return the added ones, and the prefixes that removed ones told."""
+    def _agree_sessions(self, now: float) -> Iterator[Effect]:
+        """Make one session for each peer, and drop all others with what they said."""
         wanted = {peer.address: peer for peer in self.settings.peers}
-        lost: set[IPv4Network] = set()
         for address, session in tuple(self.sessions.items()):
             # Another AS is another peer, whatever its address.
             if address not in wanted or wanted[address].asn != session.settings.asn:
-                lost |= self.sessions.pop(address).adj_rib_in.clear()
-        added = wanted.keys() - self.sessions.keys()
-        for address in added:
-            self.sessions[address] = self._new_session(wanted[address], now)
+                yield from self._part(session)
         for address, peer in wanted.items():
-            self.sessions[address].settings = peer
-        return added, lost
+            if address not in self.sessions:
+                self.sessions[address] = self._new_session(peer, now)
+                continue
+            session = self.sessions[address]
+            session.settings = peer
+            before, session.obstacle = session.obstacle, obstacle(self.settings, peer)
+            if session.obstacle is not None:
+                yield from self._take_down(session, DECONFIGURED, session.obstacle, now)
+            elif before is not None:
+                self._rest(session, "nothing stands against it any more", now)
+
+    def _part(self, session: Session) -> Iterator[Effect]:
+        """Forget a peer."""
+        address = session.settings.address
+        if session.established and self._wire:
+            yield Teardown(address, DECONFIGURED)
+        del self.sessions[address]
+        self._owed.discard(address)
+        self._follow(session, session.adj_rib_in.clear())
 
     def _new_session(self, peer: PeerSettings, now: float) -> Session:
-        session = Session(peer, since=now)
-        if peer.address.version != self.settings.local_address.version:
-            session.blame(f"{peer.address} is IPv6, and this node's address {self.settings.local_address} is IPv4")
+        session = Session(peer, *self._policies.new(peer), obstacle=obstacle(self.settings, peer), since=now)
+        if session.obstacle is not None:
+            session.blame(session.obstacle)
         elif self._wire:
             session.move(session.resting, "added to the settings", now)
         return session
 
-    def _announce(self, before: frozenset[IPv4Network], added: set[IPAddress]) -> Iterator[Effect]:
-        """Announce what is new to all, and the rest to new peers; withdraw what is gone."""
-        now = self.settings.announcements
-        peers = [peer.address for peer in reachable(self.settings)]
-        if before - now and peers:
-            yield from self._say(Withdraw(tuple(sorted(before - now))))
-        if now - before and peers:
-            yield from self._say(Announce(tuple(sorted(now - before))))
-        if now & before:
-            told = tuple(sorted(now & before))
-            yield from self._say(*(Announce(told, address) for address in peers if address in added))
-        for session in self.sessions.values():
-            if session.established:
-                session.adj_rib_out.become(now)
+    def _hold(self) -> Iterator[Said]:
+        """Have the wire hold exactly the sessions that are wanted now; say nothing where it does already."""
+        held = self._wanted()
+        if held == self._held:
+            return
+        for address in self._held.keys() - held.keys():
+            if address in self.sessions:
+                self.sessions[address].adj_rib_out.told.clear()
+        for address in held:
+            if held[address] != self._held.get(address):
+                self._untold[address] = Share.EVERYTHING
+        self._held = held
+        if self._wire:
+            yield HoldSessions()
 
-    def _judge(self) -> Iterator[Effect]:
-        changed: set[IPv4Network] = set()
+    def _renew_policies(self, *, whole: bool) -> Iterator[Effect]:
+        """Judge and tell anew wherever policy has changed; nobody has to say anything again."""
         for session in self.sessions.values():
-            judged = session.adj_rib_in.judge(self._policy.refusal)
-            changed |= judged
-            yield from _refusals(session.adj_rib_in, judged)
-        yield from self._select(changed)
+            inward, outward = self._policies.renew(session)
+            if inward:
+                changed = session.adj_rib_in.judge(session.import_policy.weigh)
+                self._follow(session, changed)
+                yield from importing.refusals(session, changed)
+            if outward or whole:
+                self._untold.setdefault(session.settings.address, Share.DIFFERENCE)
+        self._passes_on = any(session.export_policy.passes_on for session in self.sessions.values())
+
+    def _next_hops(self, obstacles: Mapping[IPAddress, str], interfaces: Mapping[IPAddress, str]) -> Iterator[Effect]:
+        self._moved += self.loc_rib.reach(obstacles)
+        if interfaces != self._interfaces:
+            self._interfaces = dict(interfaces)
+            self._policies = Policies(self.settings, self._interfaces)
+            yield from self._renew_policies(whole=False)
+
+    # --- the wire
 
     def _wire_started(self, now: float) -> Iterator[Effect]:
-        """Say everything from the beginning; the announcements are ready before any session is up."""
+        """Say everything from the beginning; the announcements are there before any session is up."""
         self._wire = True
-        for peer in reachable(self.settings):
-            session = self.sessions[peer.address]
+        self._held = self._wanted()
+        for address in self._held:
+            session = self.sessions[address]
             session.move(session.resting, "started", now)
+        self._untold = dict.fromkeys(self._held, Share.EVERYTHING)
         yield HoldSessions()
-        if self.settings.announcements and reachable(self.settings):
-            yield Announce(tuple(sorted(self.settings.announcements)))
 
     def _wire_lost(self, reason: str, now: float) -> Iterator[Effect]:
         """Keep every path for as long as we asked our peers to: it is us who restart (RFC 4724 section 4.1)."""
         self._wire = False
+        self._untold.clear()
+        self._owed.clear()
         for session in self.sessions.values():
+            session.adj_rib_out.told.clear()
             session.restarting = True
-            yield from self._down(session, reason, now, keep=RESTART_TIME, state=SessionState.IDLE)
+            until = now + (session.settings.restart_time or RESTART_TIME)
+            yield from self._down(session, reason, now, until=until, state=SessionState.IDLE)
 
     def _tick(self, now: float) -> Iterator[Effect]:
         for session in self.sessions.values():
-            if session.keep_until is not None and session.keep_until <= now:
-                session.keep_until = None
-                yield from self._select(session.adj_rib_in.sweep())
+            self._follow(session, keeping.due(session, now))
+            session.complete = session.complete or (session.silent and session.said_everything(now))
+            if session.closed and session.closed.until is not None and session.closed.until <= now:
+                yield from self._reopen(session, "tried again", now)
+
+    # --- sessions that we take down
+
+    def _close(self, session: Session, why: Closed, subcode: int, now: float, message: str = "") -> Iterator[Effect]:
+        """Take a session down, and out of what the wire holds, until it is opened again."""
+        session.closed = why
+        yield from self._take_down(session, subcode, why.sentence, now, message)
+        yield from self._hold()
+
+    def _take_down(
+        self, session: Session, subcode: int, reason: str, now: float, message: str = ""
+    ) -> Iterator[Effect]:
+        if session.established:
+            yield Teardown(session.settings.address, subcode, message)
+        session.last_error = reason
+        yield from self._down(session, reason, now, until=None, notified=True)
+        self._follow(session, keeping.lost(session, None, by_us=False))
+
+    def _reopen(self, session: Session, cause: str, now: float) -> Iterator[Effect]:
+        if session.closed:
+            session.closed, session.warned = None, False
+            self._rest(session, cause, now)
+            yield from self._hold()
+
+    def _rest(self, session: Session, cause: str, now: float) -> None:
+        """Let a session wait to be connected again after something stood against it."""
+        session.last_error = session.why_not
+        if self._wire:
+            session.move(session.resting, cause, now)
 
     # --- what peers say
 
     def _heard(self, session: Session, event: Heard, now: float) -> Iterator[Effect]:
+        if session.why_not is not None and isinstance(event, UpdateReceived | EndOfRib | RefreshHeard | PeerUp):
+            return  # its last words, after we have closed
         match event:
             case UpdateReceived():
-                yield from self._update(session, event)
-            case EndOfRib():
-                session.end_of_rib = session.complete = True
-                session.keep_until = None
-                yield from self._select(session.adj_rib_in.sweep())
+                yield from self._update(session, event, now)
+            case EndOfRib(_, family):
+                self._follow(session, keeping.ended(session, family))
+            case RefreshHeard(_, family, stage):
+                self._follow(session, keeping.refreshed(session, family, stage, now))
             case PeerUp():
                 yield from self._up(session, event, now)
             case PeerDown(_, reason, notified):
-                keep = 0 if notified else session.helper_time
-                yield from self._down(session, reason, now, keep=keep, notified=notified)
+                until = None if notified or not session.helper_time else now + session.helper_time
+                yield from self._down(session, reason, now, until=until, notified=notified)
             case _:
                 session.take_note(event, now)
 
     def _up(self, session: Session, event: PeerUp, now: float) -> Iterator[Effect]:
+        if session.established:  # a new connection is there before we heard that the old one is gone
+            until = now + session.helper_time if session.helper_time else None
+            yield from self._down(session, "the peer connected anew", now, until=until)
         restarted, session.restarting = session.restarting, False
         session.move(SessionState.ESTABLISHED, "session established", now)
         session.hold_time, session.dialled = event.hold_time, event.dialled
         session.local, session.remote = event.local, event.remote
-        session.adj_rib_out = AdjRibOut(self.settings.announcements)
+        session.told.clear()
+        self._policies.renew(session)
         yield SessionUp(session.settings)
-        yield from self._say(AnnounceEndOfRib(session.settings.address))
-        if session.adj_rib_in.stale:
-            if restarted or session.kept_forwarding:
-                session.keep_until = now + END_OF_RIB_WAIT
-            else:
-                # RFC 4724 section 4.2: a peer that lost its forwarding state must not be sent packets for it.
-                session.keep_until = None
-                yield from self._select(session.adj_rib_in.sweep())
+        if self._wire:
+            self._owed.add(session.settings.address)
+        self._follow(session, keeping.back(session, now, by_us=restarted))
 
     def _down(
         self,
@@ -298,11 +347,11 @@ class Speaker:
         reason: str,
         now: float,
         *,
-        keep: float,
+        until: float | None,
         notified: bool = False,
         state: SessionState | None = None,
     ) -> Iterator[Effect]:
-        """Take a session down; keep its paths as stale for `keep` seconds, or forget them at once."""
+        """Take note that a session is down; keep its paths as stale until then, or forget them at once."""
         was_up, before = session.established, session.state
         session.move(state or session.resting, reason, now)
         if not was_up:
@@ -312,64 +361,41 @@ class Speaker:
         if not notified:
             session.blame(reason)
         session.flaps += 1
-        session.end_of_rib = False
-        session.adj_rib_out = AdjRibOut()
-        changed = session.adj_rib_in.mark_stale()
-        if keep and changed:
-            session.keep_until = now + keep
-        else:
-            session.keep_until = None
-            changed |= session.adj_rib_in.clear()
+        session.warned = False
+        self._owed.discard(session.settings.address)
+        changed = keeping.lost(session, until, by_us=session.restarting)
         yield SessionDown(session.settings, reason, len(session.adj_rib_in.entries))
-        yield from self._select(changed)
+        self._follow(session, changed)
 
-    def _update(self, session: Session, event: UpdateReceived) -> Iterator[Effect]:
-        changed = session.adj_rib_in.withdraw(event.withdrawn)
+    def _update(self, session: Session, event: UpdateReceived, now: float) -> Iterator[Effect]:
+        table, external = session.adj_rib_in, session.settings.external(self.settings.asn)
+        changed = table.withdraw(event.withdrawn)
         if event.attributes is not None:
-            for prefix in event.announced:
-                path = Path(
-                    prefix,
-                    event.peer,
-                    event.attributes,
-                    external=session.settings.asn != self.settings.asn,
-                    router_id=session.open_received.router_id if session.open_received else UNKNOWN_ROUTER,
-                )
-                changed |= session.adj_rib_in.learn(path, self._policy.refusal(path))
-        yield from _refusals(session.adj_rib_in, changed)
-        yield from self._select(changed)
+            for told, prefixes in importing.judged(session, event.announced, event.attributes, external=external):
+                learned = table.learn(prefixes, told)
+                changed += learned
+                if told.refusal is not None and learned:
+                    yield PathsRefused(event.peer, tuple(learned), told.refusal)
+            keeping.said_again(session, event.announced)
+        self._follow(session, changed)
+        if session.settings.prefix_limit is None:
+            return
+        if warned := limits.warning(session):
+            yield warned
+        if excess := limits.excess(session, now):
+            yield from self._close(session, excess, TOO_MANY_PREFIXES, now)
 
     # --- helpers
 
-    def _select(self, prefixes: Iterable[IPv4Network]) -> Iterator[RouteChanged]:
-        adj_ribs_in = self.adj_ribs_in
-        for prefix in sorted(prefixes):
-            changed, best = self.loc_rib.select(prefix, adj_ribs_in)
-            if changed:
-                yield RouteChanged(prefix, best)
+    def _wanted(self) -> dict[IPAddress, PeerSettings]:
+        """Return the sessions that the wire should hold, as far as it is told of them."""
+        return {peer.address: told_to_the_wire(peer) for peer in reachable(self.in_force)}
 
-    def _say(self, *said: Said) -> Iterator[Said]:
-        """Say something, if there is a wire to say it on; a wire that starts is told everything."""
-        if self._wire:
-            yield from said
+    def _follow(self, session: Session, prefixes: Iterable[IPNetwork]) -> None:
+        """Choose anew for prefixes of which a peer says something else now."""
+        self._moved += self.loc_rib.follow(session.settings.address, session.adj_rib_in, prefixes)
 
 
-def reachable(settings: SpeakerSettings) -> tuple[PeerSettings, ...]:
-    """Return the peers that a session can be held with: of the same IP version as our address."""
-    return tuple(peer for peer in settings.peers if peer.address.version == settings.local_address.version)
-
-
-def _policy(settings: SpeakerSettings) -> ImportPolicy:
-    return ImportPolicy(
-        settings.asn, settings.router_id, settings.local_address, settings.accept_within, settings.announcements
-    )
-
-
-def _refusals(adj_rib_in: AdjRibIn, prefixes: set[IPv4Network]) -> Iterator[PathRefused]:
-    for prefix in sorted(prefixes):
-        entry = adj_rib_in.entries.get(prefix)
-        if entry and entry.refusal:
-            yield PathRefused(entry.path, entry.refusal)
-
-
-def _silent_long_enough(session: Session, now: float) -> bool:
-    return session.established and not session.says_end_of_rib and now - session.since >= SILENT_WAIT
+def _reflection(settings: SpeakerSettings) -> tuple[object, ...]:
+    """Return what decides about what is passed on besides the policy of the one who is told."""
+    return settings.leaving, settings.cluster_id, tuple(peer.address for peer in settings.peers if peer.client)

@@ -23,6 +23,10 @@ class Family(StrEnum):
     IPV6_UNICAST = "ipv6 unicast"
 
 
+FAMILY = {4: Family.IPV4_UNICAST, 6: Family.IPV6_UNICAST}
+"""What kind of prefix one of each version of IP is."""
+
+
 class SessionState(StrEnum):
     """The states of a session (RFC 4271 section 8.2.2)."""
 
@@ -51,6 +55,10 @@ class Attributes:
         as_path: nearest AS first; confederation segments are left out.
         local_preference: None on eBGP, where it does not travel.
         med: None where it was not sent, which ranks as 0.
+        extended_communities: eight octets each, as they came (RFC 4360).
+        aggregator: AS and router that aggregated it.
+        unrecognized: what must be passed on although we do not know it (RFC 4271 section 5): flags, code and value of
+            optional transitive attributes.
     """
 
     next_hop: IPAddress | None
@@ -62,6 +70,10 @@ class Attributes:
     large_communities: tuple[tuple[int, int, int], ...] = ()
     originator_id: IPv4Address | None = None
     cluster_list: tuple[IPv4Address, ...] = ()
+    extended_communities: tuple[bytes, ...] = ()
+    atomic_aggregate: bool = False
+    aggregator: tuple[int, IPv4Address] | None = None
+    unrecognized: tuple[tuple[int, int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +251,31 @@ class EndOfRib:
     family: Family = Family.IPV4_UNICAST
 
 
+class RefreshStage(StrEnum):
+    """What a ROUTE-REFRESH message says (RFC 2918, and RFC 7313 section 3.2)."""
+
+    REQUEST = "query"
+    BEGIN = "begin"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshHeard:
+    """A peer asks to be told everything again, or begins or ends to tell everything again."""
+
+    peer: IPAddress
+    family: Family
+    stage: RefreshStage
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFaulty:
+    """An UPDATE of a peer was malformed, and this was done about it (RFC 7606)."""
+
+    peer: IPAddress
+    sentence: str
+
+
 @dataclass(frozen=True, slots=True)
 class MessagesCounted:
     """How many messages of each kind a session has sent and received since it is up."""
@@ -259,6 +296,8 @@ Heard: TypeAlias = (
     | NotificationReceived
     | UpdateReceived
     | EndOfRib
+    | RefreshHeard
+    | UpdateFaulty
     | MessagesCounted
 )
 """What the wire tells the speaker."""
@@ -269,28 +308,33 @@ Heard: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Announce prefixes with these attributes to one peer, or to all.
+    """Announce prefixes with these attributes.
 
     Attributes:
+        peers: to whom; none: to all.
         attributes: as the peer is to see them; a next hop of None is ourselves.
     """
 
     prefixes: tuple[IPNetwork, ...]
-    peer: IPAddress | None = None
+    peers: tuple[IPAddress, ...] = ()
     attributes: Attributes = Attributes(next_hop=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Withdraw prefixes that we announced, from one peer or from all."""
+    """Withdraw prefixes that we announced.
+
+    Attributes:
+        peers: from whom; none: from all.
+    """
 
     prefixes: tuple[IPNetwork, ...]
-    peer: IPAddress | None = None
+    peers: tuple[IPAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AnnounceEndOfRib:
-    """Say that everything has been said."""
+    """Say that everything has been said, of every family that the session carries."""
 
     peer: IPAddress
 
@@ -300,5 +344,27 @@ class HoldSessions:
     """Hold exactly the sessions of the settings; those that are not touched by a change stay up."""
 
 
-Said: TypeAlias = Announce | Withdraw | AnnounceEndOfRib | HoldSessions
+@dataclass(frozen=True, slots=True)
+class Teardown:
+    """Close the session with a Cease; the peer is dialled again unless the settings leave it out.
+
+    Attributes:
+        subcode: of Cease (RFC 4486).
+        message: for the people on the other side, at most 255 octets (RFC 9003); only with subcodes 2 and 4.
+    """
+
+    peer: IPAddress
+    subcode: int
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Ask the peer to tell everything again (RFC 2918)."""
+
+    peer: IPAddress
+    family: Family = Family.IPV4_UNICAST
+
+
+Said: TypeAlias = Announce | Withdraw | AnnounceEndOfRib | HoldSessions | Teardown | Refresh
 """What the speaker tells the wire."""

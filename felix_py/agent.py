@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from bgp.speaker import BestPath, SpeakerSettings
+from bgp.types import IPNetwork
 from felix_py.calc import sessions
 from felix_py.calc.routes import learned_of
 from felix_py.config import Config
@@ -51,7 +52,7 @@ class RouteSpeaker(Protocol):
     def configure(self, settings: SpeakerSettings) -> None:
         """Hold these sessions and announce these prefixes from now on."""
 
-    def best_paths(self) -> Mapping[IPv4Network, BestPath]:
+    def best_paths(self) -> Mapping[IPNetwork, BestPath]:
         """Return the Loc-RIB."""
 
     def peer_name(self, path: BestPath) -> str:

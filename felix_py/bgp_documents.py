@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
 from bgp.report import PeerReport, RouteReport
-from bgp.types import Attributes, Family, Open
+from bgp.types import Attributes, Family, IPNetwork, Open
 from felix_py.documents import Document, time
 
 
@@ -31,6 +31,7 @@ def peer(report: PeerReport) -> Document:
     """Return everything about one session."""
     return {
         **peer_row(report),
+        "why": report.settings.why,
         "flaps": report.flaps,
         "connection": {
             "local": str(report.local) if report.local else None,
@@ -98,6 +99,6 @@ def _as_path(attributes: Attributes) -> Iterator[int | list[int]]:
         yield hop if isinstance(hop, int) else sorted(hop)
 
 
-def advertised(prefixes: Iterable[IPv4Network], next_hop: str | None) -> list[Document]:
+def advertised(prefixes: Iterable[IPNetwork], next_hop: str | None) -> list[Document]:
     """Return what one peer is sent."""
     return [{"prefix": str(prefix), "nextHop": next_hop, "reason": "block of this node"} for prefix in prefixes]

@@ -38,6 +38,7 @@ class Config:
     Attributes:
         node_name: which Node resource is this machine.
         resource_directory: the embedded datastore, watched.
+        secret_directory: passwords that resources refer to: a folder for each Secret, a file for each key.
         run_directory: sockets and the pid file.
         state_directory: what must survive a restart.
         resync_seconds: how often everything is read back although no event asked for it.
@@ -49,6 +50,7 @@ class Config:
 
     node_name: NodeName
     resource_directory: Path = Path("/etc/felix/resources")
+    secret_directory: Path = Path("/etc/felix/secrets")
     run_directory: Path = Path("/run/felix")
     state_directory: Path = Path("/var/lib/felix")
     log_format: str = "json"
@@ -111,6 +113,7 @@ def _listen_address(raw: Any) -> ListenAddress | None:
 SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "nodeName": ("node_name", _text, "the name of this machine's Node resource"),
     "resourceDirectory": ("resource_directory", _path, "an absolute path"),
+    "secretDirectory": ("secret_directory", _path, "an absolute path"),
     "runDirectory": ("run_directory", _path, "an absolute path"),
     "stateDirectory": ("state_directory", _path, "an absolute path"),
     "logFormat": ("log_format", _choice(FORMATS), "json or console"),

@@ -1,10 +1,10 @@
-"""Resources that contradict each other: overlapping pools, shared addresses, blocks outside pools or claimed twice."""
+"""Resources that contradict each other: overlapping pools, shared addresses, stray blocks, doubled sessions."""
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from typing import TypeAlias
 
-from felix_py.model import BlockAffinity, Fault, IPPool, Key, Node, Resource
+from felix_py.model import BGPPeer, BlockAffinity, Fault, IPAddress, IPPool, Key, Node, Resource
 
 Placed: TypeAlias = Mapping[Key, tuple[str, Resource]]
 """Resources by key, each with the file that it stands in."""
@@ -22,6 +22,7 @@ def find(resources: Placed, in_force: Placed | None = None) -> Iterator[tuple[Ke
     yield from _overlapping_pools(order)
     yield from _shared_addresses(order)
     yield from _blocks_outside_pools(order)
+    yield from _shared_sessions(order)
 
 
 Ordered: TypeAlias = list[tuple[Key, tuple[str, Resource]]]
@@ -41,14 +42,27 @@ def _overlapping_pools(order: Ordered) -> Iterator[tuple[Key, Fault]]:
 
 
 def _shared_addresses(order: Ordered) -> Iterator[tuple[Key, Fault]]:
-    seen: dict[IPv4Address, str] = {}
+    seen: dict[IPAddress, str] = {}
     for key, (where, value) in order:
-        if not isinstance(value, Node) or value.address is None:
+        if not isinstance(value, Node):
             continue
-        rival = seen.setdefault(value.address.ip, value.name)
-        if rival != value.name:
-            sentence = f"is {value.address.ip}, which Node {rival} has already; give each node an address of its own"
-            yield key, Fault(f"{where}: {key}", "spec.bgp.ipv4Address", sentence)
+        for address in value.addresses:
+            rival = seen.setdefault(address, value.name)
+            if rival != value.name:
+                sentence = f"is {address}, which Node {rival} has already; give each node an address of its own"
+                yield key, Fault(f"{where}: {key}", f"spec.bgp.ipv{address.version}Address", sentence)
+
+
+def _shared_sessions(order: Ordered) -> Iterator[tuple[Key, Fault]]:
+    seen: dict[object, BGPPeer] = {}
+    for key, (where, value) in order:
+        # Selectors may overlap, and then the order of peers decides; the same words twice are a mistake.
+        if not isinstance(value, BGPPeer) or value.peer_ip is None:
+            continue
+        rival = seen.setdefault((value.peer_ip, value.port, value.node, value.node_selector), value)
+        if rival is not value:
+            sentence = f"is {value.peer_ip}, with whom BGPPeer {rival.name} holds the same nodes' sessions; keep one"
+            yield key, Fault(f"{where}: {key}", "spec.peerIP", sentence)
 
 
 def _blocks_outside_pools(order: Ordered) -> Iterator[tuple[Key, Fault]]:

@@ -104,7 +104,7 @@ class Node:
         kernel = Kernel(self._wire, self.device, TunnelRefused, sysctl, self._conntrack, families())
         self._store = Allocations(settings.state_directory, settings.node_name)
         self.speaker = BgpService(on_change=lambda: self.agent.bgp_changed())  # noqa: PLW0108 - made below
-        datastore = DirectoryDatastore(settings.resource_directory)
+        datastore = DirectoryDatastore(settings.resource_directory, settings.secret_directory)
         self.agent = Agent(settings, kernel, datastore, self.speaker, self._store.tunnel_address)
         # Pods of before are known before anything is compared: no turn happens until the datastore is in sync.
         self.agent.tell(*(Present(Key("WorkloadEndpoint", each.name), each) for each in self._store.endpoints()))

@@ -82,6 +82,8 @@ TABLE: Mapping[str, Row] = {
     "bgp.child.exited": _row("ExaBGP", "exited|, started again in {respawn_in} s", "{reason}"),
     "bgp.session.up": _row("{peer}| ({name})", "session established|, AS {asn}"),
     "bgp.session.down": _row("{peer}| ({name})", "session lost|, {kept} paths kept", "{reason}"),
+    "bgp.prefixes.many": _row("{peer}", "{prefixes} prefixes|, {maximum} are allowed"),
+    "bgp.update.malformed": _row("{peer}", "UPDATE malformed", "{reason}"),
     "bgp.path.refused": _row("{prefix}", "path| of {peer}| refused", "{reason}"),
     "cni.added": _row("{pod}", "attached|, {address}|, {interface}", usually="CNI ADD"),
     "cni.deleted": _row("{pod}", "detached", "CNI {cause}", usually="CNI DEL"),

@@ -1,9 +1,16 @@
 """The nouns of a cluster: nodes, pools, blocks, endpoints, peers. Values only; nothing here reads or writes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import NewType, TypeAlias
+
+from bgp.communities import Community
+from bgp.filters import Filter
+from bgp.peering import HOLD_TIME, NextHopMode, PrefixLimit
+from bgp.types import Family
+from felix_py.selectors import Selector
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
@@ -27,11 +34,22 @@ class Node:
     Attributes:
         address: the address that BGP and tunnels use, with the mask of its subnet; None while unknown.
         as_number: its own AS; None means the cluster's default.
+        address6: the same for sessions over IPv6; None where there are none.
+        cluster_id: it is a route reflector of this cluster (RFC 4456), and takes no part in the mesh.
+        labels: what selectors ask about.
     """
 
     name: NodeName
     address: IPv4Interface | None = None
     as_number: int | None = None
+    address6: IPv6Interface | None = None
+    cluster_id: IPv4Address | None = None
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """Return where sessions with it go, IPv4 first."""
+        return tuple(each.ip for each in (self.address, self.address6) if each is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +92,79 @@ class WorkloadEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class BGPConfiguration:
-    """Cluster-wide BGP settings; the resource named `default` counts."""
+    """Cluster-wide BGP settings; the resource named `default` counts.
+
+    Attributes:
+        listen_everywhere: at every address of the host, and not at the node's only.
+        mesh_password: where the password of the mesh's sessions is; see `Secret`.
+        mesh_restart_time: seconds that the nodes of the mesh keep each other's paths; None is the default.
+        mesh_hold_time: seconds offered in the OPENs of the mesh; ours, Calico has no such field.
+        communities: what our own prefixes inside a network carry.
+    """
 
     name: str = "default"
     as_number: int = 64512
     node_to_node_mesh: bool = True
     listen_port: int = 179
     log_severity: str = "Info"
+    listen_everywhere: bool = True
+    mesh_password: str | None = None
+    mesh_restart_time: int | None = None
+    mesh_hold_time: int = HOLD_TIME
+    communities: Mapping[IPNetwork, tuple[Community, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class BGPPeer:
-    """A session with somebody outside the mesh.
+    """Sessions besides those of the mesh: of which nodes, and with whom. See `bgp.peering.PeerSettings` for the rest.
 
     Attributes:
-        node: only this node holds the session; None means every node does (a global peer).
-        hold_time: seconds offered in the OPEN; ours, Calico has no such field.
+        peer_ip: with whom; None where `peer_selector` says it.
+        as_number: of whoever has that address.
+        node: only this node holds the session; None means every node that `node_selector` selects, or all.
+        port: where the peer listens; None is a node's own port, and 179 of others.
+        hold_time: seconds offered in the OPEN; None is three times the keepalive time, or the default.
+        peer_selector: with every node that it selects.
+        password: where it is; see `Secret`.
+        reverse: nodes that it names as peers hold the session too, without being asked.
+        families: what it carries; none: the family of the address.
     """
 
     name: str
-    peer_ip: IPAddress
-    as_number: int
+    peer_ip: IPAddress | None
+    as_number: int | None = None
     node: NodeName | None = None
-    port: int = 179
-    hold_time: int = 90
+    port: int | None = None
+    hold_time: int | None = None
+    node_selector: Selector | None = None
+    peer_selector: Selector | None = None
+    local_as_number: int | None = None
+    own_as_allowed: int = 0
+    any_source: bool = False
+    next_hop_mode: NextHopMode = "Auto"
+    ttl_hops: int | None = None
+    password: str | None = None
+    keepalive: int | None = None
+    restart_time: int | None = None
+    prefix_limit: PrefixLimit | None = None
+    filters: tuple[str, ...] = ()
+    reverse: bool = True
+    families: tuple[Family, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A password as it was found where a resource says that it is.
+
+    Attributes:
+        name: NAME/KEY in the directory of secrets, or the absolute path of a file.
+        value: never shown; None where it cannot be used.
+        problem: why it cannot be used and what to do, in a sentence without the password.
+    """
+
+    name: str
+    value: str | None = field(default=None, repr=False)
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +183,19 @@ class FelixConfiguration:
     route_sync_disabled: bool | None = None
 
 
-Resource: TypeAlias = Node | IPPool | BlockAffinity | WorkloadEndpoint | BGPConfiguration | BGPPeer | FelixConfiguration
+BGPFilter: TypeAlias = Filter
+
+Resource: TypeAlias = (
+    Node
+    | IPPool
+    | BlockAffinity
+    | WorkloadEndpoint
+    | BGPConfiguration
+    | BGPPeer
+    | BGPFilter
+    | FelixConfiguration
+    | Secret
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,32 +1,34 @@
 """From Calico-shaped documents (projectcalico.org/v3) to the model: every fault found, none ignored in silence."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
+from felix_py import bgp_resources
+from felix_py.fields import (
+    TRUTH,
+    Reader,
+    boolean,
+    ipv4_address,
+    ipv4_network,
+    text,
+    within,
+)
 from felix_py.model import (
-    BGPConfiguration,
-    BGPPeer,
     BlockAffinity,
     Fault,
     FelixConfiguration,
     Invalid,
-    IPAddress,
     IpipMode,
     IPNetwork,
     IPPool,
     Key,
-    Node,
     NodeName,
     Resource,
     WorkloadEndpoint,
 )
 
 API_VERSION = "projectcalico.org/v3"
-MAXIMUM_AS = 4294967295
-"""RFC 6793: AS numbers have four octets."""
-
 BLOCK_SIZES = range(20, 33)
 """Prefix lengths that Calico accepts as IPPool.spec.blockSize for IPv4."""
 
@@ -42,134 +44,12 @@ METADATA_IGNORED = {
 """Set by API servers and tools; they change nothing here."""
 
 
-@dataclass(slots=True)
-class Reader:
-    """Reads the fields of one document, gathering every fault instead of stopping at the first."""
-
-    where: str
-    faults: list[Fault] = field(default_factory=list)
-
-    def fault(self, path: str, message: str) -> None:
-        """Note that the value at `path` cannot be used."""
-        self.faults.append(Fault(self.where, path, message))
-
-    def mapping(self, document: Mapping[str, Any], name: str, path: str, *, required: bool = True) -> Mapping[str, Any]:
-        """Return a nested mapping, empty where there is none."""
-        value = document.get(name)
-        if value is None:
-            if required:
-                self.fault(path, "is missing")
-            return {}
-        if not isinstance(value, Mapping):
-            self.fault(path, f"must be a mapping, not {value!r}")
-            return {}
-        return value
-
-    def known(self, document: Mapping[str, Any], path: str, supported: set[str]) -> None:
-        """Refuse by name each field that is not supported."""
-        for name in document:
-            if name not in supported:
-                listed = ", ".join(sorted(supported))
-                self.fault(f"{path}.{name}", f"is not supported; remove it (supported here: {listed})")
-
-    def value(
-        self,
-        document: Mapping[str, Any],
-        name: str,
-        path: str,
-        parse: Callable[[Any], Any],
-        expected: str,
-        default: Any = ...,
-    ) -> Any:
-        """Return the parsed field; on a fault note it and return None."""
-        raw = document.get(name)
-        if raw is None:
-            if default is ...:
-                self.fault(f"{path}.{name}", f"is missing; give {expected}")
-                return None
-            return default
-        try:
-            return parse(raw)
-        except (ValueError, TypeError):
-            self.fault(f"{path}.{name}", f"is {raw!r}; give {expected}")
-            return None
-
-
-def _text(raw: object) -> str:
-    if not isinstance(raw, str) or not raw:
-        raise ValueError
-    return raw
-
-
-def _boolean(raw: object) -> bool:
-    if not isinstance(raw, bool):
-        raise TypeError
-    return raw
-
-
-def _within(low: int, high: int) -> Callable[[Any], int]:
-    def parse(raw: Any) -> int:
-        number = int(raw)
-        if isinstance(raw, bool) or not low <= number <= high:
-            raise ValueError
-        return number
-
-    return parse
-
-
-def _network(raw: object) -> IPv4Network:
-    return IPv4Network(_text(raw))
-
-
-def _interface(raw: object) -> IPv4Interface:
-    text = _text(raw)
-    if "/" not in text:
-        raise ValueError
-    return IPv4Interface(text)
-
-
-def _as_number(raw: Any) -> int:
-    """Parse 64512 or RFC 5396's dotted form 0.64512."""
-    if isinstance(raw, str) and raw.count(".") == 1:
-        high, low = (_within(0, 65535)(part) for part in raw.split("."))
-        return _within(1, MAXIMUM_AS)((high << 16) + low)
-    return _within(1, MAXIMUM_AS)(raw)
-
-
-def _peer_ip(raw: object) -> tuple[IPAddress, int]:
-    """Parse Calico's `address`, `address:port` and `[address]:port`."""
-    text = _text(raw)
-    if text.startswith("["):
-        address, _, port = text[1:].partition("]:")
-    elif text.count(":") == 1:
-        address, _, port = text.partition(":")
-    else:
-        address, port = text, "179"
-    found = ip_address(address)
-    if isinstance(found, IPv6Address):
-        raise ValueError  # noqa: TRY004 - the value is wrong for now, not its type: IPv4 only
-    return found, _within(1, 65535)(port)
-
-
-def _node(reader: Reader, name: str, spec: Mapping[str, Any]) -> Node:
-    reader.known(spec, "spec", {"bgp", "addresses", "orchRefs"})
-    bgp = reader.mapping(spec, "bgp", "spec.bgp", required=False)
-    reader.known(bgp, "spec.bgp", {"ipv4Address", "asNumber"})
-    return Node(
-        name=NodeName(name),
-        address=reader.value(
-            bgp, "ipv4Address", "spec.bgp", _interface, "an address with its mask, as 10.0.0.1/24", None
-        ),
-        as_number=reader.value(bgp, "asNumber", "spec.bgp", _as_number, "an AS number from 1 to 4294967295", None),
-    )
-
-
 def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
     reader.known(
         spec, "spec", {"cidr", "ipipMode", "vxlanMode", "blockSize", "disabled", "natOutgoing", "nodeSelector"}
     )
-    cidr = reader.value(spec, "cidr", "spec", _network, "an IPv4 network without host bits, as 10.65.0.0/16")
-    size = reader.value(spec, "blockSize", "spec", _within(20, 32), "a prefix length from 20 to 32", 26)
+    cidr = reader.value(spec, "cidr", "spec", ipv4_network, "an IPv4 network without host bits, as 10.65.0.0/16")
+    size = reader.value(spec, "blockSize", "spec", within(20, 32), "a prefix length from 20 to 32", 26)
     if cidr is not None and size is not None and size < cidr.prefixlen:
         reader.fault("spec.blockSize", f"is {size}, larger than the pool {cidr}; give at least {cidr.prefixlen}")
     for name_, idle in (("vxlanMode", "Never"), ("natOutgoing", False), ("nodeSelector", "all()")):
@@ -180,7 +60,7 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
         cidr=cidr,
         ipip_mode=reader.value(spec, "ipipMode", "spec", IpipMode, "Always, CrossSubnet or Never", IpipMode.NEVER),
         block_size=size,
-        disabled=reader.value(spec, "disabled", "spec", _boolean, "true or false", False),  # noqa: FBT003 - a default
+        disabled=reader.value(spec, "disabled", "spec", boolean, TRUTH, False),  # noqa: FBT003 - a default
     )
 
 
@@ -190,8 +70,8 @@ def _affinity(reader: Reader, name: str, spec: Mapping[str, Any]) -> BlockAffini
         reader.fault("spec.state", f"is {spec['state']!r}; only confirmed affinities are used")
     return BlockAffinity(
         name=name,
-        node=NodeName(reader.value(spec, "node", "spec", _text, "the name of a node") or ""),
-        cidr=reader.value(spec, "cidr", "spec", _network, "an IPv4 network, as 10.65.1.0/26"),
+        node=NodeName(reader.value(spec, "node", "spec", text, "the name of a node") or ""),
+        cidr=reader.value(spec, "cidr", "spec", ipv4_network, "an IPv4 network, as 10.65.1.0/26"),
     )
 
 
@@ -217,87 +97,55 @@ def _endpoint(reader: Reader, name: str, spec: Mapping[str, Any]) -> WorkloadEnd
     ]
     return WorkloadEndpoint(
         name=name,
-        node=NodeName(reader.value(spec, "node", "spec", _text, "the name of a node") or ""),
+        node=NodeName(reader.value(spec, "node", "spec", text, "the name of a node") or ""),
         interface=reader.value(spec, "interfaceName", "spec", _device, "an interface name of 1 to 15 characters"),
         networks=tuple(network for network in parsed if network is not None),
-        pod=reader.value(spec, "pod", "spec", _text, "a pod's name", ""),
-        container_id=reader.value(spec, "containerID", "spec", _text, "a container ID", ""),
+        pod=reader.value(spec, "pod", "spec", text, "a pod's name", ""),
+        container_id=reader.value(spec, "containerID", "spec", text, "a container ID", ""),
     )
 
 
 def _host_prefix(raw: object) -> IPNetwork:
-    network = ip_network(_text(raw))
+    network = ip_network(text(raw))
     if network.prefixlen != network.max_prefixlen:
         raise ValueError
     return network
 
 
 def _device(raw: object) -> str:
-    text = _text(raw)
-    if len(text) > 15 or "/" in text or any(map(str.isspace, text)):  # noqa: PLR2004 - IFNAMSIZ less the final zero
+    name = text(raw)
+    if len(name) > 15 or "/" in name or any(map(str.isspace, name)):  # noqa: PLR2004 - IFNAMSIZ less the final zero
         raise ValueError
-    return text
-
-
-def _configuration(reader: Reader, name: str, spec: Mapping[str, Any]) -> BGPConfiguration:
-    reader.known(spec, "spec", {"asNumber", "nodeToNodeMeshEnabled", "listenPort", "logSeverityScreen"})
-    if name != "default":
-        reader.fault("metadata.name", f"is {name!r}; only the BGPConfiguration named default is used")
-    return BGPConfiguration(
-        name=name,
-        as_number=reader.value(spec, "asNumber", "spec", _as_number, "an AS number from 1 to 4294967295", 64512),
-        node_to_node_mesh=reader.value(spec, "nodeToNodeMeshEnabled", "spec", _boolean, "true or false", True),  # noqa: FBT003
-        listen_port=reader.value(spec, "listenPort", "spec", _within(1, 65535), "a port from 1 to 65535", 179),
-        log_severity=reader.value(spec, "logSeverityScreen", "spec", _text, "a severity, as Info", "Info"),
-    )
+    return name
 
 
 def _felix(reader: Reader, name: str, spec: Mapping[str, Any]) -> FelixConfiguration:
     reader.known(spec, "spec", {"deviceRouteSourceAddress", "removeExternalRoutes", "routeSyncDisabled"})
     if name != "default" and not name.startswith("node."):
         reader.fault("metadata.name", f"is {name!r}; give default, or node. and the name of a node")
-    address, truth = "an IPv4 address, as 172.31.1.11", "true or false"
+    address = "an IPv4 address, as 172.31.1.11"
     return FelixConfiguration(
         name=name,
-        device_route_source=reader.value(spec, "deviceRouteSourceAddress", "spec", _ipv4_address, address, None),
-        remove_external_routes=reader.value(spec, "removeExternalRoutes", "spec", _boolean, truth, None),
-        route_sync_disabled=reader.value(spec, "routeSyncDisabled", "spec", _boolean, truth, None),
-    )
-
-
-def _ipv4_address(raw: object) -> IPv4Address:
-    return IPv4Address(_text(raw))
-
-
-def _peer(reader: Reader, name: str, spec: Mapping[str, Any]) -> BGPPeer:
-    reader.known(spec, "spec", {"node", "peerIP", "asNumber", "holdTime"})
-    address, port = reader.value(
-        spec, "peerIP", "spec", _peer_ip, "an IPv4 address, as 172.31.1.1 or 172.31.1.1:179"
-    ) or (
-        IPv4Address(0),
-        0,
-    )
-    node = reader.value(spec, "node", "spec", _text, "the name of a node, or leave it out for all", None)
-    hold_time = reader.value(spec, "holdTime", "spec", _within(3, 65535), "seconds from 3 to 65535", 90)
-    return BGPPeer(
-        name=name,
-        peer_ip=address,
-        port=port,
-        as_number=reader.value(spec, "asNumber", "spec", _as_number, "an AS number from 1 to 4294967295"),
-        node=NodeName(node) if node else None,
-        hold_time=hold_time,
+        device_route_source=reader.value(spec, "deviceRouteSourceAddress", "spec", ipv4_address, address, None),
+        remove_external_routes=reader.value(spec, "removeExternalRoutes", "spec", boolean, TRUTH, None),
+        route_sync_disabled=reader.value(spec, "routeSyncDisabled", "spec", boolean, TRUTH, None),
     )
 
 
 KINDS: Mapping[str, Callable[[Reader, str, Mapping[str, Any]], Resource]] = {
-    "Node": _node,
+    "Node": bgp_resources.node,
     "IPPool": _pool,
     "BlockAffinity": _affinity,
     "WorkloadEndpoint": _endpoint,
-    "BGPConfiguration": _configuration,
-    "BGPPeer": _peer,
+    "BGPConfiguration": bgp_resources.configuration,
+    "BGPPeer": bgp_resources.peer,
+    "BGPFilter": bgp_resources.bgp_filter,
     "FelixConfiguration": _felix,
 }
+
+
+MAY_BE_EMPTY = ("BGPConfiguration", "FelixConfiguration", "BGPFilter")
+"""Kinds of which an empty `spec` means something: the defaults, or no rule."""
 
 
 def parse(document: object, where: str) -> tuple[Key, Resource]:
@@ -326,7 +174,8 @@ def parse(document: object, where: str) -> tuple[Key, Resource]:
         reader.fault("apiVersion", f"is {document.get('apiVersion')!r}; give {API_VERSION}")
     reader.known(document, "document", {"apiVersion", "kind", "metadata", "spec", "status"})
     reader.known(metadata, "metadata", {"name", "namespace"} | METADATA_IGNORED)
-    spec = reader.mapping(document, "spec", "spec", required=kind not in ("BGPConfiguration", "FelixConfiguration"))
+    reader.labels = reader.mapping(metadata, "labels", "metadata.labels", required=False)
+    spec = reader.mapping(document, "spec", "spec", required=kind not in MAY_BE_EMPTY)
     value = KINDS[kind](reader, name, spec)
     if reader.faults:
         raise Invalid(*reader.faults)

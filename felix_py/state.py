@@ -6,6 +6,7 @@ from typing import TypeAlias, TypeVar
 
 from felix_py.model import (
     BGPConfiguration,
+    BGPFilter,
     BGPPeer,
     BlockAffinity,
     FelixConfiguration,
@@ -14,10 +15,22 @@ from felix_py.model import (
     Node,
     NodeName,
     Resource,
+    Secret,
     WorkloadEndpoint,
 )
 
-Kind = TypeVar("Kind", Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer, FelixConfiguration)
+Kind = TypeVar(
+    "Kind",
+    Node,
+    IPPool,
+    BlockAffinity,
+    WorkloadEndpoint,
+    BGPConfiguration,
+    BGPPeer,
+    BGPFilter,
+    FelixConfiguration,
+    Secret,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,16 @@ class ClusterState:
         """Return the cluster's BGP settings; the defaults where nobody wrote any."""
         found = self.resources.get(Key("BGPConfiguration", "default"))
         return found if isinstance(found, BGPConfiguration) else BGPConfiguration()
+
+    def filter(self, name: str) -> BGPFilter | None:
+        """Return the BGP filter of that name, if it is known."""
+        found = self.resources.get(Key("BGPFilter", name))
+        return found if isinstance(found, BGPFilter) else None
+
+    def secret(self, name: str) -> Secret | None:
+        """Return what was found where a resource says that a password is; None while nobody has looked."""
+        found = self.resources.get(Key("Secret", name))
+        return found if isinstance(found, Secret) else None
 
     def felix(self, node: NodeName) -> FelixConfiguration:
         """Return how this node programs routes: its own settings, then the cluster's, then the defaults."""

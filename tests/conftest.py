@@ -36,6 +36,12 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
         (root, "needs root for network namespaces: sudo .venv/bin/pytest"),
         (program("bird"), "needs BIRD 2: apt-get install bird2"),
     ),
+    "bird": ((program("bird"), "needs BIRD 2: apt-get install bird2"),),
+    "frr": ((program("/usr/lib/frr/bgpd"), "needs FRR: apt-get install frr"),),
+    "gobgp": (
+        (program("gobgpd"), "needs GoBGP: apt-get install gobgpd"),
+        (program("gobgp"), "needs GoBGP's client: apt-get install gobgpd"),
+    ),
     "vm": (
         (root, "needs root: sudo .venv/bin/pytest"),
         (program("qemu-system-x86_64"), "needs QEMU: apt-get install qemu-system-x86"),

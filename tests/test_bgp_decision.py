@@ -2,7 +2,7 @@ from ipaddress import IPv4Address
 from itertools import permutations
 
 import pytest
-from bgp_builders import A2, B1, TOR, attributes, network, path, peer, settings
+from bgp_builders import A2, B1, TOR, attributes, network, path, peer, settings, told
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -245,17 +245,13 @@ def test_an_equal_path_takes_over_when_the_best_is_withdrawn(candidates: list[Pa
 
 
 def test_an_equal_path_that_comes_or_goes_is_a_change_of_the_loc_rib() -> None:
-    one, two, loc_rib = AdjRibIn(), AdjRibIn(), LocRib()
-    tables = {IPv4Address("172.31.2.11"): one, IPv4Address("172.31.2.12"): two}
-    one.learn(path("172.31.2.11"), None)
-    two.learn(path("172.31.2.12"), None)
-    changed, chosen = loc_rib.select(path("172.31.2.11").prefix, tables)
-    assert chosen is not None
-    assert (changed, [str(each.peer) for each in chosen.equal]) == (True, ["172.31.2.12"])
-    two.mark_stale()
-    changed, chosen = loc_rib.select(path("172.31.2.11").prefix, tables)
-    assert chosen is not None
-    assert (changed, str(chosen.path.peer), chosen.equal) == (True, "172.31.2.11", ())
+    prefix, loc_rib = network("10.65.2.0/26"), LocRib()
+    one, two = AdjRibIn(), AdjRibIn()
+    assert loc_rib.follow(A2, one, one.learn([prefix], told(A2))) == [prefix]
+    assert loc_rib.follow(B1, two, two.learn([prefix], told(B1))) == [prefix]
+    assert [str(each.peer) for each in loc_rib.best[prefix].equal] == ["172.31.2.11"]
+    assert loc_rib.follow(B1, two, two.mark_stale()) == [prefix]
+    assert loc_rib.best[prefix].equal == ()
 
 
 def test_a_path_that_takes_its_share_is_reported_as_equal() -> None:

@@ -5,16 +5,15 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
-from bgp_builders import B1, network
+from bgp_builders import B1
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bgp.exabgp_events import Alive, CannotListen, CommandRefused, Configured, Rubbish, down_in_words, heard
 from bgp.types import (
-    Attributes,
     ConnectFailed,
-    EndOfRib,
     Endpoint,
+    Family,
     GracefulRestart,
     MessagesCounted,
     Notification,
@@ -23,12 +22,12 @@ from bgp.types import (
     Open,
     OpenReceived,
     OpenSent,
-    Origin,
     PeerDown,
     PeerUp,
+    RefreshHeard,
+    RefreshStage,
     SessionState,
     StateChanged,
-    UpdateReceived,
 )
 
 HEAD = '"address": { "local": "172.31.1.11", "peer": "172.31.2.11" }, "asn": { "local": 64512, "peer": 64512 }'
@@ -36,13 +35,6 @@ HEAD = '"address": { "local": "172.31.1.11", "peer": "172.31.2.11" }, "asn": { "
 
 def line(kind: str, content: str) -> str:
     return f'{{ "type": "{kind}", "neighbor": {{ {HEAD}, "router-id": "172.31.1.11" , {content} }} }}'
-
-
-def update(content: str) -> str:
-    return line("update", f'"direction": "receive", "message": {{ "update": {{ {content} }} }}')
-
-
-PLAIN = Attributes(B1, local_preference=100)
 
 
 @pytest.mark.parametrize(
@@ -100,95 +92,17 @@ PLAIN = Attributes(B1, local_preference=100)
         ),
         pytest.param('{"type": "notification", "notification": "shutdown"}', (), id="ExaBGP's last line"),
         pytest.param(
-            update(
-                '"attribute": {"origin": "igp", "local-preference": 100}, '
-                '"announce": {"ipv4 unicast": {"172.31.2.11": [{"nlri": "10.65.2.0/26"}, {"nlri": "10.65.3.0/26"}]}}'
+            line(
+                "notification",
+                '"direction": "send", "notification": {"code": 6, "subcode": 2, "message": "\\u0007goodbye"}',
             ),
-            (UpdateReceived(B1, (network("10.65.2.0/26"), network("10.65.3.0/26")), attributes=PLAIN),),
-            id="announced",
+            (NotificationSent(B1, Notification(6, 2, "goodbye")),),
+            id="a NOTIFICATION of ours with a text",
         ),
         pytest.param(
-            update('"withdraw": {"ipv4 unicast": [{"nlri": "10.65.2.0/26"}]}'),
-            (UpdateReceived(B1, withdrawn=(network("10.65.2.0/26"),)),),
-            id="withdrawn",
-        ),
-        pytest.param(
-            update(
-                '"attribute": {"origin": "igp", "local-preference": 100}, '
-                '"announce": {"ipv4 unicast": {"172.31.2.11": [{"nlri": "10.65.2.0/26"}]}}, '
-                '"withdraw": {"ipv4 unicast": [{"nlri": "10.65.3.0/26"}]}'
-            ),
-            (
-                UpdateReceived(B1, withdrawn=(network("10.65.3.0/26"),)),
-                UpdateReceived(B1, (network("10.65.2.0/26"),), attributes=PLAIN),
-            ),
-            id="both in one message",
-        ),
-        pytest.param(
-            update(
-                '"attribute": {"origin": "igp", "local-preference": 100}, '
-                '"announce": {"ipv4 unicast": {"172.31.2.11": [{"nlri": "10.65.2.63/26"}]}}'
-            ),
-            (UpdateReceived(B1, (network("10.65.2.0/26"),), attributes=PLAIN),),
-            id="host bits mean nothing",
-        ),
-        pytest.param(
-            update(
-                '"attribute": {"origin": "incomplete", "med": 30, "originator-id": "10.0.1.2", '
-                '"cluster-list": ["1.1.1.1", "2.2.2.2"], "community": [[64512, 77], "no-export"], '
-                '"large-community": [[64512, 7, 8]], "extended-community": [{"value": 1, "string": "x"}], '
-                '"as-path": {"0": {"element": "as-sequence", "value": [64513, 64512]}, '
-                '"1": {"element": "as-set", "value": [3, 4]}}}, '
-                '"announce": {"ipv4 unicast": {"172.31.2.11": [{"nlri": "10.65.2.0/26"}]}}'
-            ),
-            (
-                UpdateReceived(
-                    B1,
-                    (network("10.65.2.0/26"),),
-                    attributes=Attributes(
-                        next_hop=B1,
-                        origin=Origin.INCOMPLETE,
-                        as_path=(64513, 64512, frozenset({3, 4})),
-                        med=30,
-                        communities=((64512, 77), (65535, 65281)),
-                        large_communities=((64512, 7, 8),),
-                        originator_id=IPv4Address("10.0.1.2"),
-                        cluster_list=(IPv4Address("1.1.1.1"), IPv4Address("2.2.2.2")),
-                    ),
-                ),
-            ),
-            id="every attribute",
-        ),
-        pytest.param(
-            update(
-                '"attribute": {"origin": "igp"}, '
-                '"announce": {"ipv4 unicast": {"no-nexthop": [{"nlri": "10.65.2.0/26"}]}}'
-            ),
-            (UpdateReceived(B1, (network("10.65.2.0/26"),), attributes=Attributes(None)),),
-            id="no next hop",
-        ),
-        pytest.param(
-            update('"attribute": {}, "announce": {"ipv6 unicast": {"fd00::2": [{"nlri": "fd00:10:96::/122"}]}}'),
-            (),
-            id="a family that we do not speak",
-        ),
-        pytest.param(
-            update(
-                '"attribute": {"origin": "igp", "error": "treat-as-withdraw"}, '
-                '"announce": {"ipv4 unicast": {"172.31.2.11": [{"nlri": "10.65.2.0/26"}]}}'
-            ),
-            (UpdateReceived(B1, withdrawn=(network("10.65.2.0/26"),)),),
-            id="attributes that cannot be read withdraw (RFC 7606)",
-        ),
-        pytest.param(
-            line("update", '"direction": "receive", "message": {"eor": {"afi": "ipv4", "safi": "unicast"}}'),
-            (EndOfRib(B1),),
-            id="End-of-RIB",
-        ),
-        pytest.param(
-            line("update", '"direction": "receive", "message": {"eor": {"afi": "ipv6", "safi": "unicast"}}'),
-            (),
-            id="End-of-RIB of another family",
+            '{"type": "route-refresh", "stage": "begin", "peer": "172.31.2.11", "family": "ipv6 unicast"}',
+            (RefreshHeard(B1, Family.IPV6_UNICAST, RefreshStage.BEGIN),),
+            id="a refresh begins",
         ),
         pytest.param(
             '{"type": "dial", "peer": "172.31.2.11", "reason": "No route to host"}',
@@ -263,14 +177,9 @@ def test_an_unknown_reason_is_passed_on() -> None:
         pytest.param("[1, 2]", id="a list"),
         pytest.param("7", id="a number"),
         pytest.param('{"no": "type"}', id="no type"),
-        pytest.param('{"type": ["update"]}', id="a type that is a list"),
-        pytest.param('{"type": "update"}', id="an update of nobody"),
-        pytest.param(update('"announce": {"ipv4 unicast": {"172.31.2.11": [{"nlri": "10.65.2.0/99"}]}}'), id="/99"),
-        pytest.param(update('"announce": {"ipv4 unicast": {"172.31.2.11": 5}}'), id="prefixes that are a number"),
-        pytest.param(
-            update('"attribute": {"med": "much"}, "announce": {"ipv4 unicast": {"172.31.2.11": []}}'),
-            id="a MED in words",
-        ),
+        pytest.param('{"type": ["state"]}', id="a type that is a list"),
+        pytest.param('{"type": "state"}', id="a state of nobody"),
+        pytest.param('{"type": "route-refresh", "peer": "10.0.0.1", "family": "vpn", "stage": "query"}', id="a family"),
         pytest.param('{"type": "dial", "peer": "nobody", "reason": ""}', id="an address that is none"),
         pytest.param('{"type": "pong", "number": 1e999, "counters": {}}', id="an infinite number"),
         pytest.param("[" * 100_000, id="a deep nest"),
@@ -295,7 +204,9 @@ documents = st.recursive(
 
 
 @given(
-    st.sampled_from(["state", "fsm", "open", "update", "notification", "dial", "pong", "listen"]), documents, documents
+    st.sampled_from(["state", "fsm", "open", "route-refresh", "notification", "dial", "pong", "listen"]),
+    documents,
+    documents,
 )
 def test_no_document_raises_anything_else(kind: str, neighbor: Any, rest: Any) -> None:
     document = {"type": kind, "neighbor": neighbor} | (rest if isinstance(rest, dict) else {})
@@ -303,16 +214,6 @@ def test_no_document_raises_anything_else(kind: str, neighbor: Any, rest: Any) -
         heard(json.dumps(document))
     except Rubbish:
         return
-
-
-@given(documents)
-def test_no_update_raises_anything_else(content: Any) -> None:
-    neighbor = {"address": {"peer": "172.31.2.11"}, "direction": "receive", "message": {"update": content}}
-    try:
-        events = heard(json.dumps({"type": "update", "neighbor": neighbor}))
-    except Rubbish:
-        return
-    assert all(isinstance(event, UpdateReceived) for event in events)
 
 
 @given(st.binary(max_size=40))

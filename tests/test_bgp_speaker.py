@@ -9,14 +9,14 @@ from bgp_builders import A2, B1, HELPED, ME, NODE_AS, TOR, TOR_AS, attributes, n
 
 from bgp.peering import PeerSettings
 from bgp.session import BAD_PEER_AS
-from bgp.speaker import (
+from bgp.speaker import DECONFIGURED, Speaker
+from bgp.speaker_words import (
     Configured,
     Effect,
-    PathRefused,
-    RouteChanged,
+    PathsRefused,
+    RoutesChanged,
     SessionDown,
     SessionUp,
-    Speaker,
     SpeakerSettings,
     Tick,
     WireLost,
@@ -39,12 +39,15 @@ from bgp.types import (
     PeerUp,
     SessionState,
     StateChanged,
+    Teardown,
     UpdateReceived,
     Withdraw,
 )
 
 OWN = network("10.65.0.0/26")
 PREFIX = network("10.65.2.0/26")
+TO_NODES = attributes(None, local_preference=100)
+TO_TOR = TO_STRANGER = attributes(None, NODE_AS)
 MESH = settings(peer(B1, name="b1"))
 
 
@@ -76,7 +79,7 @@ def best_peer(speaker: Speaker, prefix: str = "10.65.2.0/26") -> tuple[IPAddress
 
 def test_a_wire_that_starts_is_told_everything() -> None:
     speaker = Speaker(MESH, now=0)
-    assert speaker.on(WireStarted(), now=0) == (HoldSessions(), Announce((OWN,)))
+    assert speaker.on(WireStarted(), now=0) == (HoldSessions(), Announce((OWN,), (), TO_NODES))
 
 
 def test_nothing_is_said_while_there_is_no_wire() -> None:
@@ -102,7 +105,7 @@ def test_the_same_settings_again_say_nothing() -> None:
 
 def test_a_new_prefix_is_announced_and_no_session_touched() -> None:
     wider = settings(peer(B1, name="b1"), own=("10.65.0.0/26", "10.65.7.0/26"))
-    assert started().on(Configured(wider), now=1) == (Announce((network("10.65.7.0/26"),)),)
+    assert started().on(Configured(wider), now=1) == (Announce((network("10.65.7.0/26"),), (), TO_NODES),)
 
 
 def test_a_prefix_that_is_not_ours_any_more_is_withdrawn() -> None:
@@ -111,14 +114,16 @@ def test_a_prefix_that_is_not_ours_any_more_is_withdrawn() -> None:
 
 def test_a_new_peer_is_told_what_others_have_been_told() -> None:
     more = replace(MESH, peers=(*MESH.peers, peer(TOR, TOR_AS)))
-    assert started().on(Configured(more), now=1) == (HoldSessions(), Announce((OWN,), TOR))
+    assert started().on(Configured(more), now=1) == (HoldSessions(), Announce((OWN,), (TOR,), TO_TOR))
 
 
 def test_a_removed_peer_takes_its_paths_along() -> None:
     speaker = started()
     come_up(speaker)
     announce(speaker)
-    assert speaker.on(Configured(replace(MESH, peers=())), now=3) == (HoldSessions(), RouteChanged(PREFIX, None))
+    effects = speaker.on(Configured(replace(MESH, peers=())), now=3)
+    assert effects == (Teardown(B1, DECONFIGURED), HoldSessions(), RoutesChanged((PREFIX,)))
+    assert speaker.loc_rib.contests == {}
     assert speaker.sessions == {}
 
 
@@ -127,7 +132,8 @@ def test_another_as_is_another_peer() -> None:
     come_up(speaker)
     announce(speaker)
     effects = speaker.on(Configured(settings(peer(B1, 64999, "b1"))), now=3)
-    assert effects == (HoldSessions(), RouteChanged(PREFIX, None), Announce((OWN,), B1))
+    goodbye = Teardown(B1, DECONFIGURED)
+    assert effects == (goodbye, HoldSessions(), RoutesChanged((PREFIX,)), Announce((OWN,), (), TO_STRANGER))
     assert not speaker.sessions[B1].established
 
 
@@ -135,7 +141,9 @@ def test_another_hold_time_keeps_what_the_peer_said() -> None:
     speaker = started()
     come_up(speaker)
     announce(speaker)
-    assert speaker.on(Configured(settings(peer(B1, name="b1", hold_time=9))), now=3) == (HoldSessions(),)
+    effects = speaker.on(Configured(settings(peer(B1, name="b1", hold_time=9))), now=3)
+    # ExaBGP may have forgotten what it was to tell a neighbour that it makes anew.
+    assert effects == (HoldSessions(), Announce((OWN,), (), TO_NODES))
     assert best_peer(speaker) == (B1, False)
 
 
@@ -144,7 +152,7 @@ def test_a_smaller_pool_refuses_what_was_accepted() -> None:
     come_up(speaker)
     announce(speaker)
     effects = speaker.on(Configured(replace(MESH, accept_within=(network("10.66.0.0/16"),))), now=3)
-    assert [type(effect) for effect in effects] == [PathRefused, RouteChanged]
+    assert [type(effect) for effect in effects] == [PathsRefused, RoutesChanged]
     assert best_peer(speaker) is None
     speaker.on(Configured(MESH), now=4)
     assert best_peer(speaker) == (B1, False)
@@ -168,7 +176,7 @@ def test_the_best_path_follows_what_peers_say() -> None:
     come_up(speaker, TOR)
     told = UpdateReceived(TOR, (PREFIX,), attributes=attributes("172.31.1.1", TOR_AS, 65001))
     (change,) = speaker.on(told, now=2)
-    assert isinstance(change, RouteChanged)
+    assert isinstance(change, RoutesChanged)
     assert best_peer(speaker) == (TOR, False)
     announce(speaker)
     assert best_peer(speaker) == (B1, False)
@@ -181,7 +189,7 @@ def test_a_refused_path_is_reported_and_no_route() -> None:
     come_up(speaker)
     effects = speaker.on(UpdateReceived(B1, (network("0.0.0.0/0"),), attributes=attributes()), now=2)
     (refused,) = effects
-    assert isinstance(refused, PathRefused)
+    assert isinstance(refused, PathsRefused)
     assert str(refused.refusal) == "default route"
     assert speaker.loc_rib.best == {}
 
@@ -205,7 +213,7 @@ def test_a_lost_connection_keeps_the_paths_for_the_peers_restart_time() -> None:
     assert best_peer(speaker) == (B1, True)
     assert speaker.deadline() == 130
     assert speaker.on(Tick(), now=129) == ()
-    assert speaker.on(Tick(), now=130) == (RouteChanged(PREFIX, None),)
+    assert speaker.on(Tick(), now=130) == (RoutesChanged((PREFIX,)),)
     assert speaker.deadline() is None
 
 
@@ -222,7 +230,7 @@ def test_nothing_is_kept(restart: GracefulRestart | None, *, notified: bool) -> 
     come_up(speaker, restart=restart)
     announce(speaker)
     effects = speaker.on(PeerDown(B1, "gone", notified=notified), now=10)
-    assert effects == (SessionDown(MESH.peers[0], "gone"), RouteChanged(PREFIX, None))
+    assert effects == (SessionDown(MESH.peers[0], "gone"), RoutesChanged((PREFIX,)))
     assert speaker.deadline() is None
 
 
@@ -236,7 +244,7 @@ def test_end_of_rib_sweeps_what_was_not_said_again() -> None:
     assert best_peer(speaker) == (B1, True)
     announce(speaker)
     assert best_peer(speaker) == (B1, False)
-    assert speaker.on(EndOfRib(B1), now=12) == (RouteChanged(network("10.65.3.0/26"), None),)
+    assert speaker.on(EndOfRib(B1), now=12) == (RoutesChanged((network("10.65.3.0/26"),)),)
 
 
 def test_a_peer_that_is_back_and_never_says_end_of_rib_is_swept_after_a_minute() -> None:
@@ -246,7 +254,7 @@ def test_a_peer_that_is_back_and_never_says_end_of_rib_is_swept_after_a_minute()
     speaker.on(PeerDown(B1, "connection lost"), now=10)
     come_up(speaker, now=20)
     assert speaker.deadline() == 80
-    assert speaker.on(Tick(), now=80) == (RouteChanged(PREFIX, None),)
+    assert speaker.on(Tick(), now=80) == (RoutesChanged((PREFIX,)),)
 
 
 def test_a_peer_that_lost_its_forwarding_state_is_not_trusted_with_it() -> None:
@@ -255,7 +263,7 @@ def test_a_peer_that_lost_its_forwarding_state_is_not_trusted_with_it() -> None:
     announce(speaker)
     speaker.on(PeerDown(B1, "connection lost"), now=10)
     effects = come_up(speaker, now=11, restart=GracefulRestart(120, families={"ipv4 unicast": False}))
-    assert RouteChanged(PREFIX, None) in effects
+    assert RoutesChanged((PREFIX,)) in effects
 
 
 def test_our_own_death_keeps_everything_whatever_peers_can_do() -> None:
@@ -366,4 +374,4 @@ def test_an_address_of_ours_is_no_next_hop() -> None:
     speaker = started()
     come_up(speaker)
     told = UpdateReceived(B1, (PREFIX,), attributes=attributes(str(ME)))
-    assert [type(effect) for effect in speaker.on(told, now=2)] == [PathRefused]
+    assert [type(effect) for effect in speaker.on(told, now=2)] == [PathsRefused]

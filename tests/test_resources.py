@@ -1,13 +1,13 @@
 """Documents in, values or every fault out."""
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
 import pytest
 
 from felix_py import resources
 from felix_py.contradictions import find
-from felix_py.model import BGPPeer, Invalid, IpipMode, IPPool, Key, Node, NodeName, Resource
+from felix_py.model import Invalid, IpipMode, IPPool, Key, Node, NodeName, Resource
 
 
 def document(kind: str, name: str = "x", **spec: Any) -> dict[str, Any]:
@@ -27,11 +27,6 @@ def document(kind: str, name: str = "x", **spec: Any) -> dict[str, Any]:
             IPPool("default", IPv4Network("10.65.0.0/16"), IpipMode.CROSS_SUBNET, 26),
             id="pool",
         ),
-        pytest.param(
-            document("BGPPeer", "tor", peerIP="172.31.1.1:1790", asNumber="1.10", node="a1"),
-            BGPPeer("tor", IPv4Address("172.31.1.1"), 65546, NodeName("a1"), 1790),
-            id="peer with a port and a dotted AS",
-        ),
     ],
 )
 def test_good_documents(given: dict[str, Any], value: Resource) -> None:
@@ -44,13 +39,13 @@ def test_good_documents(given: dict[str, Any], value: Resource) -> None:
         pytest.param(
             document("IPool"),
             "f.yaml: kind: is 'IPool', which is unknown; known are "
-            "Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer, FelixConfiguration",
+            "Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer, BGPFilter, FelixConfiguration",
             id="unknown kind",
         ),
         pytest.param(
-            document("BGPPeer", peerIP="172.31.1.1", asNumber=64500, keepaliveTime="3s"),
-            "f.yaml: BGPPeer x: spec.keepaliveTime: is not supported; remove it "
-            "(supported here: asNumber, holdTime, node, peerIP)",
+            document("BlockAffinity", cidr="10.65.1.0/26", node="a1", host="a1"),
+            "f.yaml: BlockAffinity x: spec.host: is not supported; remove it "
+            "(supported here: cidr, deleted, node, state)",
             id="unsupported field",
         ),
         pytest.param(

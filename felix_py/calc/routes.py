@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
 from bgp.decision import BestPath
-from bgp.types import IPAddress
+from bgp.types import IPAddress, IPNetwork
 from felix_py.calc import encap
 from felix_py.calc.candidates import Candidate, Kind, Rank
 from felix_py.calc.longest_match import LongestMatch
@@ -37,8 +37,8 @@ class Learned(NamedTuple):
     equal: tuple[IPv4Address, ...] = ()
 
 
-def learned_of(best_paths: Mapping[IPv4Network, BestPath], peer_name: Callable[[BestPath], str]) -> tuple[Learned, ...]:
-    """Return what BGP knows, as far as routes need it; paths without an IPv4 next hop lead nowhere and are left out.
+def learned_of(best_paths: Mapping[IPNetwork, BestPath], peer_name: Callable[[BestPath], str]) -> tuple[Learned, ...]:
+    """Return what BGP knows, as far as routes need it; what is not IPv4, and paths that lead nowhere, is left out.
 
     Args:
         best_paths: the Loc-RIB.
@@ -49,7 +49,7 @@ def learned_of(best_paths: Mapping[IPv4Network, BestPath], peer_name: Callable[[
     for prefix, best in best_paths.items():
         path = best.path
         next_hop = path.attributes.next_hop
-        if not isinstance(next_hop, IPv4Address):
+        if not isinstance(next_hop, IPv4Address) or not isinstance(prefix, IPv4Network):
             continue
         name = names.get(path.peer)
         if name is None:

@@ -1,10 +1,10 @@
 """Which BGP sessions this node holds and what it says there, from the cluster's resources."""
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
-from bgp import peering
 from bgp.speaker import SpeakerSettings
-from felix_py.model import BGPPeer, BlockAffinity, IPAddress, IPPool, Node, NodeName
+from felix_py.calc import peering
+from felix_py.model import BGPFilter, BlockAffinity, IPAddress, IPPool, Node, NodeName
 from felix_py.state import ClusterState
 
 
@@ -18,34 +18,22 @@ def settings(cluster: ClusterState, me: NodeName) -> SpeakerSettings | None:
     node, defaults = cluster.node(me), cluster.bgp()
     if node is None or node.address is None:
         return None
-    own = _mesh_node(node, defaults.as_number)
-    mesh = [_mesh_node(other, defaults.as_number) for other in cluster.of(Node) if other.address and other.name != me]
-    names: dict[IPAddress, NodeName] = {other.address.ip: other.name for other in cluster.of(Node) if other.address}
-    explicit = [
-        peering.PeerSettings(
-            address=peer.peer_ip,
-            asn=peer.as_number,
-            name=names.get(peer.peer_ip, NodeName(peer.name)),
-            kind="global" if peer.node is None else "node",
-            hold_time=peer.hold_time,
-            port=peer.port,
-            # A peer that is a node may name us too: then one side only dials.
-            passive=peer.peer_ip in names and peering.waits(node.address.ip, peer.peer_ip),
-        )
-        for peer in cluster.of(BGPPeer)
-        if peer.node in (None, me) and peer.peer_ip != node.address.ip
-    ]
     return SpeakerSettings(
         local_address=node.address.ip,
         router_id=node.address.ip,
-        asn=own.asn,
+        asn=node.as_number or defaults.as_number,
         listen_port=defaults.listen_port,
-        peers=peering.sessions(own, mesh if defaults.node_to_node_mesh else (), explicit, port=defaults.listen_port),
+        peers=peering.wanted(cluster, node),
         announcements=frozenset(own_blocks(cluster, me)),
         accept_within=tuple(pool.cidr for pool in cluster.of(IPPool) if not pool.disabled),
+        local_address6=node.address6.ip if node.address6 else None,
+        listen_on=_everywhere(node) if defaults.listen_everywhere else (),
+        cluster_id=node.cluster_id,
+        communities=defaults.communities,
+        filters={each.name: each for each in cluster.of(BGPFilter)},
     )
 
 
-def _mesh_node(node: Node, default_as: int) -> peering.MeshNode:
-    assert node.address is not None  # noqa: S101 - callers filter; mypy cannot see it
-    return peering.MeshNode(node.name, node.address.ip, node.as_number or default_as)
+def _everywhere(node: Node) -> tuple[IPAddress, ...]:
+    """Return what stands for every address; for IPv6 only where the node uses it, since a host may lack it."""
+    return IPv4Address(0), *((IPv6Address(0),) if node.address6 else ())

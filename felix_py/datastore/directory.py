@@ -1,5 +1,6 @@
-"""The embedded datastore: a folder of YAML resources, watched by inotify and applied live."""
+"""The embedded datastore: a folder of YAML resources, watched by inotify and applied live, and their passwords."""
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,13 @@ from asyncinotify import Inotify, Mask
 
 from felix_py import contradictions, resources
 from felix_py.contradictions import Placed
-from felix_py.model import Fault, Invalid, Key, Resource
+from felix_py.datastore import secrets
+from felix_py.model import Fault, Invalid, Key, Resource, Secret
 from felix_py.state import Absent, Event, InSync, Present
 
 SUFFIXES = (".yaml", ".yml", ".json")
-CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.CREATE
+CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.CREATE | Mask.ATTRIB
+"""ATTRIB, since a password that was open to others may be read once its mode is changed."""
 
 log = structlog.get_logger()
 
@@ -108,9 +111,11 @@ def _news(before: Placed, now: Placed) -> Iterator[Event]:
 class DirectoryDatastore:
     """A folder of resources; editing a file is applying it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, secret_directory: Path = secrets.DIRECTORY) -> None:
         self._folder = folder
+        self._secret_directory = secret_directory
         self._in_force: Placed = {}
+        self._secrets: dict[str, Secret] = {}
         self._faults: tuple[Fault, ...] = ()
 
     @property
@@ -123,15 +128,15 @@ class DirectoryDatastore:
         self._folder.mkdir(parents=True, exist_ok=True)
         with Inotify() as inotify:
             inotify.add_watch(self._folder, CHANGES)
-            yield (*self._look(), InSync())
+            yield (*self._look(inotify), InSync())
             async for _ in inotify:
-                news = self._look()
+                news = self._look(inotify)
                 yield news
 
-    def _look(self) -> tuple[Event, ...]:
+    def _look(self, inotify: Inotify) -> tuple[Event, ...]:
         before = self._in_force
         self._in_force, faults = settle(before, read(self._folder))
-        news = tuple(_news(before, self._in_force))
+        news = (*_news(before, self._in_force), *self._look_at_secrets(inotify))
         for fault in faults:
             if fault not in self._faults:
                 log.error("datastore.fault", fault=str(fault))
@@ -139,3 +144,19 @@ class DirectoryDatastore:
         if news:
             log.info("datastore.loaded", directory=str(self._folder), resources=len(self._in_force), changed=len(news))
         return news
+
+    def _look_at_secrets(self, inotify: Inotify) -> Iterator[Event]:
+        """Read the passwords that resources refer to; watched first, so that no change falls in between."""
+        names = secrets.referred(value for _, value in self._in_force.values())
+        for folder in secrets.folders(names, self._secret_directory):
+            with contextlib.suppress(OSError):  # it is not there, or gone since: the folder around it is watched, too
+                inotify.add_watch(folder, CHANGES)
+        before, self._secrets = self._secrets, {name: secrets.read(name, self._secret_directory) for name in names}
+        for name, secret in self._secrets.items():
+            if before.get(name) != secret:
+                yield Present(Key("Secret", name), secret)
+                if secret.problem is not None:
+                    log.error("datastore.fault", fault=secret.problem)
+        for name in before:
+            if name not in names:
+                yield Absent(Key("Secret", name))

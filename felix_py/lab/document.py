@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any, TypeAlias
 
 from felix_py import config, resources
+from felix_py.fields import MAXIMUM_AS, Reader
 from felix_py.lab.topology import Host, LabNode, Network, Router, Thing, Topology
 from felix_py.model import BGPConfiguration, Fault, Invalid, IPPool, NodeName, Resource
 
@@ -22,7 +23,7 @@ def parse(document: object, where: str) -> Topology:
     Raises:
         Invalid: with every fault, each with its path, its value and what to write instead.
     """
-    reader = resources.Reader(where)
+    reader = Reader(where)
     if not isinstance(document, Mapping):
         raise Invalid(Fault(where, "", f"holds {document!r}; describe a lab as deploy/lab/two-racks.yaml does"))
     reader.known(document, "topology", {"networks", "routers", "nodes", "hosts", "cluster", "agent"})
@@ -57,7 +58,7 @@ Cidrs: TypeAlias = dict[str, IPv4Network | None]
 Entries: TypeAlias = Iterator[tuple[str, str, Mapping[str, Any]]]
 
 
-def _networks(reader: resources.Reader, document: Mapping[str, Any]) -> Iterator[Network]:
+def _networks(reader: Reader, document: Mapping[str, Any]) -> Iterator[Network]:
     listed = reader.mapping(document, "networks", "networks")
     for name in listed:
         cidr = reader.value(listed, name, "networks", _network, "a subnet without host bits, as 172.31.1.0/24")
@@ -65,7 +66,7 @@ def _networks(reader: resources.Reader, document: Mapping[str, Any]) -> Iterator
             yield Network(name, cidr)
 
 
-def _routers(reader: resources.Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[Router]:
+def _routers(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[Router]:
     for name, path, spec in _entries(reader, document, "routers", required=False):
         reader.known(spec, path, {"asNumber", "addresses", "announceDefault"})
         listed = reader.mapping(spec, "addresses", f"{path}.addresses")
@@ -74,22 +75,20 @@ def _routers(reader: resources.Reader, document: Mapping[str, Any], cidrs: Cidrs
         }
         yield Router(
             name,
-            reader.value(spec, "asNumber", path, _within(1, resources.MAXIMUM_AS), "an AS number, as 64500") or 0,
+            reader.value(spec, "asNumber", path, _within(1, MAXIMUM_AS), "an AS number, as 64500") or 0,
             {network: address for network, address in addresses.items() if address is not None},
             reader.value(spec, "announceDefault", path, _boolean, "true or false", default=False) or False,
         )
 
 
-def _nodes(reader: resources.Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[LabNode]:
+def _nodes(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[LabNode]:
     for name, path, spec in _entries(reader, document, "nodes", required=True):
         reader.known(spec, path, {"network", "address", "blocks", "pods", "asNumber", "defaultRoute"})
         network = reader.value(spec, "network", path, _text, "the name of a network") or ""
         address = _address(reader, spec, "address", path, network, cidrs)
         blocks = reader.value(spec, "blocks", path, _network_list, "a list of blocks, as [10.65.0.0/26]", ())
         pods = reader.value(spec, "pods", path, _within(0, MAXIMUM_PODS), f"a number from 0 to {MAXIMUM_PODS}", 0)
-        as_number = reader.value(
-            spec, "asNumber", path, _within(1, resources.MAXIMUM_AS), "an AS number, as 64513", None
-        )
+        as_number = reader.value(spec, "asNumber", path, _within(1, MAXIMUM_AS), "an AS number, as 64513", None)
         default_route = reader.value(spec, "defaultRoute", path, _boolean, "true or false", default=True)
         if address is not None:
             yield LabNode(
@@ -97,7 +96,7 @@ def _nodes(reader: resources.Reader, document: Mapping[str, Any], cidrs: Cidrs) 
             )
 
 
-def _hosts(reader: resources.Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[Host]:
+def _hosts(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[Host]:
     for name, path, spec in _entries(reader, document, "hosts", required=False):
         reader.known(spec, path, {"network", "address"})
         network = reader.value(spec, "network", path, _text, "the name of a network") or ""
@@ -106,7 +105,7 @@ def _hosts(reader: resources.Reader, document: Mapping[str, Any], cidrs: Cidrs) 
             yield Host(name, network, address)
 
 
-def _cluster(reader: resources.Reader, document: Mapping[str, Any]) -> tuple[tuple[IPPool, ...], BGPConfiguration]:
+def _cluster(reader: Reader, document: Mapping[str, Any]) -> tuple[tuple[IPPool, ...], BGPConfiguration]:
     cluster = reader.mapping(document, "cluster", "cluster", required=False)
     reader.known(cluster, "cluster", {"asNumber", "nodeToNodeMeshEnabled", "ipPools"})
     spec = {name: value for name, value in cluster.items() if name in ("asNumber", "nodeToNodeMeshEnabled")}
@@ -123,7 +122,7 @@ def _cluster(reader: resources.Reader, document: Mapping[str, Any]) -> tuple[tup
     return tuple(pool for pool in pools if isinstance(pool, IPPool)), settings
 
 
-def _calico(reader: resources.Reader, kind: str, name: object, spec: Mapping[str, Any], path: str) -> Resource | None:
+def _calico(reader: Reader, kind: str, name: object, spec: Mapping[str, Any], path: str) -> Resource | None:
     """Read a part that is spelled as in Calico by the agent's own rules; faults name our path, not theirs."""
     document = {"apiVersion": resources.API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
     try:
@@ -135,7 +134,7 @@ def _calico(reader: resources.Reader, kind: str, name: object, spec: Mapping[str
         return None
 
 
-def _agent(reader: resources.Reader, document: Mapping[str, Any]) -> Mapping[str, Any]:
+def _agent(reader: Reader, document: Mapping[str, Any]) -> Mapping[str, Any]:
     settings = reader.mapping(document, "agent", "agent", required=False)
     own = ("nodeName", "resourceDirectory", "runDirectory", "stateDirectory")
     for name in own:
@@ -153,7 +152,7 @@ def _agent(reader: resources.Reader, document: Mapping[str, Any]) -> Mapping[str
 # --- the values in it
 
 
-def _entries(reader: resources.Reader, document: Mapping[str, Any], section: str, *, required: bool) -> Entries:
+def _entries(reader: Reader, document: Mapping[str, Any], section: str, *, required: bool) -> Entries:
     listed = reader.mapping(document, section, section, required=required)
     for name in listed:
         path = f"{section}.{name}"
@@ -161,7 +160,7 @@ def _entries(reader: resources.Reader, document: Mapping[str, Any], section: str
             yield name, path, reader.mapping(listed, name, path)
 
 
-def _named(reader: resources.Reader, name: object, path: str) -> bool:
+def _named(reader: Reader, name: object, path: str) -> bool:
     if isinstance(name, str) and NAME.fullmatch(name):
         return True
     reader.fault(path, f"has the name {name!r}; give 1 to 15 of a-z, 0-9 and -, a letter first")
@@ -169,7 +168,7 @@ def _named(reader: resources.Reader, name: object, path: str) -> bool:
 
 
 def _address(
-    reader: resources.Reader,
+    reader: Reader,
     spec: Mapping[str, Any],
     name: str,
     path: str,

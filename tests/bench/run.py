@@ -11,7 +11,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 REPORT = HERE.parents[1] / "docs" / "performance.md"
-HELPERS = {"run", "figures"}
+HELPERS = {"run", "figures", "bgp_parties", "bgp_listener"}
 
 
 def main(names: list[str]) -> int:

@@ -1,0 +1,96 @@
+"""What settings of a session ask of ExaBGP that it cannot do: it runs in the child, and replaces where ExaBGP decides.
+
+The neighbour's description, which ExaBGP only carries, tells it: `keepalive 5`, `any-source`. 5.0.15 sends KEEPALIVEs
+every third of the hold time and nothing else; it takes a source address that the kernel chose only on connections that
+it opened itself; and the TTL that it wants of packets (RFC 5082) it checks only there, or for all peers at once.
+"""
+
+from typing import Any
+
+from exabgp.bgp.neighbor import Neighbor
+from exabgp.bgp.timer import SendTimer
+from exabgp.logger import log
+from exabgp.protocol.family import AFI
+from exabgp.reactor import listener, peer
+from exabgp.reactor.keepalive import KA
+from exabgp.reactor.network.error import NetworkError
+from exabgp.reactor.network.tcp import set_minimum_ttl, set_sending_ttl
+
+from bgp.exabgp_codec import ANY_SOURCE, HIGHEST_TTL, KEEPALIVE
+
+_stock_set_accepted_ttl = listener.set_accepted_ttl
+_stock_set_listener_options = listener.set_listener_options
+_stock_infer, _stock_ip_self = Neighbor.infer, Neighbor.ip_self
+
+
+def words(neighbor: Any) -> list[str]:
+    """Return what we wrote into a neighbour's description."""
+    return str(neighbor["description"]).split()
+
+
+def keepalive(neighbor: Any) -> int | None:
+    """Return the seconds between KEEPALIVEs that its settings ask for; None where they do not."""
+    said = words(neighbor)
+    return int(said[said.index(KEEPALIVE) + 1]) if KEEPALIVE in said else None
+
+
+class Timer(SendTimer):  # type: ignore[misc]
+    """Says when a KEEPALIVE is due: as the settings say, but no later than a third of the hold time."""
+
+    def __init__(self, session: Any, proto: Any) -> None:
+        super().__init__(session, proto.negotiated.holdtime)
+        self._third = int(proto.negotiated.holdtime.keepalive())
+        self._peer = proto.peer
+
+    def need_ka(self) -> bool:
+        """Say whether one is due; the settings are asked each time, since they change while a session is up."""
+        self.keepalive = min(self._third, keepalive(self._peer.neighbor) or self._third)
+        return bool(super().need_ka())
+
+
+class Keepalives(KA):  # type: ignore[misc]
+    """ExaBGP's sender of KEEPALIVEs with our timer."""
+
+    def __init__(self, session: Any, proto: Any) -> None:
+        super().__init__(session, proto)
+        self.send_timer = Timer(session, proto)
+
+
+def _set_accepted_ttl(connection: Any, neighbor: Any) -> None:
+    """Have the kernel drop what arrives with too low a TTL on a connection that the peer opened.
+
+    Stock can do it on the listening socket only, which all peers share.
+    """
+    _stock_set_accepted_ttl(connection, neighbor)
+    if connection.io is None:
+        return
+    try:
+        set_minimum_ttl(connection.io, connection.afi, connection.peer, neighbor["incoming-ttl"])
+    except NetworkError as error:
+        log.error(lambda error=error: f"the TTL of {connection.name()} cannot be checked: {error}", "network")
+        connection.close()
+
+
+def _set_listener_options(sock: Any, ipv6: bool) -> None:  # noqa: FBT001 - ExaBGP's signature
+    """Have the kernel answer with the highest TTL: it answers a peer that checks it before we see the connection."""
+    _stock_set_listener_options(sock, ipv6)
+    set_sending_ttl(sock, AFI.ipv6 if ipv6 else AFI.ipv4, "anybody", HIGHEST_TTL)
+
+
+def _infer(neighbor: Any) -> None:
+    """Let the kernel choose the source address where the settings say so."""
+    _stock_infer(neighbor)
+    if ANY_SOURCE in words(neighbor):
+        neighbor.auto_discovery = True
+
+
+def _ip_self(neighbor: Any, afi: Any) -> Any:
+    """Return the next hop that stands for ourselves: our own address, whichever the kernel chose for the session."""
+    configured = neighbor["md5-ip"]
+    return configured if configured is not None and configured.afi == afi else _stock_ip_self(neighbor, afi)
+
+
+def install() -> None:
+    """Have ExaBGP ask us where it decides itself."""
+    listener.set_accepted_ttl, listener.set_listener_options = _set_accepted_ttl, _set_listener_options
+    peer.KA, Neighbor.infer, Neighbor.ip_self = Keepalives, _infer, _ip_self

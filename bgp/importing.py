@@ -1,0 +1,57 @@
+"""What a peer says, judged by import policy: prefixes that are judged alike share one object."""
+
+from collections.abc import Iterable, Iterator
+
+from bgp.policy import Accepted, Refusal
+from bgp.rib import Told
+from bgp.session import Session
+from bgp.speaker_words import PathsRefused
+from bgp.types import UNKNOWN_ROUTER, Attributes, IPNetwork
+
+MOST_REMEMBERED = 256
+"""Different things that a peer says of which each stays one object; what comes beyond that makes copies."""
+
+
+def judged(
+    session: Session, prefixes: Iterable[IPNetwork], attributes: Attributes, *, external: bool
+) -> Iterator[tuple[Told, list[IPNetwork]]]:
+    """Yield what a peer says of prefixes and policy makes of it, each time with all prefixes that it holds for."""
+    weigh = session.import_policy.weigh
+    groups: dict[int | Refusal, tuple[Accepted | Refusal, list[IPNetwork]]] = {}
+    for prefix in prefixes:
+        outcome = weigh(prefix, attributes)
+        key = id(outcome) if isinstance(outcome, Accepted) else outcome
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = outcome, []
+        group[1].append(prefix)
+    for outcome, alike in groups.values():
+        yield _told(session, attributes, outcome, external=external), alike
+
+
+def _told(session: Session, attributes: Attributes, outcome: Accepted | Refusal, *, external: bool) -> Told:
+    known = session.told.get(id(outcome))
+    if known is not None and known[1].received is attributes:
+        return known[1]
+    opened = session.open_received
+    router_id = opened.router_id if opened else UNKNOWN_ROUTER
+    address = session.settings.address
+    if isinstance(outcome, Refusal):
+        return Told(address, attributes, attributes, outcome, external=external, router_id=router_id)
+    told = Told(address, outcome.attributes, attributes, None, outcome.rule, external, router_id)
+    if len(session.told) >= MOST_REMEMBERED:
+        session.told.clear()
+    # The outcome is kept, so that no other can take its place in memory.
+    session.told[id(outcome)] = outcome, told
+    return told
+
+
+def refusals(session: Session, prefixes: Iterable[IPNetwork]) -> Iterator[PathsRefused]:
+    """Say which of these prefixes are refused now."""
+    found: dict[Refusal, list[IPNetwork]] = {}
+    for prefix in prefixes:
+        told = session.adj_rib_in.entries.get(prefix)
+        if told is not None and told.refusal is not None:
+            found.setdefault(told.refusal, []).append(prefix)
+    for refusal, alike in found.items():
+        yield PathsRefused(session.settings.address, tuple(alike), refusal)

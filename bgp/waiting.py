@@ -1,0 +1,38 @@
+"""What a speaker waits for, and for how long: peers that have not said everything, and what is due when."""
+
+from collections.abc import Collection
+
+from bgp import keeping
+from bgp.keeping import END_OF_RIB_WAIT, RESTART_TIME
+from bgp.session import SILENT_WAIT, Session
+
+
+def converged(sessions: Collection[Session], started: float, now: float) -> bool:
+    """Say whether a prefix without a path has none: every peer has said everything, or had the time to."""
+    return now - started >= RESTART_TIME or all(session.said_everything(now) for session in sessions)
+
+
+def ready_to_end(sessions: Collection[Session], started: float, now: float) -> bool:
+    """Say whether one who passes on what peers tell has told everything that there is to tell.
+
+    Before that its End-of-RIB would have peers take what it cannot tell yet for gone. It does not wait for those who
+    have just started too, for they wait for it (RFC 4724 section 4.1).
+    """
+    late = now - started >= END_OF_RIB_WAIT
+    return late or all(session.said_everything(now) or session.new for session in sessions)
+
+
+def deadline(sessions: Collection[Session], started: float, *, end_of_rib_due: bool) -> float | None:
+    """Return when time itself changes something next; None while it does not.
+
+    Args:
+        sessions: all.
+        started: when the speaker did.
+        end_of_rib_due: peers wait for our End-of-RIB.
+    """
+    timers = [keeping.deadline(session) for session in sessions]
+    timers += [session.closed.until for session in sessions if session.closed]
+    if end_of_rib_due:
+        silent = (session for session in sessions if session.silent and not session.complete)
+        timers += [started + END_OF_RIB_WAIT, *(session.since + SILENT_WAIT for session in silent)]
+    return min((each for each in timers if each is not None), default=None)
