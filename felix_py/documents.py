@@ -182,16 +182,24 @@ def _states(endpoint: WorkloadEndpoint, turns: Turns) -> Iterator[tuple[str, str
 
 def plan(steps: Iterable[Step], intentions: Iterable[Intention], turns: Turns) -> Document:
     """Return each step in words, in the order in which it would be done, with why, and what it waits for."""
-    rows = [(step, "differs from what was read", "now") for step in steps]
+    rows = [(*in_words(step), "differs from what was read", "now") for step in steps]
     for intention in intentions:
-        when = _when(intention, turns)
-        rows += [(step, intention.verdict.rule, when) for step in turns.steps(intention)]
-    words = ("action", "object", "detail", "why", "when")
-    return {"steps": [dict(zip(words, (*in_words(step), why, when), strict=True)) for step, why, when in rows]}
+        rows += _intended(intention, turns)
+    for key, obstacle in turns.wish.waiting.items():
+        winner = turns.wish.chosen[key]
+        rows.append(("add route", str(key), str(winner.route), winner.rule, f"waits: {obstacle}"))
+    return {"steps": [dict(zip(("action", "object", "detail", "why", "when"), row, strict=True)) for row in rows]}
 
 
-def _when(intention: Intention, turns: Turns) -> str:
-    return "now" if intention.hold is None else intention.hold.reason(turns.now())
+def _intended(intention: Intention, turns: Turns) -> Iterator[tuple[str, str, str, str, str]]:
+    """Describe what the engine would do about one identity, or why it cannot."""
+    verdict, hold = intention.verdict, intention.hold
+    when = "now" if hold is None else f"waits: {hold.reason(turns.now())}"
+    for step in turns.steps(intention):
+        yield *in_words(step), verdict.rule, when
+    if verdict.in_the_way is not None and (entry := turns.kernel.routes.readable(verdict.in_the_way)) is not None:
+        reason = turns.kernel.routes.in_the_way(verdict.in_the_way)
+        yield "leave route", str(entry[0]), str(entry[1]), verdict.rule, f"waits: {reason}"
 
 
 def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tuple[str, ...]) -> Document:

@@ -269,9 +269,9 @@ class RouteEngine:
         return route_codec.decode(body, {index: link.name for index, link in self.books.links.items()})
 
     def intentions(self) -> Iterator[Intention]:
-        """Say for everything that is not as wanted what would be done, and what it waits for."""
+        """Say for everything that is not as wanted what would be done, and what it waits for or is in its way."""
         books = self.books
-        for name in {*books.due, *books.holds}:
+        for name in {*books.due, *books.holds, *books.conflicts}:
             fib = books.fib(name)
             if fib is not None:
                 stack = fib.stack(name)
