@@ -254,6 +254,7 @@ class Agent:
         done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync))
         self.rearm()
         self._pace.worked(started, self._clock(), news=has_news)
+        self.repairs += told.repairs
         if done.broken is not None:
             return self._back_off(done.broken)
         self._note(done, told)
@@ -326,7 +327,6 @@ class Agent:
             self._broken_since, self._retry = None, RETRY_FIRST
         if done.resync_cause is not None:
             self._resynced = self._clock()
-        self.repairs += told.repairs
         if self.onlooker is not None:
             self.onlooker.turned(done, told.repairs, told.states, told.refusal)
         self._due_at = done.next_due

@@ -329,8 +329,10 @@ def test_the_plan_names_what_is_in_the_way_and_what_is_waited_for() -> None:
     assert rows == {
         "10.65.1.0/26": (
             "leave route",
-            "waits: a route of protocol static stands there (via 172.31.1.99 dev eth0); "
-            "remove it with `ip route del 10.65.1.0/26 proto static`",
+            (
+                "waits: a route of protocol static stands there (via 172.31.1.99 dev eth0); "
+                "remove it with `ip route del 10.65.1.0/26 proto static`"
+            ),
         ),
         "10.65.0.5/32": ("add route", "waits: cali0000000web0 is down"),
     }
