@@ -189,11 +189,12 @@ class RouteEngine:
         self._release(now)
         due, books.due = books.due, {}
         work = Work(books, now, outcome)
+        work.sort(due)
+        del due  # of 100,000 it is some megabytes, which the writing needs
         try:
-            work.sort(due)
             work.write(self._wire)
         except WireBroken as broken:
-            books.due = due | books.due
+            books.due = {**work.due(), **books.due}
             books.must_read("socket failed")
             outcome.broken = str(broken)
         return outcome

@@ -257,7 +257,7 @@ def test_13_a_route_of_ours_deleted_by_hand_is_back_within_a_second(made: Lab, p
     before = running.space.routes()
     running.space.ip(f"route del {prefix}")
     assert running.until(lambda: running.space.routes() == before)
-    assert running.agent.repairs == {"route deleted": 1}
+    assert running.until(lambda: running.agent.repairs == {"route deleted": 1})
 
 
 @pytest.mark.parametrize(
