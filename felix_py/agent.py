@@ -34,6 +34,9 @@ RETRY_FIRST, RETRY_LAST = 0.1, 10.0
 CONVERGED_AGAIN = 1.0
 """Seconds until a turn asks again whether BGP has converged; BGP wakes us earlier when it has."""
 
+SHORT_REST = 0.01
+"""Seconds between turns while somebody waits for a pod, whatever a storm would make them."""
+
 ENDPOINT_DEADLINE = 10.0
 """Seconds that a pod's attachment may wait for its route before the runtime is told that it failed."""
 
@@ -232,6 +235,8 @@ class Agent:
         """Wait for more of a burst, and until the last turn's rest is over; not while somebody waits for a pod."""
         settle = self.config.settle_milliseconds / 1000 if self._has_news else 0.0
         delay = max(settle, self._pace.delay(self._clock()))
+        if self._waiting:  # the last turn did not reach what the pod waits for, in a flood of events
+            delay = min(delay, SHORT_REST)
         if delay > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):

@@ -4,6 +4,7 @@ No name is made on this machine, so that many may stand at once and a test that 
 """
 
 import ctypes
+import errno
 import os
 import select
 import socket
@@ -117,11 +118,17 @@ class Monitor:
         self._space = space
         self._heard: list[Seen] = []
 
-    def events(self) -> list[Seen]:
-        """Return everything so far, oldest first."""
+    def events(self, *, all_of_them: bool = True) -> list[Seen]:
+        """Return everything so far, oldest first; of a flood perhaps not all, where that is no matter."""
         names = dict(self._space.do(socket.if_nameindex))
         while select.select([self._socket], [], [], 0)[0]:
-            for kind, flags, _, port, body in messages(self._socket.recv(1 << 16)):
+            try:
+                heard = self._socket.recv(1 << 16)
+            except OSError as error:
+                if all_of_them or error.errno != errno.ENOBUFS:
+                    raise
+                continue
+            for kind, flags, _, port, body in messages(heard):
                 entry = route_codec.decode(route_codec.normalised(body), names)
                 if entry is not None and entry[0].table == 254 and not route_codec.is_link_affair(body):
                     verb = "add" if kind == Verb.NEW_ROUTE else "delete"

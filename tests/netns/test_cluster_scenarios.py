@@ -191,7 +191,7 @@ def test_31_the_tunnels_mtu_follows_the_uplinks(cluster: Makes) -> None:
     assert " mtu 1480 " in made.a1.space.run("ip", "link", "show", "tunl0")
     made.a1.space.ip("link set eth0 mtu 1400")
     assert made.a1.until(lambda: " mtu 1380 " in made.a1.space.run("ip", "link", "show", "tunl0"))
-    assert made.a1.agent.pod_mtu() == 1380
+    assert made.a1.until(lambda: made.a1.agent.pod_mtu() == 1380)
     assert made.has(TUNNELLED)
 
 

@@ -251,7 +251,7 @@ def test_twenty_seconds_of_flapping_while_pods_come_and_go(made: Lab) -> None:
             running.in_loop(running.agent.remove_endpoint("default/three"))
             space.ip("link del cali3")
             pod.plug()
-            monitor.events()
+            monitor.events(all_of_them=False)  # so that not too many wait
     used, elapsed = processor_seconds(running) - begin, time.monotonic() - started
     assert comes_right(running), space.routes()
     assert elapsed > FLAPPING_SECONDS - 2
@@ -259,7 +259,8 @@ def test_twenty_seconds_of_flapping_while_pods_come_and_go(made: Lab) -> None:
     assert max(waited) < SECONDS / 2
     assert used < elapsed / 2, "half of a core for news, a tenth for what others do"
     assert len(running.events("link.changed")) < 40 * elapsed, "a line for each interface and turn"
-    assert {seen.key for seen in monitor.events()} <= {"10.65.0.1/32", "10.65.0.3/32"}, "nobody else is touched"
+    heard = {seen.key for seen in monitor.events(all_of_them=False)}
+    assert heard <= {"10.65.0.1/32", "10.65.0.3/32"}, "nobody else is touched"
 
 
 def test_a_storm_of_flaps_costs_little_however_many_routes_there_are(made: Lab) -> None:
