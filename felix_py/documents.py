@@ -211,8 +211,9 @@ def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tu
         extra: documents of the other parts, by name.
         problems: what the other parts find wrong, one sentence each.
     """
-    rows = routes(agent, turns)["routes"]
+    rows = [_row(key, agent, turns) for key in sorted(turns.unsettled(), key=_order)]
     wrong = tuple(f"{row['prefix']} is {row['state']}: {row['reason']}" for row in rows if row["state"] in BAD)
+    counts = {state: count for state, count in turns.states().items() if count and state != "contested"}
     in_sync = agent.cluster.in_sync and agent.turns > 0
     every = (
         *(() if in_sync else ("not in sync yet: the datastore was not read to its end",)),
@@ -229,7 +230,7 @@ def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tu
         "startedAt": time(agent.started_at),
         "turns": agent.turns,
         "repairs": dict(agent.repairs),
-        "routes": _tally(rows),
+        "routes": {"installed": 0, **counts},
         "resources": _kinds(agent),
         **extra,
         "problems": list(dict.fromkeys(every)),
@@ -238,13 +239,6 @@ def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tu
 
 BAD = frozenset({"missing", "differs"})
 """States of a route that make a node unhealthy; stale ones still forward."""
-
-
-def _tally(rows: list[Document]) -> dict[str, int]:
-    found: dict[str, int] = {"installed": 0}
-    for row in rows:
-        found[row["state"]] = found.get(row["state"], 0) + 1
-    return found
 
 
 def _kinds(agent: Agent) -> dict[str, int]:
