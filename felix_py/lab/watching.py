@@ -155,4 +155,8 @@ def ping_summary(lines: Sequence[str]) -> PingSummary:
     if match is None:
         raise Refused(f"ping gave no summary: {' '.join(lines) or 'nothing'}")
     answered = {int(answer[1]) for answer in map(ANSWER.match, lines) if answer is not None}
-    return PingSummary(max(answered, default=int(match[1])), len(answered), match[0])
+    transmitted, last = int(match[1]), max(answered, default=int(match[1]))
+    if last == transmitted:
+        return PingSummary(last, len(answered), match[0])
+    under_way = f"; {transmitted - last} on its way when ping was interrupted"
+    return PingSummary(last, len(answered), f"{last} packets transmitted, {len(answered)} received{under_way}")
