@@ -115,7 +115,7 @@ class Agent:
         self._news: list[Event] = []
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._has_news = False
+        self._has_news = self._gathers = False
         self._pace = Pace()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._knowledge: Knowledge | None = None
@@ -139,7 +139,7 @@ class Agent:
     def tell(self, *news: Event) -> None:
         """Add news of the cluster and ask for a turn."""
         self._news.extend(news)
-        self._has_news = True
+        self._has_news = self._gathers = True
         self._wake.set()
 
     async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
@@ -233,7 +233,8 @@ class Agent:
 
     async def _gather(self) -> None:
         """Wait for more of a burst, and until the last turn's rest is over; not while somebody waits for a pod."""
-        settle = self.config.settle_milliseconds / 1000 if self._has_news else 0.0
+        # Resources come in bursts: an editor writes one file after the other. BGP's news are gathered by who brings them.
+        settle = self.config.settle_milliseconds / 1000 if self._gathers else 0.0
         delay = max(settle, self._pace.delay(self._clock()))
         if self._waiting:  # the last turn did not reach what the pod waits for, in a flood of events
             delay = min(delay, SHORT_REST)
@@ -271,6 +272,7 @@ class Agent:
         """Take in what is new of the cluster, and configure BGP by it; return whether there was any news of our own."""
         news, self._news = self._news, []
         has_news, self._has_news = self._has_news, False
+        self._gathers = False
         if not news:
             return has_news
         was_in_sync = self.cluster.in_sync
