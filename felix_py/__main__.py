@@ -88,8 +88,8 @@ def _require_net_admin(command: str) -> None:
 
 
 GARBAGE = 50_000, 20, 100
-"""Objects made before the collector looks, and its later generations: a table of 100,000 paths is no garbage, and looking
-through it again and again took half of the time that it takes to learn it."""
+"""Objects made before the collector looks, and its later generations: a table of 100,000 paths is no garbage, and to
+look through it again and again took half of the time that it takes to learn it."""
 
 
 def _run(settings: Config) -> int:

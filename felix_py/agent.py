@@ -233,7 +233,7 @@ class Agent:
 
     async def _gather(self) -> None:
         """Wait for more of a burst, and until the last turn's rest is over; not while somebody waits for a pod."""
-        # Resources come in bursts: an editor writes one file after the other. BGP's news are gathered by who brings them.
+        # Resources come in bursts: an editor writes one file after the other. BGP's news are gathered where they come.
         settle = self.config.settle_milliseconds / 1000 if self._gathers else 0.0
         delay = max(settle, self._pace.delay(self._clock()))
         if self._waiting:  # the last turn did not reach what the pod waits for, in a flood of events
