@@ -35,6 +35,9 @@ RETRY_FIRST, RETRY_LAST = 0.1, 10.0
 CONVERGED_AGAIN = 1.0
 """Seconds until a turn asks again whether BGP has converged; BGP wakes us earlier when it has."""
 
+SHORT_REST = 0.01
+"""Seconds between turns while somebody waits for a pod, whatever a storm would make them."""
+
 ENDPOINT_DEADLINE = 10.0
 """Seconds that a pod's attachment may wait for its route before the runtime is told that it failed."""
 
@@ -113,7 +116,7 @@ class Agent:
         self._news: list[Event] = []
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._has_news = False
+        self._has_news = self._gathers = False
         self._pace = Pace()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._knowledge: Knowledge | None = None
@@ -137,7 +140,7 @@ class Agent:
     def tell(self, *news: Event) -> None:
         """Add news of the cluster and ask for a turn."""
         self._news.extend(news)
-        self._has_news = True
+        self._has_news = self._gathers = True
         self._wake.set()
 
     async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
@@ -231,8 +234,11 @@ class Agent:
 
     async def _gather(self) -> None:
         """Wait for more of a burst, and until the last turn's rest is over; not while somebody waits for a pod."""
-        settle = self.config.settle_milliseconds / 1000 if self._has_news else 0.0
+        # Resources come in bursts: an editor writes one file after the other. BGP's news are gathered where they come.
+        settle = self.config.settle_milliseconds / 1000 if self._gathers else 0.0
         delay = max(settle, self._pace.delay(self._clock()))
+        if self._waiting:  # the last turn did not reach what the pod waits for, in a flood of events
+            delay = min(delay, SHORT_REST)
         if delay > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
@@ -255,6 +261,7 @@ class Agent:
         done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync))
         self.rearm()
         self._pace.worked(started, self._clock(), news=has_news)
+        self.repairs += told.repairs
         if done.broken is not None:
             return self._back_off(done.broken)
         self._note(done, told)
@@ -266,6 +273,7 @@ class Agent:
         """Take in what is new of the cluster, and configure BGP by it; return whether there was any news of our own."""
         news, self._news = self._news, []
         has_news, self._has_news = self._has_news, False
+        self._gathers = False
         if not news:
             return has_news
         was_in_sync = self.cluster.in_sync
@@ -327,7 +335,6 @@ class Agent:
             self._broken_since, self._retry = None, RETRY_FIRST
         if done.resync_cause is not None:
             self._resynced = self._clock()
-        self.repairs += told.repairs
         if self.onlooker is not None:
             self.onlooker.turned(done, told.repairs, told.states, told.refusal)
         self._due_at = done.next_due

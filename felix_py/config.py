@@ -44,7 +44,7 @@ class Config:
         resync_seconds: how often everything is read back although no event asked for it.
         tunnel_driver: what carries IP in IP: the kernel's module, our own process, or whichever works.
         next_hop_objects: routes to other nodes go through next-hop objects where many share one; see decision 6.
-        settle_milliseconds: how long a burst of news is gathered before it is acted upon.
+        settle_milliseconds: how long a burst of changed resources is gathered before it is acted upon.
         metrics_address: where /metrics, /livez and /readyz are served; None serves them nowhere.
     """
 

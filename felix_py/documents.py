@@ -182,16 +182,24 @@ def _states(endpoint: WorkloadEndpoint, turns: Turns) -> Iterator[tuple[str, str
 
 def plan(steps: Iterable[Step], intentions: Iterable[Intention], turns: Turns) -> Document:
     """Return each step in words, in the order in which it would be done, with why, and what it waits for."""
-    rows = [(step, "differs from what was read", "now") for step in steps]
+    rows = [(*in_words(step), "differs from what was read", "now") for step in steps]
     for intention in intentions:
-        when = _when(intention, turns)
-        rows += [(step, intention.verdict.rule, when) for step in turns.steps(intention)]
-    words = ("action", "object", "detail", "why", "when")
-    return {"steps": [dict(zip(words, (*in_words(step), why, when), strict=True)) for step, why, when in rows]}
+        rows += _intended(intention, turns)
+    for key, obstacle in turns.wish.waiting.items():
+        winner = turns.wish.chosen[key]
+        rows.append(("add route", str(key), str(winner.route), winner.rule, f"waits: {obstacle}"))
+    return {"steps": [dict(zip(("action", "object", "detail", "why", "when"), row, strict=True)) for row in rows]}
 
 
-def _when(intention: Intention, turns: Turns) -> str:
-    return "now" if intention.hold is None else intention.hold.reason(turns.now())
+def _intended(intention: Intention, turns: Turns) -> Iterator[tuple[str, str, str, str, str]]:
+    """Describe what the engine would do about one identity, or why it cannot."""
+    verdict, hold = intention.verdict, intention.hold
+    when = "now" if hold is None else f"waits: {hold.reason(turns.now())}"
+    for step in turns.steps(intention):
+        yield *in_words(step), verdict.rule, when
+    if verdict.in_the_way is not None and (entry := turns.kernel.routes.readable(verdict.in_the_way)) is not None:
+        reason = turns.kernel.routes.in_the_way(verdict.in_the_way)
+        yield "leave route", str(entry[0]), str(entry[1]), verdict.rule, f"waits: {reason}"
 
 
 def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tuple[str, ...]) -> Document:
@@ -203,8 +211,9 @@ def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tu
         extra: documents of the other parts, by name.
         problems: what the other parts find wrong, one sentence each.
     """
-    rows = routes(agent, turns)["routes"]
+    rows = [_row(key, agent, turns) for key in sorted(turns.unsettled(), key=_order)]
     wrong = tuple(f"{row['prefix']} is {row['state']}: {row['reason']}" for row in rows if row["state"] in BAD)
+    counts = {state: count for state, count in turns.states().items() if count and state != "contested"}
     in_sync = agent.cluster.in_sync and agent.turns > 0
     every = (
         *(() if in_sync else ("not in sync yet: the datastore was not read to its end",)),
@@ -221,7 +230,7 @@ def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tu
         "startedAt": time(agent.started_at),
         "turns": agent.turns,
         "repairs": dict(agent.repairs),
-        "routes": _tally(rows),
+        "routes": {"installed": 0, **counts},
         "resources": _kinds(agent),
         **extra,
         "problems": list(dict.fromkeys(every)),
@@ -230,13 +239,6 @@ def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tu
 
 BAD = frozenset({"missing", "differs"})
 """States of a route that make a node unhealthy; stale ones still forward."""
-
-
-def _tally(rows: list[Document]) -> dict[str, int]:
-    found: dict[str, int] = {"installed": 0}
-    for row in rows:
-        found[row["state"]] = found.get(row["state"], 0) + 1
-    return found
 
 
 def _kinds(agent: Agent) -> dict[str, int]:

@@ -1,12 +1,15 @@
-"""How soon the loop turns again: at once after a quiet time, and less often the more of a core the turns take."""
+"""How soon the loop turns again: at once, as long as the turns of late have not taken too much of a core."""
 
 from dataclasses import dataclass
 
-SHARE_OF_DRIFT = 0.1
+SHARE = 0.1
 """The part of one core that may go into repairing what others do: a storm must not cost the node more than that."""
 
-SHARE_OF_NEWS = 0.5
-"""The part of one core that may go into news of our own: pods, resources, BGP."""
+NEWS = 0.2
+"""What a second of work for news of our own (pods, resources, BGP) counts: they may take half of a core."""
+
+CREDIT = 0.1
+"""Seconds of work without rest after a quiet time: a thousand routes deleted at once take a tenth of it."""
 
 SHORTEST, LONGEST = 0.002, 1.0
 """Seconds between two turns that nobody waits for."""
@@ -14,13 +17,14 @@ SHORTEST, LONGEST = 0.002, 1.0
 
 @dataclass(slots=True)
 class Pace:
-    """Remembers the last turn.
+    """A bucket of seconds that may be worked; it fills while time passes.
 
     Attributes:
-        rested: from when on the next turn is due without delay.
+        credit: as of `at`; below zero the loop rests.
     """
 
-    rested: float = 0.0
+    credit: float = CREDIT
+    at: float = 0.0
 
     def worked(self, started: float, ended: float, *, news: bool) -> None:
         """Take note of a turn.
@@ -30,10 +34,10 @@ class Pace:
             ended: when it was over.
             news: whether it was for news of our own, and not only for what others did to the kernel.
         """
-        share = SHARE_OF_NEWS if news else SHARE_OF_DRIFT
-        rest = (ended - started) * (1 / share - 1)
-        self.rested = ended + min(max(rest, SHORTEST), LONGEST)
+        filled = min(CREDIT, self.credit + (ended - self.at) * SHARE)
+        self.credit, self.at = filled - (ended - started) * (NEWS if news else 1.0), ended
 
     def delay(self, now: float) -> float:
         """Return the seconds to wait before the next turn."""
-        return max(0.0, self.rested - now)
+        rest = min(max(-self.credit / SHARE, SHORTEST), LONGEST)
+        return max(0.0, self.at + rest - now)

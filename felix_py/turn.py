@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from felix_py.calc.desired import Desired, desired
 from felix_py.calc.routes import Learned
+from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.kernel import Kernel, News, Report
@@ -134,6 +135,21 @@ class Turns:
         """Return what stands in the kernel."""
         entry = self.kernel.routes.readable(standing.installed) if standing.installed is not None else None
         return entry[1] if entry is not None else None
+
+    def unsettled(self) -> set[RouteKey]:
+        """Return the routes that are not as wanted, or not wanted; all others are well and need no look."""
+        keys = {*self.wish.waiting}
+        for intention in self.kernel.routes.intentions():
+            body = self.kernel.routes.books.wish.bodies.get(intention.identity) or next(iter(intention.stack), None)
+            entry = self.kernel.routes.readable(body) if body is not None else None
+            if entry is not None and (
+                intention.verdict.put or intention.verdict.delete or intention.verdict.in_the_way
+            ):
+                keys.add(entry[0])
+        unmade = self.kernel.routes.books.wish.without_device
+        return (
+            keys | {key for key in self.wish.state.routes if route_codec.identity_of(key) in unmade} if unmade else keys
+        )
 
     def states(self) -> Mapping[str, int]:
         """Count the routes of this node by state, without looking at each: what is not as wanted is known."""

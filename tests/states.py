@@ -109,10 +109,11 @@ STATES = (
         waiting={"10.65.0.5/32": "cali0000000web0 does not exist"},
     ),
     State(
-        "pod whose device is down, and whose address is a block of its own",
+        "pod whose device is down, and whose address is a block of its own, which has no blackhole",
         (*NODES, pool(), block("a1", "10.65.0.5/32"), pod("default/web", "a1", WEB, "10.65.0.5/32")),
         links=links(ETH0, link(WEB, up=False)),
-        routes={"10.65.0.5/32": "blackhole"},
+        routes={},
+        waiting={"10.65.0.5/32": "cali0000000web0 is down"},
     ),
     State(
         "pod without carrier, whose address is a block of its own",

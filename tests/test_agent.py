@@ -310,3 +310,30 @@ def test_everything_is_read_back_when_its_time_has_come() -> None:
 
     assert asyncio.run(scenario()) == 60
     assert made.routes[POD] == POD_ROUTE
+
+
+def test_the_plan_names_what_is_in_the_way_and_what_is_waited_for() -> None:
+    made, speaker = host(), FakeSpeaker()
+    speaker.learn("10.65.1.0/26", "172.31.1.12")
+    static = Route(via=IPv4Address("172.31.1.99"), device="eth0", protocol=4)
+    made.foreign(Verb.NEW_ROUTE, Mode.CREATE, REMOTE, static)
+    made.set_link(POD_LINK, up=False)
+
+    async def scenario() -> list[documents.Document]:
+        agent = node(made, speaker)
+        await agent.turn()
+        steps: list[documents.Document] = (await agent.planned(documents.plan))["steps"]
+        return steps
+
+    rows = {row["object"]: (row["action"], row["when"]) for row in asyncio.run(scenario())}
+    assert rows == {
+        "10.65.1.0/26": (
+            "leave route",
+            (
+                "waits: a route of protocol static stands there (via 172.31.1.99 dev eth0); "
+                "remove it with `ip route del 10.65.1.0/26 proto static`"
+            ),
+        ),
+        "10.65.0.5/32": ("add route", "waits: cali0000000web0 is down"),
+    }
+    assert made.routes[REMOTE] == static

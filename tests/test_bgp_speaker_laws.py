@@ -291,7 +291,7 @@ def test_a_peer_that_flaps_a_hundred_times_leaks_nothing(reflector: Speaker) -> 
     assert after - before < 16_384
 
 
-def test_a_hundred_thousand_updates_leave_memory_flat() -> None:
+def test_twenty_thousand_updates_leave_memory_flat() -> None:
     prefixes = tuple(network("10.65.0.0/16").subnets(new_prefix=26))[4:504]
     speaker, _ = lived([event for each in (TOR, B1) for event in (OpenReceived(each, offered()), PeerUp(each, 90))])
 
@@ -304,11 +304,11 @@ def test_a_hundred_thousand_updates_leave_memory_flat() -> None:
                     yield (UpdateReceived(teller, (prefix,), attributes=said),)
                 yield (UpdateReceived(teller, withdrawn=prefixes[number % 2 :: 2]),)
 
-    memory_after(speaker, churn(50))
+    memory_after(speaker, churn(5))
     tracemalloc.start()
     try:
-        before = memory_after(speaker, churn(10))
-        after = memory_after(speaker, churn(40))
+        before = memory_after(speaker, churn(5))
+        after = memory_after(speaker, churn(10))
     finally:
         tracemalloc.stop()
     assert len(speaker.loc_rib.best) == 500 - 250

@@ -122,7 +122,12 @@ async def following(path: Path, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "felix_py.ctl.main", "--socket", str(path), "events", "--follow", *arguments,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=hear_ctrl_c,  # whoever runs these tests in the background may have it ignored
     )  # fmt: skip
+
+
+def hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def line(process: asyncio.subprocess.Process) -> str:

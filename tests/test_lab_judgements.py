@@ -96,9 +96,13 @@ def test_a_host_route_is_found_without_its_length() -> None:
 
 
 def test_the_summary_of_ping_is_read() -> None:
-    lines = ("PING 10.65.2.1", "", "100 packets transmitted, 98 received, 2% packet loss, time 990ms", "rtt ...")
+    answers = [f"64 bytes from 10.65.2.1: icmp_seq={number} ttl=62 time=0.03 ms" for number in (1, 2, 4, 5)]
+    lines = ("PING 10.65.2.1", *answers, "", "6 packets transmitted, 4 received, 33% packet loss, time 5ms", "rtt ...")
     summary = watching.ping_summary(lines)
-    assert (summary.transmitted, summary.received) == (100, 98)
+    assert summary == watching.PingSummary(
+        5, 4, "5 packets transmitted, 4 received; 1 on its way when ping was interrupted"
+    ), "3 is lost, 6 is not"
+    assert watching.ping_summary(lines[-2:]) == watching.PingSummary(6, 0, lines[-2]), "nothing was answered at all"
     with pytest.raises(state.Refused, match="no summary: PING"):
         watching.ping_summary(lines[:1])
 

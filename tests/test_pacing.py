@@ -2,30 +2,56 @@
 
 import pytest
 
-from felix_py.pacing import LONGEST, SHORTEST, Pace
+from felix_py.pacing import CREDIT, LONGEST, SHARE, SHORTEST, Pace
 
 
-def after(seconds: float, *, news: bool) -> float:
-    pace = Pace()
-    pace.worked(100.0, 100.0 + seconds, news=news)
-    return pace.delay(100.0 + seconds)
+def working(seconds: float, *, news: bool, until: float) -> float:
+    """Turn as often as the pace allows until then; return the part of the time that was worked."""
+    pace, now, worked = Pace(), 100.0, 0.0
+    while now < 100.0 + until:
+        pace.worked(now, now + seconds, news=news)
+        worked += seconds
+        now += seconds
+        now += pace.delay(now)
+    return worked / (now - 100.0)
 
 
 def test_after_a_quiet_time_the_next_turn_is_at_once() -> None:
     pace = Pace()
     assert pace.delay(100.0) == 0.0
     pace.worked(100.0, 100.01, news=False)
-    assert pace.delay(101.0) == 0.0
+    assert pace.delay(100.01) == pytest.approx(SHORTEST)
+    assert pace.delay(100.1) == 0.0
+
+
+def test_a_burst_is_worked_off_without_rest() -> None:
+    pace, now = Pace(), 100.0
+    for _ in range(9):
+        pace.worked(now, now + 0.010, news=False)
+        now += 0.010
+        assert pace.delay(now) == pytest.approx(SHORTEST)
 
 
 @pytest.mark.parametrize(
-    ("worked", "news", "rest"),
+    ("seconds", "news", "share"),
     [
-        pytest.param(0.010, False, 0.090, id="others' doings may take a tenth of a core"),
-        pytest.param(0.010, True, 0.010, id="our own news may take half of one"),
-        pytest.param(0.00001, False, SHORTEST, id="two turns are never closer than this"),
-        pytest.param(5.0, False, LONGEST, id="nothing waits longer than this"),
+        pytest.param(0.010, False, SHARE, id="others' doings may take a tenth of a core"),
+        pytest.param(0.010, True, 0.5, id="our own news may take half of one"),
+        pytest.param(0.0001, False, 0.048, id="short turns are never closer than 2 ms"),
     ],
 )
-def test_the_longer_a_turn_took_the_longer_the_rest(worked: float, news: bool, rest: float) -> None:  # noqa: FBT001
-    assert after(worked, news=news) == pytest.approx(rest)
+def test_in_the_long_run(seconds: float, news: bool, share: float) -> None:  # noqa: FBT001 - a fact of the case
+    assert working(seconds, news=news, until=60.0) == pytest.approx(share, rel=0.1)
+
+
+def test_nothing_waits_longer_than_a_second() -> None:
+    pace = Pace()
+    pace.worked(100.0, 105.0, news=False)
+    assert pace.delay(105.0) == LONGEST
+
+
+def test_quiet_is_not_saved_up() -> None:
+    pace = Pace()
+    pace.worked(100.0, 100.0, news=False)
+    pace.worked(10_000.0, 10_000.0 + 2 * CREDIT, news=False)
+    assert pace.delay(10_000.0 + 2 * CREDIT) == LONGEST

@@ -1,6 +1,7 @@
 """Label selectors: what they select, what is wrong with those that cannot be read, and a naive judge beside ours."""
 
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Mapping
 
@@ -129,15 +130,19 @@ def test_twice_the_text_takes_about_twice_the_time(piece: str) -> None:
     def seconds(times: int) -> float:
         text = piece * times + "all()"
         best = float("inf")
-        for _ in range(3):
-            began = time.perf_counter()
-            with contextlib.suppress(SelectorError):
-                parse(text).matches({"a": "b"})
-            best = min(best, time.perf_counter() - began)
+        gc.disable()  # it looks through everything that other tests have left, which is not what is measured
+        try:
+            for _ in range(3):
+                began = time.perf_counter()
+                with contextlib.suppress(SelectorError):
+                    parse(text).matches({"a": "b"})
+                best = min(best, time.perf_counter() - began)
+        finally:
+            gc.enable()
         return best
 
     # A quadratic reader would take 64 times as long for eight times the text.
-    assert seconds(8 * 4000) < 24 * seconds(4000) + 0.01
+    assert seconds(8 * 1000) < 24 * seconds(1000) + 0.01
 
 
 # --- a naive judge: the text and a function of labels, made together

@@ -67,7 +67,8 @@ def _next_hops(best: BestPath) -> tuple[IPv4Address, ...]:
 def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Candidate]:
     """Drop what is sent to unused addresses of our blocks; otherwise it would leave by the default route."""
     for affinity in affinities:
-        if affinity.node == view.me.name:
+        # A block of one address has no unused ones.
+        if affinity.node == view.me.name and affinity.cidr.prefixlen < affinity.cidr.max_prefixlen:
             yield Candidate(
                 RouteKey(affinity.cidr),
                 BLACKHOLE,

@@ -11,6 +11,7 @@ from felix_py.kernel.objects import Link, RoutePolicy
 from felix_py.kernel.purge import Purge, Purger
 from felix_py.kernel.wire import Family
 from felix_py.kernel.wish import Wish
+from ipip import tunnel
 
 
 class Books:
@@ -23,7 +24,7 @@ class Books:
         others: routes that are not ours, outside of what we want; `others_version` changes with them.
         resync_cause: why everything has to be read back before the next write; None when nothing asks for it.
         links: interfaces by index.
-        workloads: indexes of those that are a pod's.
+        workloads: indexes of those that are a pod's; `tunnels` of those that are ours to send encapsulated packets by.
     """
 
     def __init__(self, purger: Purger, families: Iterable[Family]) -> None:
@@ -43,6 +44,7 @@ class Books:
         self.resync_cause: str | None = "start"
         self.links: Mapping[int, Link] = {}
         self.workloads: frozenset[int] = frozenset()
+        self.tunnels: frozenset[int] = frozenset()
         self.policy = RoutePolicy()
 
     def fib(self, identity: bytes) -> Fib | None:
@@ -59,6 +61,8 @@ class Books:
         protocol = route_codec.protocol_of(body)
         if protocol == ownership.ROUTE_PROTOCOL:
             return True
+        if protocol == ownership.BIRD and not self.tunnels.isdisjoint(route_codec.devices_of(body)):
+            return True  # what Calico's BIRD left behind on a node that has moved here
         if protocol == ownership.KERNEL_PROTOCOL or not self.workloads:
             return False
         if protocol != ownership.BOOT and not self.policy.remove_external:
@@ -75,6 +79,7 @@ class Books:
         """Take all interfaces; return the indexes of those that have become workloads' since."""
         workloads = frozenset(i for i, link in links.items() if ownership.is_workload_device(link.name))
         new = list(workloads - self.workloads)
+        self.tunnels = frozenset(index for index, link in links.items() if link.name == tunnel.DEVICE)
         self.links, self.workloads = links, workloads
         return new
 

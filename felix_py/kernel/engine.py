@@ -189,11 +189,12 @@ class RouteEngine:
         self._release(now)
         due, books.due = books.due, {}
         work = Work(books, now, outcome)
+        work.sort(due)
+        del due  # of 100,000 it is some megabytes, which the writing needs
         try:
-            work.sort(due)
             work.write(self._wire)
         except WireBroken as broken:
-            books.due = due | books.due
+            books.due = {**work.due(), **books.due}
             books.must_read("socket failed")
             outcome.broken = str(broken)
         return outcome
@@ -269,9 +270,9 @@ class RouteEngine:
         return route_codec.decode(body, {index: link.name for index, link in self.books.links.items()})
 
     def intentions(self) -> Iterator[Intention]:
-        """Say for everything that is not as wanted what would be done, and what it waits for."""
+        """Say for everything that is not as wanted what would be done, and what it waits for or is in its way."""
         books = self.books
-        for name in {*books.due, *books.holds}:
+        for name in {*books.due, *books.holds, *books.conflicts}:
             fib = books.fib(name)
             if fib is not None:
                 stack = fib.stack(name)

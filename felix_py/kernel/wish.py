@@ -33,7 +33,8 @@ class Wish:
         changed = self._take_each(routes, indexes)
         if len(self.bodies) + len(self.without_device) > len(routes):
             changed += self._drop_others(routes)
-        devices = {device for route in routes.values() for device in route.devices}
+        distinct = {id(route): route for route in routes.values()}.values()  # many routes are one object
+        devices = {device for route in distinct for device in route.devices}
         self.served = frozenset(indexes.get(device, 0) for device in devices)
         return changed
 

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from felix_py.kernel import holds, next_hop_codec, ownership, reconcile, route_codec
 from felix_py.kernel.books import Books
@@ -168,6 +169,11 @@ class Work:
 
     # --- write
 
+    def due(self) -> dict[bytes, str | None]:
+        """Return all that was to be written, with its cause."""
+        every = (self._early, self._add, self._replace, self._delete)
+        return {name: cause for rows in every for name, cause in zip(rows.names, rows.causes, strict=True)}
+
     def write(self, wire: Wire) -> None:
         """Write everything.
 
@@ -197,7 +203,7 @@ class Work:
         if books.workloads:
             for name, body in zip(rows.names, rows.bodies, strict=True):
                 books.note_owner(name, body)
-        books.since.update(dict.fromkeys(rows.names, self._now))
+        books.since.update(zip(rows.names, repeat(self._now)))
         self._book(rows, rows.bodies)
 
     def _take_away(self, wire: Wire, rows: Rows) -> None:

@@ -161,7 +161,7 @@ def deaths_cost_nothing(on: Stage) -> str:
     target = on.far or on.near or on.here
     (source_pod, _), (target_pod, address) = on.pod(on.here), on.pod(target)
     watched = [*(node.name for node in on.topology.nodes), *(router.name for router in on.topology.routers)]
-    ping = ["ping", "-i", "0.005", "-q", address]
+    ping = ["ping", "-i", "0.005", address]
     with ExitStack() as stack:
         monitors = {
             name: stack.enter_context(watching.running(watching.route_monitor(on.lab, name))) for name in watched

@@ -128,7 +128,13 @@ def repair_milliseconds(events: Sequence[RouteEvent], prefix: str) -> float | No
 
 @dataclass(frozen=True, slots=True)
 class PingSummary:
-    """The last lines of ping(8)."""
+    """What ping(8) said in the end.
+
+    Attributes:
+        transmitted: packets up to the last one that was answered: whoever interrupts ping may do so while an answer is
+            on its way, and that one is not lost.
+        received: how many of them were answered.
+    """
 
     transmitted: int
     received: int
@@ -136,10 +142,11 @@ class PingSummary:
 
 
 SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received.*")
+ANSWER = re.compile(r".* icmp_seq=(\d+) ttl=")
 
 
 def ping_summary(lines: Sequence[str]) -> PingSummary:
-    """Read the output of ping.
+    """Read the output of ping, with a line for each answer.
 
     Raises:
         Refused: when it holds no summary.
@@ -147,4 +154,9 @@ def ping_summary(lines: Sequence[str]) -> PingSummary:
     match = next(filter(None, map(SUMMARY.match, lines)), None)
     if match is None:
         raise Refused(f"ping gave no summary: {' '.join(lines) or 'nothing'}")
-    return PingSummary(int(match[1]), int(match[2]), match[0])
+    answered = {int(answer[1]) for answer in map(ANSWER.match, lines) if answer is not None}
+    transmitted, last = int(match[1]), max(answered, default=int(match[1]))
+    if last == transmitted:
+        return PingSummary(last, len(answered), match[0])
+    under_way = f"; {transmitted - last} on its way when ping was interrupted"
+    return PingSummary(last, len(answered), f"{last} packets transmitted, {len(answered)} received{under_way}")

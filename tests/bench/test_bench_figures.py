@@ -1,35 +1,86 @@
-"""That benchmarks report in the form that was promised; the lab's own runs once, on a lab of its own."""
+"""That benchmarks report in the form that was promised; those of the lab and of the routes run once, to prove it."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import run
 
 HERE = Path(__file__).parent
 KEYS = ["name", "value", "unit", "peer", "peerValue", "ratio", "better", "reach", "ok"]
 
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def figures_of(name: str, **settings: str) -> list[dict[str, Any]]:
+    """Run a benchmark; return its figures, once they have the form that was promised."""
+    command = [sys.executable, HERE / "run.py", name]
+    environment = {**os.environ, "RUNS": "1", "IDLE_SECONDS": "1", **settings}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    figures: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(list(figure) == KEYS for figure in figures)
+    assert figures, done.stderr
+    assert done.returncode == int(not all(figure["ok"] for figure in figures)), done.stderr
+    return figures
+
+
 @pytest.mark.bench
 @pytest.mark.netns
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@needs_root
 def test_the_bench_of_the_lab_gives_every_figure() -> None:
-    environment = {**os.environ, "RUNS": "1", "IDLE_SECONDS": "1"}
-    command = [sys.executable, HERE / "run.py", "lab"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    figures = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [figure["name"] for figure in figures] == [
+    assert [figure["name"] for figure in figures_of("lab")] == [
         "lab: start to in sync, four nodes",
         "lab: pod ADD to first ping from the other rack",
         "lab: repair of a deleted route",
         "lab: resident memory of agent and ExaBGP (RSS)",
         "lab: their own share of memory (PSS)",
         "lab: idle CPU of agent and ExaBGP",
-    ], done.stderr
-    assert all(list(figure) == KEYS for figure in figures)
-    assert done.returncode == int(not all(figure["ok"] for figure in figures))
+    ]
+
+
+@pytest.mark.bench
+@pytest.mark.netns
+@needs_root
+def test_the_bench_of_the_routes_gives_every_figure() -> None:
+    found = [(figure["name"], figure["peer"], figure["unit"]) for figure in figures_of("routes", SIZE="1000")]
+    assert found == [
+        ("routes: 1000 wished, through the whole engine", "ip -batch", "routes/s"),
+        ("routes: 1000 wished, through the whole engine, beside Python", "pyroute2 IPRoute.route, 100", "routes/s"),
+        ("routes: 1000 encoded, by the writer alone", "C, 1000 a send", "routes/s"),
+        ("routes: resync of 655", "ip route show > /dev/null", "ms"),
+        ("routes: memory that the engine takes for 655, at its peak", None, "MiB"),
+        ("routes: the same with the wish, as Python objects", None, "MiB"),
+        ("routes: one of 100 deleted by another program, back, p50 of 5", None, "ms"),
+        ("routes: one of 100 deleted by another program, back, p99 of 5", None, "ms"),
+        ("routes: 10 of 100 deleted at once, all back", None, "ms"),
+        ("routes: CPU of the agent, idle with 100, 1 s", None, "%"),
+        ("routes: 100 moved to another next hop, by its object", None, "ms"),
+        ("routes: 100 moved to another next hop, both ways", "each rewritten", "ms"),
+        ("routes: 100 moved to another next hop, packets lost of 10000/s", None, "packets"),
+        ("routes: 1000 in the kernel, from first to last", "BIRD by BGP, from first to last", "ms"),
+        ("routes: 1000 in the kernel, from wish to last", "BIRD by BGP, from first to last", "ms"),
+    ]
+
+
+def test_the_page_says_what_was_promised_of_a_value_and_of_a_ratio() -> None:
+    alone = {"name": "one", "value": 1.5, "unit": "ms", "peer": None, "peerValue": None, "ratio": None}
+    beside = {"name": "two", "value": 3.0, "unit": "routes/s", "peer": "ip", "peerValue": 1.0, "ratio": 3.0}
+    page = run.report(
+        [
+            {**alone, "better": "lower", "reach": 1.0, "ok": False},
+            {**beside, "better": "higher", "reach": 1.5, "ok": True},
+        ]
+    )
+    assert run.machine() in page
+    assert page.splitlines()[-2:] == [
+        "| one | 1.5 ms | - | - | at most 1 ms | no |",
+        "| two | 3 routes/s | ip: 1 | 3 | ratio at least 1.5 | yes |",
+    ]
 
 
 @pytest.mark.bench

@@ -13,7 +13,7 @@ from figures import RUNS, tell_ratio
 from felix_py.lab import lifecycle, main, state
 from felix_py.lab.state import Lab
 
-SECONDS = int(os.environ.get("SIZE") or 2)
+SECONDS = int(os.environ.get("IPERF_SECONDS") or 2)
 REACH = 0.02
 """The userspace driver is for kernels without the module: it must be right, and fast enough for a lab."""
 
