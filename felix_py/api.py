@@ -49,10 +49,12 @@ log = structlog.get_logger()
 class _Server:
     """Answers every request, rubbish with a sentence, and lets no client wait for another."""
 
-    def __init__(self, name: str, root: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, name: str, root: str, handlers: Mapping[str, Handler], actions: Mapping[str, Handler] | None = None
+    ) -> None:
         self._name = name
         self._root = root
-        self._handlers = handlers
+        self._methods = {b"GET": handlers, **({b"POST": actions} if actions else {})}
         self._clients: set[asyncio.Task[None] | None] = set()
         self._closing = False
 
@@ -104,23 +106,32 @@ class _Server:
     async def _answer(self, request: h11.Request) -> Answer | Page:
         target = urlsplit(request.target.decode("ascii", "replace"))
         parts = [unquote(part) for part in target.path.split("/") if part]
-        if request.method != b"GET":
-            return 405, {"error": f"method {request.method.decode('ascii', 'replace')} is not known here; use GET"}
         root = [part for part in self._root.split("/") if part]
         name = parts[len(root)] if parts[: len(root)] == root and len(parts) > len(root) else ""
-        handler = self._handlers.get(name)
-        if handler is None:
-            known = ", ".join(f"{self._root}{name}" for name in self._handlers)
+        usable = {method: handlers[name] for method, handlers in self._methods.items() if name in handlers}
+        if not usable:
+            known = ", ".join(dict.fromkeys(f"{self._root}{each}" for some in self._methods.values() for each in some))
             return 404, {"error": f"{target.path} is not known here; known are {known}"}
+        handler = usable.get(request.method)
+        if handler is None:
+            method, known = request.method.decode("ascii", "replace"), " or ".join(each.decode() for each in usable)
+            return 405, {"error": f"method {method} is not known for {target.path}; use {known}"}
         query = {name: values[-1] for name, values in parse_qs(target.query, keep_blank_values=True).items()}
         return await handler(tuple(parts[len(root) + 1 :]), query)
 
 
 class Api(_Server):
-    """Serves /v1/NAME on a unix socket, to root and the group felix."""
+    """Serves /v1/NAME on a unix socket, to root and the group felix.
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
-        super().__init__(str(path), "/v1/", handlers)
+    Args:
+        handlers: answer GET, and change nothing.
+        actions: answer POST, and do what is asked.
+    """
+
+    def __init__(
+        self, path: Path, handlers: Mapping[str, Handler], actions: Mapping[str, Handler] | None = None
+    ) -> None:
+        super().__init__(str(path), "/v1/", handlers, actions or {})
         self._path = path
 
     async def serve(self) -> None:

@@ -125,10 +125,11 @@ class Node:
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what has to run, with its name."""
         directory, address = self._settings.run_directory, self._settings.metrics_address
-        handlers = {**Handlers(self.agent, self.speaker, self.device).all(), "events": self._journal.events}
+        answers = Handlers(self.agent, self.speaker, self.device)
+        handlers, actions = {**answers.all(), "events": self._journal.events}, answers.actions()
         # In this order: who reads on one socket that the node is in sync finds the other one open.
         yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()
-        yield "api", Api(directory / "agent.sock", handlers).serve()
+        yield "api", Api(directory / "agent.sock", handlers, actions).serve()
         yield "journal", self._journal.run()
         if address is not None:
             probes = Probes(self.observation.health, self._metrics)

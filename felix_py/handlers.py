@@ -6,9 +6,12 @@ from functools import partial
 from ipaddress import IPv4Network, ip_address
 from typing import Any
 
+import structlog
+
 from bgp.exabgp_process import BgpService
 from bgp.speaker import SpeakerSettings
-from bgp.types import SessionState
+from bgp.speaker_words import Disabled, Enabled, RefreshAsked, ResetAsked
+from bgp.types import IPAddress, SessionState
 from felix_py import __version__, bgp_documents, documents
 from felix_py.agent import Agent
 from felix_py.api import Answer, Handler
@@ -22,6 +25,17 @@ ASKED: tuple[tuple[str, Callable[[str], object], str], ...] = (
     ("advertised", ip_address, "a peer's address, as 172.31.1.12"),
 )
 """What may be asked about paths: name, parser, and what to give."""
+
+
+CHANGES: Mapping[str, Callable[[IPAddress, str], Disabled | Enabled | ResetAsked | RefreshAsked]] = {
+    "disable": Disabled,
+    "enable": lambda peer, _: Enabled(peer),
+    "reset": ResetAsked,
+    "refresh": lambda peer, _: RefreshAsked(peer),
+}
+"""What people may want of a session; the text is for the people on the other side."""
+
+log = structlog.get_logger()
 
 
 class Handlers:
@@ -41,6 +55,21 @@ class Handlers:
             "endpoints": self.endpoints,
             "plan": self.plan,
         }
+
+    def actions(self) -> Mapping[str, Handler]:
+        """Return what may be asked to be done, by the name after /v1/."""
+        return {"bgp": self.change_session}
+
+    async def change_session(self, parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
+        """Disable, enable, reset or refresh a session: POST /v1/bgp/peers/ADDRESS/VERB?message=TEXT."""
+        if len(parts) != 3 or parts[0] != "peers" or parts[2] not in CHANGES:  # noqa: PLR2004 - peers, address, verb
+            return 404, {"error": f"known are /v1/bgp/peers/ADDRESS and one of {', '.join(CHANGES)}"}
+        status, answer = self._peer(parts[1])
+        if status == 200:  # noqa: PLR2004 - HTTP's OK
+            log.info("bgp.session.asked", peer=parts[1], verb=parts[2], message=query.get("message", ""))
+            self._speaker.tell(CHANGES[parts[2]](ip_address(parts[1]), query.get("message", "")))
+            return 200, {"peer": parts[1], "asked": parts[2]}
+        return status, answer
 
     async def status(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer how the node is."""

@@ -19,6 +19,7 @@ EVENTS = frozenset(
         "bgp.child.started",
         "bgp.path.refused",
         "bgp.prefixes.many",
+        "bgp.session.asked",
         "bgp.session.down",
         "bgp.session.up",
         "bgp.update.malformed",

@@ -20,6 +20,10 @@ async def routes(parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
     return 200, {"parts": list(parts), "query": dict(query)}
 
 
+async def asked(parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
+    return 200, {"asked": list(parts), "message": query.get("message")}
+
+
 def until_open(path: Path) -> None:
     """Wait until the socket is there and open to the group."""
     deadline = time.monotonic() + 5
@@ -31,7 +35,7 @@ def against(path: Path, work: Callable[[], Awaitable[Any]]) -> Any:
     """Run `work` while the API serves on `path`."""
 
     async def scenario() -> Any:
-        server = asyncio.create_task(Api(path, {"routes": routes}).serve())
+        server = asyncio.create_task(Api(path, {"routes": routes}, {"bgp": asked}).serve())
         await asyncio.to_thread(until_open, path)
         try:
             return await work()
@@ -69,7 +73,7 @@ def test_what_does_not_exist_is_told_apart_from_no_agent(tmp_path: Path) -> None
 
 
 def test_an_unknown_path_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(client.NotFound, match="/v1/rotues is not known here; known are /v1/routes"):
+    with pytest.raises(client.NotFound, match="/v1/rotues is not known here; known are /v1/routes, /v1/bgp"):
         ask(tmp_path / "s", "rotues")
 
 
@@ -101,3 +105,17 @@ def test_the_socket_of_a_dead_agent_is_no_obstacle(tmp_path: Path) -> None:
     for _ in range(2):
         assert ask(path, "routes")["parts"] == []
     assert not path.exists()
+
+
+def post(path: Path, resource: str, *parts: str, **query: str | None) -> dict[str, Any]:
+    result: dict[str, Any] = against(path, lambda: asyncio.to_thread(client.post, path, resource, *parts, **query))
+    return result
+
+
+def test_an_action_is_done_by_post_and_by_nothing_else(tmp_path: Path) -> None:
+    answer = post(tmp_path / "s", "bgp", "peers", "172.31.1.1", "disable", message="maintenance")
+    assert answer == {"asked": ["peers", "172.31.1.1", "disable"], "message": "maintenance"}
+    with pytest.raises(client.Unreachable, match="method GET is not known for /v1/bgp; use POST"):
+        ask(tmp_path / "s", "bgp")
+    with pytest.raises(client.Unreachable, match="method POST is not known for /v1/routes; use GET"):
+        post(tmp_path / "s", "routes")

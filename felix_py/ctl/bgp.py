@@ -63,6 +63,15 @@ ADVERTISED = (
 )
 
 
+CHANGES = {
+    "disable": "hold no session with a peer until it is enabled, or the agent starts anew",
+    "enable": "hold a session again that was disabled, or taken down for too many prefixes",
+    "reset": "close a session and open it again",
+    "refresh": "have a peer tell everything again, without closing the session (RFC 2918)",
+}
+"""What may be done to a session, and what it means."""
+
+
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
     text = "BGP sessions and paths"
@@ -74,6 +83,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     one = nouns.add_parser("peer", help=text, description=text)
     one.add_argument("address", help="the peer's address, as 172.31.1.12")
     one.set_defaults(run=peer)
+    for verb, text in CHANGES.items():
+        change = nouns.add_parser(verb, help=text, description=text)
+        change.add_argument("address", help="the peer's address, as 172.31.1.12")
+        if verb in ("disable", "reset"):
+            change.add_argument("--message", metavar="TEXT", help="why, for the people on the other side (RFC 9003)")
+        change.set_defaults(run=change_session, verb=verb, message=None)
     text = "what peers sent, with the verdict on each path and its reason"
     routes = nouns.add_parser("routes", help=text, description=text)
     routes.add_argument("prefix", nargs="?", help="only this one, as 10.65.1.0/26")
@@ -108,6 +123,18 @@ def peer(options: argparse.Namespace) -> int:
         for line in _lines(document):
             print(line)
     return 0 if document["state"] == ESTABLISHED else 1
+
+
+def change_session(options: argparse.Namespace) -> int:
+    """Ask for a session to be changed, and say so; what becomes of it `felixctl bgp peer` tells."""
+    document = client.post(options.path, "bgp", "peers", options.address, options.verb, message=options.message)
+    if options.output in ("json", "yaml"):
+        output.document(document, options.output)
+    else:
+        print(
+            f"{options.verb} of {options.address} is asked for; `felixctl bgp peer {options.address}` tells the outcome"
+        )
+    return 0
 
 
 def paths(options: argparse.Namespace) -> int:

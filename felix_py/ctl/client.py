@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -53,11 +54,20 @@ def get(path: Path, resource: str, *parts: str, **query: str | None) -> dict[str
         Unreachable: when no agent answers at `path`.
         NotFound: when the agent knows no such thing.
     """
-    target = "/v1/" + "/".join(quote(part, safe="") for part in (resource, *parts))
+    return _ask("GET", path, (resource, *parts), query)
+
+
+def post(path: Path, resource: str, *parts: str, **query: str | None) -> dict[str, Any]:
+    """Ask for what stands at /v1/RESOURCE/PARTS to be done, and return the answer; raises as `get` does."""
+    return _ask("POST", path, (resource, *parts), query)
+
+
+def _ask(method: str, path: Path, parts: tuple[str, ...], query: Mapping[str, str | None]) -> dict[str, Any]:
+    target = "/v1/" + "/".join(quote(part, safe="") for part in parts)
     asked = {name: value for name, value in query.items() if value is not None}
     connection = _UnixConnection(path)
     try:
-        connection.request("GET", target + ("?" + urlencode(asked) if asked else ""))
+        connection.request(method, target + ("?" + urlencode(asked) if asked else ""))
         response = connection.getresponse()
         body = response.read()
     except FileNotFoundError:

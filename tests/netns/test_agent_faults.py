@@ -417,3 +417,31 @@ def fastest(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def session(address: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        felix_lab(NAME, "exec", "a1", "felixctl", "bgp", "peer", address, "-o", "json").out
+    )
+    return found
+
+
+def test_a_session_is_disabled_enabled_and_reset_by_felixctl() -> None:
+    assert "is asked for" in on_a1("felixctl", "bgp", "disable", "172.31.1.1", "--message", "maintenance of a1")
+    assert eventually(lambda: session("172.31.1.1")["state"] == "Idle")
+    assert session("172.31.1.1")["lastError"].startswith("administratively down; ")
+    assert any(problem.startswith("BGP session with 172.31.1.1 (tor-a1) is Idle") for problem in problems())
+    on_a1("felixctl", "bgp", "enable", "172.31.1.1")
+    assert eventually(lambda: session("172.31.1.1")["state"] == "Established")
+    flaps = session("172.31.1.12")["flaps"]
+    on_a1("felixctl", "bgp", "reset", "172.31.1.12")
+    assert eventually(lambda: session("172.31.1.12")["flaps"] == flaps + 1)
+    assert eventually(lambda: session("172.31.1.12")["state"] == "Established")
+    on_a1("felixctl", "bgp", "refresh", "172.31.1.12")
+    assert eventually(settled)
+
+
+def test_a_session_that_is_not_there_cannot_be_disabled() -> None:
+    called = felix_lab(NAME, "exec", "a1", "felixctl", "bgp", "disable", "10.9.9.9")
+    assert called.status != 0
+    assert "no session with 10.9.9.9 is configured; configured are 172.31.1.1, " in called.error + called.out
