@@ -11,8 +11,9 @@ NEWS = 0.2
 CREDIT = 0.1
 """Seconds of work without rest after a quiet time: a thousand routes deleted at once take a tenth of it."""
 
-SHORTEST, LONGEST = 0.002, 1.0
-"""Seconds between two turns that nobody waits for."""
+SHORTEST, LONGEST = 0.002, 0.5
+"""Seconds between two turns that nobody waits for. What could not be rested in the longest is forgiven: a storm that is
+over must not slow down what comes after it."""
 
 
 @dataclass(slots=True)
@@ -35,7 +36,8 @@ class Pace:
             news: whether it was for news of our own, and not only for what others did to the kernel.
         """
         filled = min(CREDIT, self.credit + (ended - self.at) * SHARE)
-        self.credit, self.at = filled - (ended - started) * (NEWS if news else 1.0), ended
+        credit = filled - (ended - started) * (NEWS if news else 1.0)
+        self.credit, self.at = max(credit, -LONGEST * SHARE), ended
 
     def delay(self, now: float) -> float:
         """Return the seconds to wait before the next turn."""

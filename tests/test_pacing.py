@@ -44,10 +44,13 @@ def test_in_the_long_run(seconds: float, news: bool, share: float) -> None:  # n
     assert working(seconds, news=news, until=60.0) == pytest.approx(share, rel=0.1)
 
 
-def test_nothing_waits_longer_than_a_second() -> None:
+def test_nothing_waits_longer_than_half_a_second_and_a_storm_is_forgiven() -> None:
     pace = Pace()
-    pace.worked(100.0, 105.0, news=False)
-    assert pace.delay(105.0) == LONGEST
+    for begin in range(100, 120):
+        pace.worked(begin, begin + 0.9, news=False)
+        assert pace.delay(begin + 0.9) == pytest.approx(LONGEST)
+    pace.worked(121.0, 121.0, news=False)
+    assert pace.delay(121.0) == pytest.approx(SHORTEST)
 
 
 def test_quiet_is_not_saved_up() -> None:
