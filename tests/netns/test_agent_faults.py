@@ -199,8 +199,8 @@ def test_exabgp_killed_again_and_again_costs_no_route(lab: Lab) -> None:
         for _ in range(5):
             before = status()["bgp"]["childPid"]
             os.kill(before, 9)
-            # RFC 4724 section 4.2: who loses a session again before its End-of-RIB must forget what it kept. So the next kill
-            # comes when the new process has told everybody everything; one in that very moment cannot be survived.
+            # RFC 4724 section 4.2: who loses a session again before its End-of-RIB must forget what it kept. So the
+            # next kill comes when the new process has told everybody; one in that very moment cannot be survived.
             assert eventually(lambda: all_told(before), 20)  # noqa: B023 - used now
         assert eventually(lambda: health.not_converged(lab, lab.topology()) == [], 60)
         assert mine.stop() == ()
