@@ -9,6 +9,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PACKAGES := bird2 iproute2 iputils-ping nftables procps python3-venv tcpdump musl-tools
 TEST_PACKAGES := qemu-system-x86 busybox-static kmod
+INTEROP_PACKAGES := frr gobgpd
 BENCH_PACKAGES := iperf3 gcc libc6-dev
 STAMP := .venv/.installed
 
@@ -23,7 +24,18 @@ define install
 	missing=$$(for p in $(1); do dpkg -s "$$p" >/dev/null 2>&1 || echo "$$p"; done)
 	if [ -n "$$missing" ]; then
 	  $(SUDO) apt-get update -qq
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
+	  # Daemons of these packages are for labs: none starts as a service, now or with the next boot.
+	  policy=/usr/sbin/policy-rc.d
+	  [ ! -e $$policy ] || policy=
+	  [ -z "$$policy" ] || printf '#!/bin/sh\nexit 101\n' | $(SUDO) install -m 755 /dev/stdin $$policy
+	  status=0
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing || status=$$?
+	  [ -z "$$policy" ] || $(SUDO) rm -f $$policy
+	  [ "$$status" = 0 ] || exit "$$status"
+	  if [ -d /run/systemd/system ]; then
+	    for p in $$missing; do case $$p in bird2) echo bird;; frr|gobgpd) echo $$p;; esac; done |
+	      xargs -r $(SUDO) systemctl disable --quiet
+	  fi
 	fi
 endef
 
@@ -57,6 +69,10 @@ unit: setup      ## the pure tests only
 test: check      ## everything
 	@$(call install,$(TEST_PACKAGES))
 	$(SUDO) env CI="$(CI)" $(BIN)/pytest
+
+interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go to docs/interop.md
+	@$(call install,$(INTEROP_PACKAGES))
+	$(SUDO) env MATRIX=1 $(BIN)/python tests/interop/report.py
 
 lock:            ## write requirements/*.txt anew, with hashes
 	$(BIN)/python -m pip install --quiet uv
