@@ -126,8 +126,7 @@ def _candidate(candidate: Candidate, verdict: str) -> Document:
 def _kernel_routes(turns: Turns) -> Iterator[Document]:
     """Describe everything in the main tables, read at this moment, whoever owns it."""
     for family in Family:
-        for key, route in sorted(turns.kernel.table(family), key=lambda item: _order(item[0])):
-            ours = ownership.is_ours(route)
+        for key, route, ours in sorted(turns.kernel.table(family), key=lambda item: _order(item[0])):
             winner = turns.wish.chosen.get(key)
             yield {
                 "prefix": str(key),

@@ -19,8 +19,8 @@ from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.objects import KernelRefused, Link, Route, RouteKey, RouteType, Scope
 from felix_py.kernel.purge import NoPurger
 from felix_py.kernel.wire import Mode, Refusal, Verb, WireBroken
-from felix_py.model import NodeName, WorkloadEndpoint
-from felix_py.state import Event
+from felix_py.model import FelixConfiguration, Key, NodeName, WorkloadEndpoint
+from felix_py.state import Event, Present
 
 POD = RouteKey(IPv4Network("10.65.0.5/32"))
 BLOCK = RouteKey(IPv4Network("10.65.0.0/26"))
@@ -337,3 +337,23 @@ def test_the_plan_names_what_is_in_the_way_and_what_is_waited_for() -> None:
         "10.65.0.5/32": ("add route", "waits: cali0000000web0 is down"),
     }
     assert made.routes[REMOTE] == static
+
+
+def test_what_the_kernel_holds_is_ours_or_foreign_by_the_same_rule_that_removes_it() -> None:
+    made = host()
+    stray = RouteKey(IPv4Network("10.65.0.9/32"))
+    settings = FelixConfiguration(remove_external_routes=False)
+
+    async def scenario() -> dict[str, str]:
+        agent = node(made, FakeSpeaker())
+        agent.tell(Present(Key("FelixConfiguration", "default"), settings))
+        await agent.turn()
+        made.foreign(Verb.NEW_ROUTE, Mode.CREATE, stray, Route(device=POD_LINK, scope=Scope.LINK, protocol=4))
+        await agent.turn()
+        rows = (await agent.ask(partial(documents.routes, agent, which="kernel")))["routes"]
+        return {row["prefix"]: row["state"] for row in rows}
+
+    states = asyncio.run(scenario())
+    assert states["10.65.0.9/32"] == "foreign", "removeExternalRoutes is false, so it is not ours to remove"
+    assert states["10.65.0.5/32"] == "installed"
+    assert made.routes[stray].protocol == 4

@@ -299,10 +299,11 @@ class Kernel:
         """Return the routes in the kernel that are not, outside of what we want."""
         return dict(filter(None, map(self.routes.readable, self.routes.books.others.values())))
 
-    def table(self, family: Family) -> list[tuple[RouteKey, Route]]:
-        """Read every route of the main table of a family now, whoever owns it.
+    def table(self, family: Family) -> list[tuple[RouteKey, Route, bool]]:
+        """Read every route of the main table of a family now, whoever owns it; the last word is whether we do.
 
         Raises:
             WireBroken: when it could not be read.
         """
-        return list(filter(None, map(self.routes.readable, self._wire.dump_routes(family, MAIN_TABLE))))
+        read = ((body, self.routes.readable(body)) for body in self._wire.dump_routes(family, MAIN_TABLE))
+        return [(*entry, self.routes.books.owns(body)) for body, entry in read if entry is not None]

@@ -2,9 +2,6 @@
 
 from enum import Enum
 
-from felix_py.kernel.objects import Route
-from ipip import tunnel
-
 ROUTE_PROTOCOL = 80
 """rtm_protocol of every route of ours, as Calico's Felix uses: `ip route show proto 80` lists our work."""
 
@@ -54,13 +51,6 @@ PROTOCOL_NAMES = {
 def is_workload_device(name: str | None) -> bool:
     """Say whether this interface is the host side of a pod's veth."""
     return name is not None and name.startswith(WORKLOAD_PREFIX)
-
-
-def is_ours(route: Route) -> bool:
-    """Say whether a route that was read back is ours to change and remove."""
-    if route.protocol == ROUTE_PROTOCOL or (route.protocol == BIRD and tunnel.DEVICE in route.devices):
-        return True
-    return any(map(is_workload_device, route.devices)) and route.protocol != KERNEL_PROTOCOL
 
 
 def standing(protocol: int) -> Standing:

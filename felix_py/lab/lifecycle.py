@@ -86,7 +86,7 @@ def up(lab: Lab, source: Path, topology: Topology) -> Timings:
     refuse_second(lab)
     try:
         return _up(lab, source, topology)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: a lab that is half up must not stay
         with uninterrupted():
             down(lab)
         raise

@@ -102,7 +102,7 @@ def start_daemons(lab: Lab, topology: Topology) -> None:
             # The datastore of a cluster is one: every node reads the same folder.
             binds[lab.directory / "resources"] = "/etc/felix/resources"
             started.append(_supervise(lab, node.name, directory, binds, agent))
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: whoever was started ends with the one that could not be
         for process in started:
             process.kill()
         raise
