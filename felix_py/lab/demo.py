@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from felix_py.lab import lifecycle, proofs, screen
+from felix_py.lab import interrupts, lifecycle, proofs, screen
 from felix_py.lab.namespaces import named
 from felix_py.lab.proofs import NotProved, Stage
 from felix_py.lab.state import Lab, Refused
@@ -29,7 +29,7 @@ def run(lab: Lab, source: Path, topology: Topology) -> int:
         screen.tick(f"all sessions established, all pods attached, everything in sync after {timings.converged:.1f} s")
         failed = _prove_all(lab, topology)
     finally:
-        with lifecycle.uninterrupted():
+        with interrupts.uninterrupted():
             began = time.monotonic()
             gone = lifecycle.down(lab)
     failed += _nothing_left(lab, len(gone), time.monotonic() - began)

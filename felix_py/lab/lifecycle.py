@@ -1,15 +1,12 @@
 """A lab brought up and taken down: everything or nothing, as fast as the machine allows."""
 
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
-from felix_py.lab import health, machines, network, pods, state
+from felix_py.lab import health, interrupts, machines, network, pods, state
 from felix_py.lab.pods import Pod
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Topology
@@ -20,12 +17,6 @@ DEADLINE = 30.0
 POLL = 0.02
 """Seconds between two looks at what is missing."""
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal ended a command that cleans up after itself; it names the signal."""
-
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -35,34 +26,6 @@ class Timings:
     agents: float
     attached: float
     converged: float
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the first signal to end into Interrupted and ignore all others: cleaning up is not interrupted."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        for each in ENDING:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, interrupt) for number in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ignore the signals to end for a while."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def refuse_second(lab: Lab) -> None:
@@ -87,7 +50,7 @@ def up(lab: Lab, source: Path, topology: Topology) -> Timings:
     try:
         return _up(lab, source, topology)
     except BaseException:  # Ctrl-C, too: a lab that is half up must not stay
-        with uninterrupted():
+        with interrupts.uninterrupted():
             down(lab)
         raise
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import resources as package_files
 from pathlib import Path
 
-from felix_py.lab import demo, faults, lifecycle, machines, matrix, screen, state, status
+from felix_py.lab import demo, faults, interrupts, lifecycle, machines, matrix, screen, state, status
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Topology
 from felix_py.model import Invalid
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for sentence in getattr(refusal, "faults", (refusal,)):
             print(f"felix-lab: {sentence}", file=sys.stderr)
         return getattr(refusal, "status", 1)
-    except lifecycle.Interrupted as interrupt:
+    except interrupts.Interrupted as interrupt:
         print(f"felix-lab: interrupted by {interrupt}; nothing of the lab is left", file=sys.stderr)
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 def _up(options: argparse.Namespace, lab: Lab) -> int:
     machines.require_programs()
     topology = _topology(options.topology)
-    with lifecycle.interruptible(), state.only_one(lab):
+    with interrupts.interruptible(), state.only_one(lab):
         timings = lifecycle.up(lab, options.topology, topology)
     screen.say(screen.picture(topology))
     screen.say()
@@ -95,7 +95,7 @@ def _down(_: argparse.Namespace, lab: Lab) -> int:
     if not lab.exists and not lab.directory.exists():
         screen.say(f"no lab named {lab.name} is up; nothing to do")
         return 0
-    with lifecycle.uninterrupted(), state.only_one(lab):
+    with interrupts.uninterrupted(), state.only_one(lab):
         gone = lifecycle.down(lab)
     screen.say(f"lab {lab.name} is down: {len(gone)} namespaces removed, and everything in them")
     return 0
@@ -152,7 +152,7 @@ def _logs(options: argparse.Namespace, lab: Lab) -> int:
 def _demo(options: argparse.Namespace, lab: Lab) -> int:
     machines.require_programs()
     topology = _topology(options.topology)
-    with lifecycle.interruptible(), state.only_one(lab):
+    with interrupts.interruptible(), state.only_one(lab):
         return demo.run(lab, options.topology, topology)
 
 

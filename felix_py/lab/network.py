@@ -10,7 +10,7 @@ from typing import assert_never
 
 from pyroute2 import IPRoute, NetlinkError, netns
 
-from felix_py.lab import namespaces, plan
+from felix_py.lab import interrupts, namespaces, plan
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Topology
 
@@ -23,7 +23,7 @@ def build(lab: Lab, topology: Topology) -> None:
     for name in plan.namespaces(lab.name, topology):
         netns.create(name)
     for router in topology.routers:
-        with namespaces.inside(lab.namespace(router.name)):
+        with interrupts.held(), namespaces.inside(lab.namespace(router.name)):
             for parameter, value in plan.ROUTER_PARAMETERS.items():
                 Path("/proc/sys", parameter).write_text(value)
     for scripts in (
@@ -42,7 +42,7 @@ def run(lab: Lab, name: str, *steps: plan.Step) -> None:
     Raises:
         Refused: with the step that the kernel did not take, and its reason.
     """
-    with namespaces.inside(lab.namespace(name)), IPRoute() as kernel:
+    with interrupts.held(), namespaces.inside(lab.namespace(name)), IPRoute() as kernel:
         for step in steps:
             try:
                 _do(kernel, step)

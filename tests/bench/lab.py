@@ -11,7 +11,7 @@ from pathlib import Path
 
 from figures import RUNS, tell
 
-from felix_py.lab import faults, lifecycle, machines, main, matrix, network, plan, pods, state, watching
+from felix_py.lab import faults, interrupts, lifecycle, machines, main, matrix, network, plan, pods, state, watching
 from felix_py.lab.matrix import End
 from felix_py.lab.pods import Pod
 from felix_py.lab.state import Lab
@@ -24,11 +24,11 @@ SOURCE = main.default_topology()
 @contextmanager
 def lab_up() -> Iterator[tuple[Lab, Topology, lifecycle.Timings]]:
     lab, topology = state.lab("bench"), state.read_topology(SOURCE)
-    with lifecycle.interruptible(), state.only_one(lab):
+    with interrupts.interruptible(), state.only_one(lab):
         try:
             yield lab, topology, lifecycle.up(lab, SOURCE, topology)
         finally:
-            with lifecycle.uninterrupted():
+            with interrupts.uninterrupted():
                 lifecycle.down(lab)
 
 

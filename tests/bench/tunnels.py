@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from figures import RUNS, tell_ratio
 
-from felix_py.lab import lifecycle, main, state
+from felix_py.lab import interrupts, lifecycle, main, state
 from felix_py.lab.state import Lab
 
 SECONDS = int(os.environ.get("IPERF_SECONDS") or 2)
@@ -21,12 +21,12 @@ REACH = 0.02
 @contextmanager
 def lab_up() -> Iterator[Lab]:
     lab, source = state.lab("benchtunnels"), main.default_topology()
-    with lifecycle.interruptible(), state.only_one(lab):
+    with interrupts.interruptible(), state.only_one(lab):
         try:
             lifecycle.up(lab, source, state.read_topology(source))
             yield lab
         finally:
-            with lifecycle.uninterrupted():
+            with interrupts.uninterrupted():
                 lifecycle.down(lab)
 
 

@@ -1,0 +1,55 @@
+"""A command that is told to end does so at a moment that can bear it."""
+
+import signal
+
+import pytest
+
+from felix_py.lab import interrupts
+
+
+def test_a_signal_interrupts_at_once_and_is_named() -> None:
+    reached = []
+
+    def work() -> None:
+        with interrupts.interruptible():
+            signal.raise_signal(signal.SIGTERM)
+            reached.append("after")
+
+    with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
+        work()
+    assert reached == []
+
+
+def test_a_held_block_is_finished_first() -> None:
+    reached = []
+
+    def work() -> None:
+        with interrupts.interruptible():
+            with interrupts.held(), interrupts.held():
+                signal.raise_signal(signal.SIGHUP)
+                signal.raise_signal(signal.SIGINT)  # the second is ignored: the first is on its way
+                reached.append("inside")
+            reached.append("after")
+
+    with pytest.raises(interrupts.Interrupted, match="SIGHUP"):
+        work()
+    assert reached == ["inside"]
+
+
+def test_a_held_block_that_fails_says_so_itself_and_leaves_no_signal_behind() -> None:
+    def work() -> None:
+        with interrupts.interruptible(), interrupts.held():
+            signal.raise_signal(signal.SIGTERM)
+            raise OSError("no device")
+
+    with pytest.raises(OSError, match="no device"):
+        work()
+    with interrupts.interruptible(), interrupts.held():
+        pass
+
+
+def test_the_handlers_of_before_are_back_afterwards() -> None:
+    before = [signal.getsignal(each) for each in interrupts.ENDING]
+    with interrupts.interruptible(), interrupts.uninterrupted():
+        assert [signal.getsignal(each) for each in interrupts.ENDING] == [signal.SIG_IGN] * 3
+    assert [signal.getsignal(each) for each in interrupts.ENDING] == before
