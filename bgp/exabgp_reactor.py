@@ -98,11 +98,12 @@ class Dialler(Outgoing):  # type: ignore[misc]
             error = self.io.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 raise NotConnected(os.strerror(error))
+            self.success()
+            self.local = self.local or self.io.getsockname()[0]
+            # Still at work, for ExaBGP takes one more turn until it says OPEN: nothing else would wake it up for that.
+            yield True
         finally:
             self.at_work.discard(self)
-        self.success()
-        self.local = self.local or self.io.getsockname()[0]
-        yield True
 
     def _begin(self) -> None:
         self.io.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, SYN_RETRIES)

@@ -38,7 +38,11 @@ def test_no_session_is_lost_on_a_machine_that_is_busy_beyond_its_cores(wire: Wir
 def test_an_agent_that_stands_still_loses_no_prefix_and_no_session(wire: Wire) -> None:
     """More than the pipe and the child's own buffer would hold, told while the agent is stopped for two hold times."""
     count, told = 3, 100_000
-    with busy_peers.birds(wire, count, parties.own(told)) as made, busy_peers.felix(wire, count) as felix:
+    table = [
+        f"route {parties.block(number)} via {parties.SOURCE} {{ bgp_community.add((64512, {number // 4})); }};"
+        for number in range(told)
+    ]
+    with busy_peers.birds(wire, count, table) as made, busy_peers.felix(wire, count) as felix:
         agent, before = felix.processes()[0], wire.routes()
         os.kill(agent, signal.SIGSTOP)
         try:
