@@ -1,18 +1,16 @@
 """What settings of a session ask of ExaBGP that it cannot do: it runs in the child, and replaces where ExaBGP decides.
 
-The neighbour's description, which ExaBGP only carries, tells it: `keepalive 5`, `any-source`. 5.0.15 sends KEEPALIVEs
-every third of the hold time and nothing else; it takes a source address that the kernel chose only on connections that
-it opened itself; and the TTL that it wants of packets (RFC 5082) it checks only there, or for all peers at once.
+The neighbour's description, which ExaBGP only carries, tells it: `keepalive 5` (see `exabgp_timers`), `any-source`.
+5.0.15 takes a source address that the kernel chose only on connections that it opened itself; and the TTL that it wants
+of packets (RFC 5082) it checks only there, or for all peers at once.
 """
 
 from typing import Any
 
 from exabgp.bgp.neighbor import Neighbor
-from exabgp.bgp.timer import SendTimer
 from exabgp.logger import log
 from exabgp.protocol.family import AFI
-from exabgp.reactor import listener, peer
-from exabgp.reactor.keepalive import KA
+from exabgp.reactor import listener
 from exabgp.reactor.network.error import NetworkError
 from exabgp.reactor.network.tcp import set_minimum_ttl, set_sending_ttl
 
@@ -32,28 +30,6 @@ def keepalive(neighbor: Any) -> int | None:
     """Return the seconds between KEEPALIVEs that its settings ask for; None where they do not."""
     said = words(neighbor)
     return int(said[said.index(KEEPALIVE) + 1]) if KEEPALIVE in said else None
-
-
-class Timer(SendTimer):  # type: ignore[misc]
-    """Says when a KEEPALIVE is due: as the settings say, but no later than a third of the hold time."""
-
-    def __init__(self, session: Any, proto: Any) -> None:
-        super().__init__(session, proto.negotiated.holdtime)
-        self._third = int(proto.negotiated.holdtime.keepalive())
-        self._peer = proto.peer
-
-    def need_ka(self) -> bool:
-        """Say whether one is due; the settings are asked each time, since they change while a session is up."""
-        self.keepalive = min(self._third, keepalive(self._peer.neighbor) or self._third)
-        return bool(super().need_ka())
-
-
-class Keepalives(KA):  # type: ignore[misc]
-    """ExaBGP's sender of KEEPALIVEs with our timer."""
-
-    def __init__(self, session: Any, proto: Any) -> None:
-        super().__init__(session, proto)
-        self.send_timer = Timer(session, proto)
 
 
 def _set_accepted_ttl(connection: Any, neighbor: Any) -> None:
@@ -93,4 +69,4 @@ def _ip_self(neighbor: Any, afi: Any) -> Any:
 def install() -> None:
     """Have ExaBGP ask us where it decides itself."""
     listener.set_accepted_ttl, listener.set_listener_options = _set_accepted_ttl, _set_listener_options
-    peer.KA, Neighbor.infer, Neighbor.ip_self = Keepalives, _infer, _ip_self
+    Neighbor.infer, Neighbor.ip_self = _infer, _ip_self

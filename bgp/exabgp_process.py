@@ -11,7 +11,7 @@ from typing import assert_never
 import structlog
 
 from bgp import exabgp_codec as codec
-from bgp import exabgp_events, report
+from bgp import exabgp_events, report, waiting
 from bgp.child_process import Child
 from bgp.exabgp_updates import TITLE, CloseSession, Pieces, Updates
 from bgp.report import Clock, PeerReport, RouteReport
@@ -36,6 +36,7 @@ from bgp.speaker_words import (
     WireStarted,
     reachable,
 )
+from bgp.supervision import Respawns
 from bgp.types import (
     Announce,
     AnnounceEndOfRib,
@@ -49,15 +50,6 @@ from bgp.types import (
     Withdraw,
 )
 
-RESPAWN_FIRST, RESPAWN_LAST = 0.1, 10.0
-"""Seconds before a child is started again: at first, and at most. It stays far below the restart time of 120 s."""
-
-HEALTHY = 60.0
-"""Seconds after which a child's death is no reason any more to wait longer for the next one."""
-
-PING, SILENCE = 5.0, 20.0
-"""Seconds between pings, and without an answer to one until the child is taken for stuck and killed."""
-
 REMEMBERED = 10_000
 """Refused paths and malformed UPDATEs that are not logged again; beyond that they are, before they fill the memory."""
 
@@ -70,7 +62,6 @@ class BgpService:
     Attributes:
         problem: what is wrong with BGP as a whole, in one sentence; None while nothing is.
         child_pid: the process that holds the sessions; None while there is none.
-        respawns: how often that process had to be started again.
     """
 
     def __init__(
@@ -85,7 +76,7 @@ class BgpService:
         """
         self.problem: str | None = None
         self.child_pid: int | None = None
-        self.respawns = 0
+        self._respawns = Respawns()
         self._on_change = on_change
         self._command = (*wrapper, python, "-P", "-m", "bgp.exabgp_start")
         self._speaker: Speaker | None = None
@@ -93,7 +84,7 @@ class BgpService:
         self._child_is_for: tuple[object, ...] = ()
         self._wanted = asyncio.Event()
         self._change_due = False
-        self._stopped = False
+        self._stopped = self._settled = False
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[tuple[object, ...]] = set()
 
@@ -144,6 +135,11 @@ class BgpService:
     # --- what felixctl shows
 
     @property
+    def respawns(self) -> int:
+        """How often that process had to be started again."""
+        return self._respawns.count
+
+    @property
     def settings(self) -> SpeakerSettings | None:
         """What the speaker was told to do last."""
         return self._speaker.settings if self._speaker else None
@@ -168,18 +164,13 @@ class BgpService:
 
     async def run(self) -> None:
         """Keep a child alive while there are peers, for ever."""
-        pause = 0.0
         while True:
             await self._wanted.wait()
             if self._stopped:
                 return
             started = _now()
             reason, on_purpose = await self._live()
-            if on_purpose or _now() - started > HEALTHY:
-                pause = 0.0
-            if not on_purpose:
-                pause = min(RESPAWN_LAST, pause * 2 + RESPAWN_FIRST)
-                self.respawns += 1
+            pause = self._respawns.after(_now() - started, settled=self._settled, on_purpose=on_purpose)
             log.warning("bgp.child.exited", reason=reason, respawn_in=round(pause, 1))
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that nodes do not go in step
 
@@ -218,24 +209,30 @@ class BgpService:
             self._child = self.child_pid = None
         if not child.on_purpose and self.problem is None:
             self.problem = f"the BGP process ended: {reason}; it is started again"
+        self._settled = waiting.settled(self._speaker.sessions.values())
         self._feed(WireLost(f"our BGP process ended: {reason}"))
         self._changed()
         return reason, child.on_purpose
 
     async def _ping(self, child: Child) -> None:
-        """Ask every PING seconds; kill a child that does not answer."""
-        number = 0
+        """Ask again and again; kill a child of which nothing has been heard for too many questions."""
         while True:
-            await asyncio.sleep(PING)
-            number += 1
-            child.write(codec.ping(number))
-            if number - child.answered > SILENCE / PING:
-                child.kill(f"no answer for {SILENCE:.0f} s")
+            hold_times = waiting.hold_times(self._speaker.sessions.values()) if self._speaker else []
+            await asyncio.sleep(child.questions.pause(hold_times))
+            now = _now()
+            if not child.questions.due(hold_times, now):
+                continue
+            if child.questions.stuck():
+                child.kill(f"it was asked {child.questions.unanswered - 1} times, and nothing was heard of it")
+            child.write(codec.ping(child.questions.unanswered, counters=child.questions.counting(now)))
 
     async def _listen(self, child: Child) -> None:
         """Understand what a child writes until it ends, and act upon it."""
         pieces, updates = Pieces(), Updates()
         async for data in child.output():
+            child.questions.unanswered = (
+                0  # anything shows that it lives; an answer may be far behind what came before it
+            )
             try:
                 for piece in pieces.cut(data):
                     heard = updates.heard(piece) if piece.line.startswith(TITLE) else exabgp_events.heard(piece.line)
@@ -255,8 +252,8 @@ class BgpService:
                 child.kill(self.problem)
             case exabgp_events.CommandRefused():
                 child.kill("ExaBGP did not understand a command")
-            case exabgp_events.Alive(number):
-                child.answered = number
+            case exabgp_events.Alive():
+                pass
             case exabgp_events.CannotListen():
                 self.problem = _cannot_listen(event)
                 self._changed()

@@ -23,7 +23,8 @@ from exabgp.reactor.listener import Listener
 from exabgp.reactor.network.error import BindingError, NetworkError, NotConnected
 from exabgp.reactor.network.outgoing import Outgoing
 
-from bgp import exabgp_options, exabgp_wire
+from bgp import exabgp_options, exabgp_timers, exabgp_wire
+from bgp.exabgp_timers import NEVER
 from bgp.exabgp_wire import Wire
 
 PERIOD = 0.5
@@ -70,12 +71,12 @@ class ShortDelay(Delay):  # type: ignore[misc]
 
     def increase(self) -> None:
         """Wait from now on; longer next time."""
-        self._time = time.time() + self._next
+        self._time = time.monotonic() + self._next
         self._next = min(self._next * RECONNECT_GROWTH or RECONNECT_FIRST, RECONNECT_LAST)
 
     def left(self) -> float:
         """Return the seconds until the pause is over."""
-        return self._time - time.time()
+        return self._time - time.monotonic()
 
 
 class Dialler(Outgoing):  # type: ignore[misc]
@@ -97,11 +98,12 @@ class Dialler(Outgoing):  # type: ignore[misc]
             error = self.io.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 raise NotConnected(os.strerror(error))
+            self.success()
+            self.local = self.local or self.io.getsockname()[0]
+            # Still at work, for ExaBGP takes one more turn until it says OPEN: nothing else would wake it up for that.
+            yield True
         finally:
             self.at_work.discard(self)
-        self.success()
-        self.local = self.local or self.io.getsockname()[0]
-        yield True
 
     def _begin(self) -> None:
         self.io.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, SYN_RETRIES)
@@ -124,6 +126,7 @@ class Peer(peer.Peer):  # type: ignore[misc]
     goodbye: Notify | None = None
     title = b""
     session = 0
+    keepalive_due = NEVER
 
     def run(self) -> Any:
         """Take a turn."""
@@ -134,9 +137,9 @@ class Peer(peer.Peer):  # type: ignore[misc]
         self.busy = (action == peer.ACTION.NOW and not waits) or (began and bool(self.generator))
         return action
 
-    def wants_turn(self, ready: set[int]) -> bool:
+    def wants_turn(self, ready: set[int], now: float) -> bool:
         """Say whether a turn now would do anything."""
-        if self.busy or (self.proto is not None and self.socket() in ready):
+        if self.busy or now >= self.keepalive_due or (self.proto is not None and self.socket() in ready):
             return True
         return self.pausing and self._delay.left() < 0
 
@@ -174,7 +177,7 @@ class Peer(peer.Peer):  # type: ignore[misc]
         super().remove()
 
     def _close(self, message: str = "", error: Any = "") -> None:
-        self.goodbye = None
+        self.goodbye, self.keepalive_due = None, NEVER
         if isinstance(error, NotConnected) and self.proto is None:
             told = {"type": "dial", "peer": str(self.neighbor["peer-address"]), "reason": str(error)}
             self.reactor.processes.tell(**told)
@@ -294,7 +297,7 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
             if os.getppid() != self._parent:
                 self.processes.end()
             return set(super().active_peers())
-        return {key for key, each in self._peers.items() if each.wants_turn(self._ready)}
+        return {key for key, each in self._peers.items() if each.wants_turn(self._ready, now)}
 
     def _wait_for_io(self, sleeptime: int) -> tuple[()]:
         """Sleep until a descriptor or a timer wakes us."""
@@ -319,8 +322,10 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
         if not sleeptime or self.hot or not self.asynchronous.ready() or any(p.busy for p in self._peers.values()):
             return 0.0
         pauses: list[float] = [each._delay.left() for each in self._peers.values() if each.pausing]  # noqa: SLF001 - ours
+        due = min((each.keepalive_due for each in self._peers.values()), default=NEVER)
+        now = time.monotonic()
         # A thousandth more: the pause must be over when we wake.
-        return max(0.0, min([self._next_turn - time.monotonic(), *(pause + 0.001 for pause in pauses)]))
+        return max(0.0, min([self._next_turn - now, *(pause + 0.001 for pause in (*pauses, due - now))]))
 
 
 def _user() -> str:
@@ -335,3 +340,4 @@ def install() -> None:
     loop.Peer, peer.Delay, protocol.Outgoing, peer.Protocol = Peer, ShortDelay, Dialler, Wire
     exabgp_wire.install()
     exabgp_options.install()
+    exabgp_timers.install()

@@ -4,6 +4,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +24,10 @@ class Watcher:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = words
+        # A pipe that nobody reads fills up, and the program waits: a ping would stop sending, and seem to lose nothing.
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - `close` does
         self._process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=machines.environment()
+            words, stdin=subprocess.DEVNULL, stdout=self._out, stderr=subprocess.PIPE, env=machines.environment()
         )
 
     def wait_for_complaint(self, text: str) -> None:
@@ -51,21 +54,30 @@ class Watcher:
     def lines(self) -> tuple[str, ...]:
         """Wait until the program ends by itself, and return what it printed."""
         try:
-            out, _ = self._process.communicate(timeout=DEADLINE)
+            self._process.communicate(timeout=DEADLINE)
         except subprocess.TimeoutExpired:
             return self.stop()
-        return tuple(out.decode(errors="replace").splitlines())
+        return self._printed()
 
     def stop(self) -> tuple[str, ...]:
         """End the program as Ctrl-C does, and return what it printed."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         try:
-            out, _ = self._process.communicate(timeout=DEADLINE)
+            self._process.communicate(timeout=DEADLINE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            out, _ = self._process.communicate()
-        return tuple(out.decode(errors="replace").splitlines())
+            self._process.communicate()
+        return self._printed()
+
+    def close(self) -> None:
+        """End it, and forget what it printed."""
+        self.stop()
+        self._out.close()
+
+    def _printed(self) -> tuple[str, ...]:
+        self._out.seek(0)
+        return tuple(self._out.read().decode(errors="replace").splitlines())
 
 
 def _listens(line: str, process: int) -> bool:
@@ -81,7 +93,7 @@ def running(words: Sequence[str]) -> Iterator[Watcher]:
     try:
         yield watcher
     finally:
-        watcher.stop()
+        watcher.close()
 
 
 def route_monitor(lab: Lab, name: str) -> list[str]:
