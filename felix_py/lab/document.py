@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from felix_py import config, resources
 from felix_py.fields import MAXIMUM_AS, Reader
 from felix_py.lab.topology import Host, LabNode, Network, Router, Thing, Topology
-from felix_py.model import BGPConfiguration, Fault, Invalid, IPPool, NodeName, Resource
+from felix_py.model import BGPConfiguration, Fault, Invalid, IPPool, NodeName, Resource, lies_in
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,13}[a-z0-9]|[a-z]")
 """Names become interface names, which have at most 15 characters (IFNAMSIZ in linux/if.h), and host names."""
@@ -291,7 +291,7 @@ def _blocks(topology: Topology) -> Complaints:
 
 
 def _block(topology: Topology, path: str, block: IPv4Network, taken: Mapping[IPv4Network, str]) -> Complaints:
-    pool = next((pool for pool in topology.pools if block.subnet_of(pool.cidr)), None)
+    pool = next((pool for pool in topology.pools if lies_in(block, pool.cidr)), None)
     if pool is None:
         yield path, f"is {block}, which lies in no pool; add one to cluster.ipPools"
     elif block.prefixlen != pool.block_size:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from felix_py.lab import faults, health, lifecycle, machines, matrix, screen, status, watching
 from felix_py.lab.state import DEFAULT_NAME, Lab
 from felix_py.lab.topology import LabNode, Topology
-from felix_py.model import IpipMode
+from felix_py.model import IpipMode, lies_in
 
 REPAIR_MILLISECONDS = 100.0
 """What a repair may take at most; the contract with users."""
@@ -100,7 +100,7 @@ def packets_on_the_wire(on: Stage) -> str:
 
 def encapsulated(on: Stage, target: LabNode) -> bool:
     """Say whether the target's pool wants packets from here to there in IP-in-IP."""
-    pool = next(pool for pool in on.topology.pools if target.blocks[0].subnet_of(pool.cidr))
+    pool = next(pool for pool in on.topology.pools if lies_in(target.blocks[0], pool.cidr))
     if pool.ipip_mode is IpipMode.CROSS_SUBNET:
         return target.network != on.here.network
     return pool.ipip_mode is IpipMode.ALWAYS
