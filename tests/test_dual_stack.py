@@ -4,6 +4,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 
 import pytest
 from builders import block, link, links, node, pod, pool
+from engine_node import EngineNode
 
 from bgp.decision import best
 from bgp.types import Attributes, Path
@@ -12,7 +13,7 @@ from felix_py.calc import sessions
 from felix_py.calc.desired import Desired, desired
 from felix_py.calc.longest_match import LongestMatch
 from felix_py.calc.routes import Learned, learned_of
-from felix_py.kernel.objects import NextHop, Route, RouteKey, RouteType, Scope
+from felix_py.kernel.objects import KernelState, Link, NextHop, PutSysctl, Route, RouteKey, RouteType, Scope
 from felix_py.model import IpipMode, NodeName, lies_in
 from felix_py.state import ClusterState, Event, InSync, Present
 
@@ -196,3 +197,23 @@ def test_a_network_lies_in_none_of_another_version_of_ip() -> None:
     assert not lies_in(IPv4Network("10.65.0.0/26"), IPv6Network("::/0"))
     assert not lies_in(IPv6Network("::a41:0/122"), IPv4Network("0.0.0.0/0"))
     assert lies_in(IPv4Interface("172.31.1.11/24").network, IPv4Network("172.31.0.0/16"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "net/ipv6/conf/all/forwarding",
+        "net/ipv6/conf/cali1/forwarding",
+        "net/ipv4/conf/cali1/rp_filter",
+    ],
+)
+def test_a_parameter_that_somebody_changed_is_put_back_by_the_next_turn(path: str) -> None:
+    node = EngineNode(Link("cali1", 5, 1500, up=True, running=True))
+    want = KernelState(sysctls={path: "1", "net/ipv4/ip_forward": "1"})
+    node.settle(want)
+    assert node.host.sysctls[path] == "1"
+    node.turn(want)
+    assert node.reports[-1].done == (), "what is well is not written again"
+    node.host.change_parameter(path, "0")
+    node.turn(want)
+    assert node.reports[-1].done == (PutSysctl(path, "1"),)
