@@ -195,6 +195,15 @@ def test_the_agent_accepts_every_file_and_holds_a_session_for_each_version(topol
     assert nodes[2]["spec"]["bgp"] == {"ipv4Address": "10.0.8.11/24"}
 
 
+def test_no_two_blocks_have_one_name() -> None:
+    changed = small()
+    changed["nodes"]["n1"]["blocks"] = ["fd65::1:2:0/122", "fd65:1::2:0/122", "10.65.0.0/26"]
+    changed["cluster"]["ipPools"][1]["cidr"] = "fd65::/16"
+    files = rendering.resources(document.parse(changed, "lab.yaml"))
+    names = [each["metadata"]["name"] for each in yaml.safe_load_all(files["blocks.yaml"])]
+    assert names[:3] == ["n1-fd65--1-2-0-122", "n1-fd65-1--2-0-122", "n1-10-65-0-0-26"]
+
+
 def test_bird_speaks_both_and_takes_only_what_lies_in_the_pools(topology: Topology) -> None:
     written = rendering.bird_conf(topology, topology.routers[0])
     assert "ipv4 { import where net ~ [ 10.65.0.0/16+ ]; next hop self; };" in written
