@@ -177,8 +177,8 @@ class Agent:
         """Every fault of the resources as they are now, one sentence each."""
         return self._datastore.faults
 
-    def blocks(self) -> tuple[IPv4Network, ...]:
-        """Return this node's blocks, lowest first."""
+    def blocks(self) -> tuple[IPNetwork, ...]:
+        """Return this node's blocks, IPv4 and the lowest first."""
         return sessions.own_blocks(self.cluster, self.config.node_name)
 
     def pod_mtu(self) -> int:
@@ -291,12 +291,12 @@ class Agent:
         """Return what the wish depends on; the same object until something of it changes."""
         converged = self._speaker.converged()
         if self._knowledge is None or self._knowledge.converged != converged:
-            blocks = self.blocks()
+            block = sessions.tunnel_block(self.cluster, self.config.node_name)
             self._knowledge = Knowledge(
                 self.cluster,
                 learned_of(self._speaker.best_paths(), self._speaker.peer_name),
                 converged,
-                self._tunnel_address(blocks[0]) if blocks else None,
+                self._tunnel_address(block) if block else None,
                 self.config.next_hop_objects,
             )
         return self._knowledge

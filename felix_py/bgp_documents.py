@@ -1,10 +1,10 @@
 """BGP's reports as documents: sessions, one session whole, and paths with the verdict on each."""
 
-from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_network
 
 from bgp.report import PeerReport, RouteReport
-from bgp.types import Attributes, Family, IPNetwork, Open
+from bgp.types import Attributes, IPNetwork, Open
 from felix_py.documents import Document, time
 
 
@@ -17,7 +17,7 @@ def peer_row(report: PeerReport) -> Document:
         "type": report.settings.kind,
         "state": str(report.state),
         "since": time(report.since),
-        "family": str(Family.IPV4_UNICAST),
+        "family": ", ".join(report.settings.carried),
         "received": report.received,
         "accepted": report.accepted,
         "rejected": report.rejected,
@@ -69,7 +69,7 @@ def _capabilities(offered: Open | None) -> list[str]:
 
 def paths(reports: Iterable[RouteReport], prefix: str | None = None) -> list[Document]:
     """Return paths, those of one prefix where one is given, each with the verdict and its reason."""
-    wanted = IPv4Network(prefix) if prefix else None
+    wanted = ip_network(prefix) if prefix else None
     return [_path(report) for report in reports if wanted in (None, report.prefix)]
 
 
@@ -99,6 +99,7 @@ def _as_path(attributes: Attributes) -> Iterator[int | list[int]]:
         yield hop if isinstance(hop, int) else sorted(hop)
 
 
-def advertised(prefixes: Iterable[IPNetwork], next_hop: str | None) -> list[Document]:
-    """Return what one peer is sent."""
-    return [{"prefix": str(prefix), "nextHop": next_hop, "reason": "block of this node"} for prefix in prefixes]
+def advertised(prefixes: Iterable[IPNetwork], next_hops: Mapping[int, str | None]) -> list[Document]:
+    """Return what one peer is sent; `next_hops` are this node's addresses, by version of IP."""
+    reason = "block of this node"
+    return [{"prefix": str(prefix), "nextHop": next_hops.get(prefix.version), "reason": reason} for prefix in prefixes]

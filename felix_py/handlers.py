@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from ipaddress import IPv4Network, ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import structlog
@@ -20,7 +20,7 @@ from felix_py.kernel.objects import KernelRefused
 from ipip.device import Device
 
 ASKED: tuple[tuple[str, Callable[[str], object], str], ...] = (
-    ("prefix", IPv4Network, "a prefix, as 10.65.1.0/26"),
+    ("prefix", ip_network, "a prefix, as 10.65.1.0/26 or fd65::40/122"),
     ("received", ip_address, "a peer's address, as 172.31.1.12"),
     ("advertised", ip_address, "a peer's address, as 172.31.1.12"),
 )
@@ -118,9 +118,11 @@ class Handlers:
         if which not in ("all", "kernel", "rib"):
             return 400, {"error": f"which is {which!r}; give all, kernel or rib"}
         try:
-            document = await self._agent.ask(
-                partial(documents.routes, self._agent, which=which, prefix=query.get("prefix"))
-            )
+            prefix = str(ip_network(query["prefix"])) if "prefix" in query else None  # of many spellings, ours
+        except ValueError:
+            return 400, {"error": f"prefix is {query['prefix']!r}; give {ASKED[0][2]}"}
+        try:
+            document = await self._agent.ask(partial(documents.routes, self._agent, which=which, prefix=prefix))
         except KernelRefused as refusal:
             return 503, {"error": f"the kernel could not be read: {refusal}"}
         received = self._speaker.routes()
@@ -165,16 +167,18 @@ class Handlers:
             except ValueError:
                 return 400, {"error": f"{name} is {query[name]!r}; give {example}"}
         if "advertised" in query:
-            settings = self._settings()
             prefixes = self._speaker.advertised(ip_address(query["advertised"]))
-            return 200, {
-                "routes": bgp_documents.advertised(prefixes, str(settings.local_address) if settings else None)
-            }
+            return 200, {"routes": bgp_documents.advertised(prefixes, self._addresses())}
         reports = (
             self._speaker.received(ip_address(query["received"])) if "received" in query else self._speaker.routes()
         )
         rows = bgp_documents.paths(reports, query.get("prefix"))
         return 200, {"routes": [row for row in rows if row["best"] or "best" not in query]}
+
+    def _addresses(self) -> dict[int, str | None]:
+        settings = self._settings()
+        own = (settings.local_address, settings.local_address6) if settings else ()
+        return {address.version: str(address) for address in own if address is not None}
 
     async def endpoints(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer which pods are here."""

@@ -33,6 +33,7 @@ class PeerFacts(NamedTuple):
         flaps: how often the session was lost since the agent started.
         routes: by kind: received, accepted, advertised.
         messages: by direction (sent, received) and kind, since the session is up.
+        family: what it carries; both with a comma between them, since a session that carries both counts them together.
     """
 
     peer: str
@@ -40,6 +41,7 @@ class PeerFacts(NamedTuple):
     flaps: int
     routes: Mapping[str, int]
     messages: Mapping[tuple[str, str], int]
+    family: str = str(Family.IPV4_UNICAST)
 
 
 class Facts(Protocol):
@@ -71,6 +73,7 @@ def peer_facts(report: PeerReport) -> PeerFacts:
         report.flaps,
         {"received": report.received, "accepted": report.accepted, "advertised": report.advertised},
         sent | received,
+        ", ".join(report.settings.carried),
     )
 
 
@@ -210,12 +213,11 @@ def _sessions(peers: tuple[PeerFacts, ...]) -> Iterator[Metric]:
         ["peer", "state"],
         (((each.peer, str(state)), int(state == each.state)) for each in peers for state in SessionState),
     )
-    family = str(Family.IPV4_UNICAST)
     yield _gauge(
         "felix_bgp_routes",
         "Routes of a session",
         ["peer", "family", "kind"],
-        (((each.peer, family, kind), count) for each in peers for kind, count in each.routes.items()),
+        (((each.peer, each.family, kind), count) for each in peers for kind, count in each.routes.items()),
     )
     flaps = CounterMetricFamily(
         "felix_bgp_session_flaps", "Times that an established session was lost", labels=["peer"]

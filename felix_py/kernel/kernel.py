@@ -41,8 +41,8 @@ from felix_py.kernel.wire import (
 )
 from ipip.tunnel import DEVICE, Tunnel
 
-FORWARDING = "ip_forward"
-"""The one parameter that we keep for all interfaces at once: events about it name none of them."""
+OF_ALL = frozenset({"ip_forward", "all"})
+"""In the paths of parameters that we keep for all interfaces at once: events about them name no interface."""
 
 
 class TunnelDevice(Protocol):
@@ -135,7 +135,8 @@ class Kernel:
                     changes += self._link_changed(self.interfaces.see(event))
                 case ParameterEvent(index):
                     causes["parameter changed"] += 1
-                    self._stale_devices.add(self.interfaces.names.get(index, FORWARDING))
+                    name = self.interfaces.names.get(index)
+                    self._stale_devices |= OF_ALL if name is None else {name}
                 case EventsLost():
                     causes["events lost"] += 1
                     self.routes.observe(event, now)

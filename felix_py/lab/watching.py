@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,9 +96,10 @@ def running(words: Sequence[str]) -> Iterator[Watcher]:
         watcher.close()
 
 
-def route_monitor(lab: Lab, name: str) -> list[str]:
-    """Return the command that prints every change of a machine's IPv4 routes with its time."""
-    return ["ip", "-4", "-n", lab.namespace(name), "-ts", "monitor", "route"]
+def route_monitor(lab: Lab, name: str, versions: Collection[int] = (4,)) -> list[str]:
+    """Return the command that prints every change of a machine's routes, of IPv4 or of both, with its time."""
+    family = [] if len(versions) > 1 else ["-4"]
+    return ["ip", *family, "-n", lab.namespace(name), "-ts", "monitor", "route"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,9 @@ class RouteEvent:
         return self.text.startswith("Deleted ")
 
     def is_about(self, prefix: str) -> bool:
-        """Say whether it is about this prefix; `ip` leaves the /32 of a host route out."""
+        """Say whether it is about this prefix; `ip` leaves the /32 or /128 of a host route out."""
         words = self.text.removeprefix("Deleted ").split()
-        return prefix.removesuffix("/32") in words[:2]
+        return prefix.removesuffix("/32" if "." in prefix else "/128") in words[:2]
 
 
 EVENT = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)\] (.*)")

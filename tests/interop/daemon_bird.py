@@ -156,7 +156,7 @@ def _settings(attributes: Attributes) -> Iterator[str]:
 
 def _session(setup: Setup, neighbour: Neighbour, said: Announcements) -> str:
     options = [
-        f"local {setup.address} as {setup.asn}",
+        f"local {setup.towards(neighbour)} as {setup.asn}",
         f"neighbor {neighbour.address} as {neighbour.asn}",
         f"hold time {neighbour.hold_time}",
         f"passive {'on' if neighbour.passive else 'off'}",

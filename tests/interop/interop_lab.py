@@ -120,10 +120,15 @@ class Lab:
         return done.stdout
 
     @contextlib.contextmanager
-    def route_events(self, name: str) -> Iterator[Callable[[], str]]:
-        """Watch the kernel table of a machine; give a function that returns all that has happened to it since."""
+    def route_events(self, name: str, *, both: bool = False) -> Iterator[Callable[[], str]]:
+        """Watch the kernel tables of a machine; give a function that returns all that has happened to them since.
+
+        Args:
+            name: of the machine.
+            both: those of IPv6, too.
+        """
         record, marker = self._directory / f"{name}-events", "198.51.100.0/24"
-        command = ["ip", "-4", "-n", self.namespace(name), "monitor", "route"]
+        command = ["ip", *(() if both else ("-4",)), "-n", self.namespace(name), "monitor", "route"]
         with record.open("wb") as output, subprocess.Popen(command, stdout=output) as watcher:
 
             def at_work() -> bool:
