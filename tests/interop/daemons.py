@@ -65,6 +65,7 @@ class Setup:
 
     Attributes:
         router_id: its address, where it has none of its own.
+        forwards: its best paths go into the kernel of its machine; BIRD alone can.
         restarting: it comes back from the dead, and keeps to graceful restart's rules for that (RFC 4724 section 4.1).
     """
 
@@ -73,6 +74,7 @@ class Setup:
     neighbours: tuple[Neighbour, ...]
     router_id: IPv4Address | None = None
     cluster_id: IPv4Address | None = None
+    forwards: bool = False
     restarting: bool = False
 
     @property
