@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -55,9 +56,9 @@ def resident_kibibytes(process: int) -> int:
     return int(Path(f"/proc/{process}/status").read_text().partition("VmRSS:")[2].split()[0])
 
 
-def neighbour(address: str, asn: int) -> str:
+def neighbour(address: str, asn: int, own_asn: int) -> str:
     return f"""neighbor {address} {{
-  local-address {US}; router-id {US}; local-as 64512; peer-as {asn}; hold-time 9; manual-eor true;
+  local-address {US}; router-id {US}; local-as {own_asn}; peer-as {asn}; hold-time 9; manual-eor true;
   adj-rib-in false; adj-rib-out true;
   family {{ ipv4 unicast; ipv6 unicast; }}
   capability {{ asn4 enable; route-refresh enable; graceful-restart 120; }}
@@ -119,13 +120,16 @@ class Far:
 
 
 @contextlib.asynccontextmanager
-async def talking(namespace: str, asn: int = 64512, count: int = 1) -> AsyncIterator[tuple[Hand, Far]]:
-    """Have sessions with so many far ends."""
+async def talking(
+    namespace: str, asn: int = 64512, count: int = 1, *, own_asn: int = 64512, silent: bool = False
+) -> AsyncIterator[tuple[Hand, Far]]:
+    """Have sessions with so many far ends, which offer no capability if they are silent."""
     inside = ("ip", "netns", "exec", namespace)
     program = str(Path(__file__).parent / "far_end.py")
     pipe = asyncio.subprocess.PIPE
+    options = ["--silent"] if silent else []
     far = await asyncio.create_subprocess_exec(
-        *inside, sys.executable, program, str(asn), *FAR[:count], stdin=pipe, stdout=pipe
+        *inside, sys.executable, program, *options, str(asn), *FAR[:count], stdin=pipe, stdout=pipe
     )
     assert far.stdout is not None
     await far.stdout.readline()
@@ -134,7 +138,9 @@ async def talking(namespace: str, asn: int = 64512, count: int = 1) -> AsyncIter
     child = await Child.start((*inside, sys.executable, "-P", "-m", "bgp.exabgp_start"), environment)
     hand = Hand(child)
     following = asyncio.create_task(hand.follow())
-    text = "process agent { run /bin/true; encoder json; }\n" + "".join(neighbour(each, asn) for each in FAR[:count])
+    text = "process agent { run /bin/true; encoder json; }\n" + "".join(
+        neighbour(each, asn, own_asn) for each in FAR[:count]
+    )
     child.write(f"%%config {json.dumps(text)}")
     try:
         await until(lambda: len(hand.of(PeerUp)) == count, f"{count} sessions are up")
@@ -157,6 +163,29 @@ def test_updates_come_as_they_were_said(namespace: str) -> None:
             one, end, gone, end6 = hand.heard[-4:]
             assert (one.announced, gone.withdrawn) == ((FIRST,), (FIRST,))
             assert [end.family, end6.family] == [Family.IPV4_UNICAST, Family.IPV6_UNICAST]
+
+    asyncio.run(scenario())
+
+
+def test_who_offers_nothing_is_told_and_tells_ipv4_with_as_numbers_of_two_octets(namespace: str) -> None:
+    """RFC 4760 section 8, and RFC 6793 section 4.2.2: AS_TRANS stands in AS_PATH, and AS4_PATH has the whole number."""
+    own, farther = 4200000002, 4200000003
+
+    async def scenario() -> None:
+        async with talking(namespace, asn=64500, own_asn=own, silent=True) as (hand, far):
+            hand.child.write(f"announce attributes next-hop self as-path [ {own} {farther} 7 ] nlri 10.65.1.0/26")
+            told = await far.until(FAR[0], lambda told: told["updates"], "our block is told")
+            short = attribute(0x40, 2, b"\2\3" + bytes.fromhex("5ba05ba00007"))
+            whole = attribute(0xC0, 17, b"\2\3" + struct.pack("!III", own, farther, 7))
+            assert short.hex() in told["updates"][0]
+            assert whole.hex() in told["updates"][0]
+            path = attribute(0x40, 1, b"\0") + attribute(0x40, 2, b"\2\2" + bytes.fromhex("fbf45ba0"))
+            path += attribute(0x40, 3, IPv4Address(FAR[0]).packed)
+            path += attribute(0xC0, 17, b"\2\2" + struct.pack("!II", 64500, farther))
+            await far.say(FAR[0], update(path, prefix("10.65.2.0/26")))
+            await until(lambda: hand.of(UpdateReceived), "the far end's block is heard")
+            (heard,) = hand.of(UpdateReceived)
+            assert (heard.announced, heard.attributes.as_path) == ((SECOND,), (64500, farther))
 
     asyncio.run(scenario())
 
