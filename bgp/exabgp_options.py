@@ -2,8 +2,8 @@
 
 The neighbour's description, which ExaBGP only carries, tells it: `keepalive 5`, `any-source`. 5.0.15 sends KEEPALIVEs
 every third of the hold time and nothing else; it takes a source address that the kernel chose only on connections that
-it opened itself; the TTL that it wants of packets (RFC 5082) it checks only there, or for all peers at once; with a peer
-that names no families it exchanges no routes at all.
+it opened itself; the TTL that it wants of packets (RFC 5082) it checks only there, or for all peers at once; and with a
+peer that names no families it exchanges no routes at all.
 """
 
 from typing import Any

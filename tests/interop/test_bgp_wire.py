@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -14,7 +15,19 @@ from typing import Any
 
 import pytest
 from bgp_lab import PATIENCE, ip, until
-from far_end import ROUTE_REFRESH, UPDATE, attribute, blocks, message, plain, prefix, update
+from far_end import (
+    KEEPALIVE,
+    NOTIFICATION,
+    ROUTE_REFRESH,
+    UPDATE,
+    attribute,
+    blocks,
+    message,
+    opened,
+    plain,
+    prefix,
+    update,
+)
 
 from bgp import exabgp_codec, exabgp_events
 from bgp.child_process import Child
@@ -30,11 +43,20 @@ from bgp.types import (
     UpdateFaulty,
     UpdateReceived,
 )
+from felix_py.lab import namespaces
 
 pytestmark = pytest.mark.interop
 
 US = "10.9.0.11"
 FAR = [f"10.9.0.{number}" for number in (1, 2, 3)]
+ENVIRONMENT = {
+    "exabgp.daemon.drop": "true",
+    "exabgp.log.level": "ERROR",
+    "exabgp.log.destination": "stderr",
+    "exabgp.tcp.bind": US,
+    "exabgp.api.ack": "true",
+    "exabgp.api.cli": "false",
+}
 FIRST, SECOND = IPv4Network("10.65.1.0/26"), IPv4Network("10.65.2.0/26")
 
 
@@ -66,6 +88,31 @@ def neighbour(address: str, asn: int, own_asn: int) -> str:
          send {{ parsed; open; notification; }} }}
 }}
 """
+
+
+class Dialled:
+    """A connection that the first far end has opened, and that says only what it is told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+
+    @classmethod
+    async def to_us(cls, namespace: str, first_words: bytes) -> "Dialled":
+        """Dial, and say this."""
+        with namespaces.inside(namespace):
+            made = socket.create_connection((US, 179), source_address=(FAR[0], 0))
+        found = cls(*await asyncio.open_connection(sock=made))
+        found.writer.write(first_words)
+        return found
+
+    async def hears(self, kind: int) -> bytes:
+        """Return the body of the first message of a kind, as soon as it comes."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                head = await self._reader.readexactly(19)
+                body = await self._reader.readexactly(int.from_bytes(head[16:18], "big") - 19)
+                if head[18] == kind:
+                    return body
 
 
 class Hand:
@@ -133,9 +180,7 @@ async def talking(
     )
     assert far.stdout is not None
     await far.stdout.readline()
-    environment = {"exabgp.daemon.drop": "true", "exabgp.log.level": "ERROR", "exabgp.log.destination": "stderr"}
-    environment |= {"exabgp.tcp.bind": US, "exabgp.api.ack": "true", "exabgp.api.cli": "false"}
-    child = await Child.start((*inside, sys.executable, "-P", "-m", "bgp.exabgp_start"), environment)
+    child = await Child.start((*inside, sys.executable, "-P", "-m", "bgp.exabgp_start"), ENVIRONMENT)
     hand = Hand(child)
     following = asyncio.create_task(hand.follow())
     text = "process agent { run /bin/true; encoder json; }\n" + "".join(
@@ -186,6 +231,44 @@ def test_who_offers_nothing_is_told_and_tells_ipv4_with_as_numbers_of_two_octets
             await until(lambda: hand.of(UpdateReceived), "the far end's block is heard")
             (heard,) = hand.of(UpdateReceived)
             assert (heard.announced, heard.attributes.as_path) == ((SECOND,), (64500, farther))
+
+    asyncio.run(scenario())
+
+
+def test_of_two_connections_that_a_peer_opens_before_it_is_up_the_newer_wins(namespace: str) -> None:
+    """Ours is the higher identifier (RFC 4271 section 6.8), which decides nothing between two of the peer's."""
+
+    async def scenario() -> None:
+        text = "process agent { run /bin/true; encoder json; }\n" + neighbour(FAR[0], 64512, 64512)
+        child = await Child.start(
+            ("ip", "netns", "exec", namespace, sys.executable, "-P", "-m", "bgp.exabgp_start"), ENVIRONMENT
+        )
+        hand, dialled = Hand(child), list[Dialled]()
+
+        async def dial(first_words: bytes) -> Dialled:
+            dialled.append(await Dialled.to_us(namespace, first_words))
+            return dialled[-1]
+
+        following = asyncio.create_task(hand.follow())
+        try:
+            child.write(f"%%config {json.dumps(text.replace('manual-eor true;', 'manual-eor true; passive true;'))}")
+            await until(lambda: any(isinstance(each, exabgp_events.Configured) for each in hand.heard), "it listens")
+            first = await dial(opened(64512, FAR[0]))
+            await first.hears(KEEPALIVE)  # it waits for ours, which does not come
+            second = await dial(opened(64512, FAR[0]))
+            assert await first.hears(NOTIFICATION) == bytes((6, 7))
+            await second.hears(KEEPALIVE)
+            second.writer.write(message(KEEPALIVE))
+            await until(lambda: hand.of(PeerUp), "the second one is a session")
+            third = await dial(b"")  # what is sent and not read would make the kernel reset the connection
+            assert (await third.hears(NOTIFICATION))[:2] == bytes((6, 7)), "one that is up stays"
+            assert len(hand.of(PeerUp)) == 1
+        finally:
+            for each in dialled:
+                each.writer.transport.abort()
+            child.kill("the test is over")
+            await child.end()
+            await following
 
     asyncio.run(scenario())
 
