@@ -8,8 +8,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PACKAGES := bird2 iproute2 iputils-ping nftables procps python3-venv tcpdump musl-tools
-TEST_PACKAGES := qemu-system-x86 busybox-static kmod
 INTEROP_PACKAGES := frr gobgpd
+TEST_PACKAGES := qemu-system-x86 busybox-static kmod $(INTEROP_PACKAGES)
 BENCH_PACKAGES := iperf3 gcc libc6-dev
 STAMP := .venv/.installed
 
@@ -72,7 +72,7 @@ test: check      ## everything
 
 interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go to docs/interop.md
 	@$(call install,$(INTEROP_PACKAGES))
-	$(SUDO) env MATRIX=1 $(BIN)/python tests/interop/report.py
+	$(SUDO) $(BIN)/python tests/interop/report.py
 
 lock:            ## write requirements/*.txt anew, with hashes
 	$(BIN)/python -m pip install --quiet uv

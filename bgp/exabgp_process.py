@@ -18,7 +18,6 @@ from bgp.report import Clock, PeerReport, RouteReport
 from bgp.speaker import BestPath, Speaker
 from bgp.speaker_words import (
     Configured,
-    Disabled,
     Effect,
     Enabled,
     Event,
@@ -34,6 +33,7 @@ from bgp.speaker_words import (
     Tick,
     WireLost,
     WireStarted,
+    parted,
     reachable,
 )
 from bgp.supervision import Respawns
@@ -105,7 +105,7 @@ class BgpService:
             self.problem = None
         self._review(settings)
 
-    def tell(self, event: NextHops | Disabled | Enabled | ResetAsked | RefreshAsked) -> None:
+    def tell(self, event: NextHops | Enabled | ResetAsked | RefreshAsked) -> None:
         """Pass on what people want of a session, or what the kernel knows of next hops."""
         self._feed(event)
         self._changed()
@@ -175,7 +175,7 @@ class BgpService:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that nodes do not go in step
 
     async def stop(self) -> None:
-        """End the child, if it runs; peers keep our paths for the restart time, as after a crash."""
+        """End the child, if it runs; peers keep our paths for the restart time, as after a crash; not if we leave."""
         self._stopped = True
         self._wanted.set()
         if self._timer:
@@ -202,6 +202,7 @@ class BgpService:
             await self._listen(child)
             reason = await child.end()
         except asyncio.CancelledError:
+            self._take_leave()
             await child.end("the agent stops")
             raise
         finally:
@@ -213,6 +214,11 @@ class BgpService:
         self._feed(WireLost(f"our BGP process ended: {reason}"))
         self._changed()
         return reason, child.on_purpose
+
+    def _take_leave(self) -> None:
+        """Close our sessions with a Cease if we have left, so that no peer waits for us (RFC 4724 section 4)."""
+        if self._speaker and self._speaker.settings.leaving:
+            self._hear(Configured(parted(self._speaker.settings)))
 
     async def _ping(self, child: Child) -> None:
         """Ask again and again; kill a child of which nothing has been heard for too many questions."""

@@ -88,6 +88,7 @@ class Agent:
     Attributes:
         onlooker: told of each turn; None where nobody looks.
         rearm: called after each turn, when the kernel's events have been taken: whoever watches for more goes on.
+        adjust: makes of BGP's settings by the resources what people want of them for now.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Agent:
         self.turns = 0
         self.onlooker: Onlooker | None = None
         self.rearm: Callable[[], None] = _nothing
+        self.adjust: Callable[[SpeakerSettings], SpeakerSettings] = _unchanged
         self._kernel = Turns(kernel, config.node_name, clock)
         self._datastore = datastore
         self._speaker = speaker
@@ -164,6 +166,12 @@ class Agent:
     async def remove_endpoint(self, name: str) -> None:
         """Forget a pod; its routes go with the next turn."""
         self.tell(Absent(Key("WorkloadEndpoint", name)))
+
+    def configure_bgp(self) -> None:
+        """Have BGP be as the resources and people want it; nothing before the resources are known."""
+        settings = sessions.settings(self.cluster, self.config.node_name) if self.cluster.in_sync else None
+        if settings is not None:
+            self._speaker.configure(self.adjust(settings))
 
     # --- what others may ask
 
@@ -282,9 +290,7 @@ class Agent:
             log.info("agent.in_sync", resources=len(self.cluster.resources))
         if self.cluster.in_sync:
             self._knowledge = None
-            settings = sessions.settings(self.cluster, self.config.node_name)
-            if settings is not None:
-                self._speaker.configure(settings)
+            self.configure_bgp()
         return has_news
 
     def _what_we_know(self) -> Knowledge:
@@ -379,3 +385,8 @@ def _turn(
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+def _unchanged(settings: SpeakerSettings) -> SpeakerSettings:
+    """Want nothing else."""
+    return settings

@@ -82,6 +82,7 @@ TABLE: Mapping[str, Row] = {
     "bgp.child.exited": _row("ExaBGP", "exited|, started again in {respawn_in} s", "{reason}"),
     "bgp.session.up": _row("{peer}| ({name})", "session established|, AS {asn}"),
     "bgp.session.asked": _row("{peer}", "{verb} asked for|: {message}", usually="felixctl"),
+    "bgp.node.asked": _row("BGP", "{verb} asked for|: {message}", usually="felixctl"),
     "bgp.session.down": _row("{peer}| ({name})", "session lost|, {kept} paths kept", "{reason}"),
     "bgp.prefixes.many": _row("{peer}", "{prefixes} prefixes|, {maximum} are allowed"),
     "bgp.update.malformed": _row("{peer}", "UPDATE malformed", "{reason}"),

@@ -19,6 +19,7 @@ EVENTS = frozenset(
         "bgp.child.started",
         "bgp.path.refused",
         "bgp.prefixes.many",
+        "bgp.node.asked",
         "bgp.session.asked",
         "bgp.session.down",
         "bgp.session.up",

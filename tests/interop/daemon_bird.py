@@ -128,6 +128,8 @@ def _name(address: IPAddress) -> str:
 
 def _configuration(setup: Setup, said: Announcements) -> Iterator[str]:
     yield HEAD.format(identifier=setup.identifier)
+    if setup.forwards:
+        yield "protocol kernel { ipv4 { export where source = RTS_BGP; }; }\n"
     for version, channel in ((4, "ipv4"), (6, "ipv6")):
         routes = "".join(_route(prefix, said[prefix]) for prefix in said if prefix.version == version)
         yield f"protocol static own{version} {{\n  {channel};\n{routes}}}\n"
