@@ -21,7 +21,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_TXQLEN, IFLA_LINKINFO = 1
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
-IFF_UP, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x80, 0x10000
+IFF_UP, IFF_NOARP, IFF_MULTICAST, IFF_LOWER_UP = 0x1, 0x80, 0x1000, 0x10000
 ETHERNET = 1  # ARPHRD_ETHER, include/uapi/linux/if_arp.h
 
 Gateways = frozenset[tuple[IPv4Network, IPv4Address]]
@@ -92,11 +92,18 @@ def create(name: str, kind: str) -> None:
 
 
 def create_pair(name: str, other: str, address: bytes, mtu: int) -> None:
-    """Make a veth pair whose ends have one MAC and do not ask for others; the other end is up and takes `mtu` bytes."""
+    """Make a veth pair whose ends have one MAC, ask for no other's and take no part in multicast, both down.
+
+    Args:
+        name: of one end.
+        other: of the other.
+        address: the MAC, six bytes.
+        mtu: of the other end, in bytes.
+    """
 
     def end(called: str, *, up: bool) -> bytes:
         flags = IFF_NOARP | (IFF_UP if up else 0)
-        head = IFINFOMSG.pack(0, 0, 0, flags, flags)
+        head = IFINFOMSG.pack(0, 0, 0, flags, flags | IFF_MULTICAST)
         return head + text(IFLA_IFNAME, called) + attribute(IFLA_ADDRESS, address)
 
     peer = attribute(VETH_INFO_PEER, end(other, up=False) + attribute(IFLA_MTU, U32.pack(mtu)))
