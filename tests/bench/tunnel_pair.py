@@ -6,18 +6,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
 from ipip.device import Device
-from ipip.tunnel import Tunnel
+from ipip.tunnel import Driver, Tunnel
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "netns"))
 from ipip_lab import Namespace  # noqa: E402 - found through the line above
 
-WAYS = {"plain": 67, "vxlan": 66, "ebpf": 65}
+WAYS = {"plain": 67, "vxlan": 66, "ipip": 65}
 """Second byte of the pods' addresses by the way that their packets take."""
 
 INNER_MTU = 1450
@@ -36,8 +36,8 @@ class Pair(NamedTuple):
 
 
 @contextmanager
-def pair() -> Iterator[Pair]:
-    """Bring both up, every way open; all is gone afterwards."""
+def pair(driver: Driver) -> Iterator[Pair]:
+    """Bring both up, every way open, IPIP by this driver; all is gone afterwards."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         program = directory / "packets"
@@ -61,10 +61,12 @@ def pair() -> Iterator[Pair]:
                 source = f"10.{byte}.{number}.5"
                 pod.ip(f"route add 10.{byte}.{far}.0/24 via 169.254.1.1 dev eth0 mtu {INNER_MTU} src {source}\n")
                 node.ip(f"route add 10.{byte}.{number}.5/32 dev cali0\n")
-            device = node.do(Device, directory / str(number), "ebpf")
+            device = node.do(Device, directory / str(number), driver)
             stack.callback(node.do, device.delete, "tunl0")
-            allowed = frozenset({IPv4Address(f"172.31.0.{far}")})
-            node.do(device.put, Tunnel(IPv4Address(f"172.31.0.{number}"), 1480, allowed=allowed))
+            remote = IPv4Address(f"172.31.0.{far}")
+            routes = frozenset({(IPv4Network(f"10.65.{far}.0/24"), remote)})
+            local = IPv4Address(f"172.31.0.{number}")
+            node.do(device.put, Tunnel(local, 1480, routes=routes, allowed=frozenset({remote})))
             node.ip(
                 f"route add 10.65.{far}.0/24 via 172.31.0.{far} dev tunl0 onlink\n"
                 f"route add 10.66.{far}.0/24 via 10.9.0.{far} dev vx\n"
@@ -83,7 +85,7 @@ def gigabits(pair: Pair, way: str, seconds: float) -> float:
     """Return what one TCP stream from pod to pod carries this way, in Gbit/s."""
     address = f"10.{WAYS[way]}.2.5"
     server = ["iperf3", "--server", "--one-off", "--forceflush", "--bind", address]
-    with pair.pods[1].do(subprocess.Popen, server, stdout=subprocess.PIPE, text=True) as serving:
+    with _running(pair.pods[1], server) as serving:
         _until(serving, "Server listening")
         client = ["iperf3", "--json", "--time", str(seconds), "--client", address, "--bind", f"10.{WAYS[way]}.1.5"]
         answer = json.loads(pair.pods[0].run(*client).stdout)
@@ -93,11 +95,21 @@ def gigabits(pair: Pair, way: str, seconds: float) -> float:
 
 def packets(pair: Pair, way: str, seconds: float) -> float:
     """Return how many packets of 64 bytes arrive in a second."""
-    with pair.pods[1].do(subprocess.Popen, [pair.program, "count", str(PORT)], stdout=subprocess.PIPE, text=True) as at:
+    with _running(pair.pods[1], [str(pair.program), "count", str(PORT)]) as at:
         _until(at, "ready")
         pair.pods[0].run(pair.program, "send", f"10.{WAYS[way]}.2.5", PORT, PAYLOAD, seconds)
         answer, _ = at.communicate()
     return float(answer)
+
+
+@contextmanager
+def _running(namespace: Namespace, command: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    """Run a server; it does not outlive a client that failed."""
+    with namespace.do(subprocess.Popen, command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _until(process: "subprocess.Popen[str]", words: str) -> None:
