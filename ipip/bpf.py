@@ -129,11 +129,6 @@ def program_maps(number: int) -> dict[str, Map]:
     return dict(_open_map(each) for (each,) in U32.iter_unpack(numbers.raw))
 
 
-def program_number(descriptor: int) -> int:
-    """Return the kernel's number of a program."""
-    return int(U32.unpack_from(_information(descriptor, bytes(PROGRAM_INFORMATION)), 4)[0])
-
-
 def _open_map(number: int) -> tuple[str, Map]:
     descriptor = _call(MAP_BY_ID, BY_ID.pack(number, 0, 0))
     said = _information(descriptor, bytes(MAP_INFORMATION))

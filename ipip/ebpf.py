@@ -245,13 +245,15 @@ def loaded() -> Iterator[tuple[dict[str, int], Maps]]:
     with contextlib.ExitStack() as stack:
         try:
             found = bpf_object.parse(OBJECT.read_bytes())
-            maps = {name: bpf.make_map(name, shape) for name, shape in found.maps.items()}
-            for each in maps.values():
-                stack.callback(os.close, each.descriptor)
+            maps: Maps = {}
+            for name, shape in found.maps.items():
+                maps[name] = bpf.make_map(name, shape)
+                stack.callback(os.close, maps[name].descriptor)
             descriptors = {name: each.descriptor for name, each in maps.items()}
-            programs = {name: bpf.load(name, each.linked(descriptors)) for name, each in found.programs.items()}
-            for descriptor in programs.values():
-                stack.callback(os.close, descriptor)
+            programs: dict[str, int] = {}
+            for name, each in found.programs.items():
+                programs[name] = bpf.load(name, each.linked(descriptors))
+                stack.callback(os.close, programs[name])
         except bpf_object.Unreadable as error:
             raise TunnelRefused(str(error)) from error
         except OSError as error:
