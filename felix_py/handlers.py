@@ -16,6 +16,7 @@ from felix_py.bgp_actions import BgpActions
 from felix_py.calc import sessions
 from felix_py.kernel.objects import KernelRefused
 from felix_py.maintenance_file import MaintenanceFile
+from felix_py.turn import Turns
 from ipip.device import Device
 
 ASKED: tuple[tuple[str, Callable[[str], object], str], ...] = (
@@ -42,6 +43,7 @@ class Handlers:
             "routes": self.routes,
             "bgp": self.bgp,
             "endpoints": self.endpoints,
+            "tunnels": self.tunnels,
             "plan": self.plan,
         }
 
@@ -166,6 +168,22 @@ class Handlers:
     async def endpoints(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer which pods are here."""
         return 200, await self._agent.ask(partial(documents.endpoints, self._agent))
+
+    async def tunnels(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
+        """Answer what carries encapsulated packets here, and what became of them."""
+        return 200, await self._agent.ask(self._tunnels)
+
+    def _tunnels(self, turns: Turns) -> dict[str, Any]:
+        """Run this where the kernel is read and written, as everything that touches the device."""
+        wanted = turns.wish.state.tunnels
+        rows = [
+            documents.tunnel(each, self._device.read(name), self._device.counters(name))
+            for name, each in wanted.items()
+        ]
+        return {
+            "node": self._agent.node_name,
+            "tunnels": [row | {"driver": self._device.driver, "why": self._device.why} for row in rows],
+        }
 
     async def plan(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer what a turn would do now."""

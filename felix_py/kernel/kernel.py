@@ -225,9 +225,11 @@ class Kernel:
         unknown = [path for path in want.sysctls if path not in sysctls]
         if unknown:
             sysctls |= self._parameters.read(unknown)
+        # Packets of a tunnel may arrive by any interface but a pod's: a new one concerns it as much as its own device.
+        moved = any(not ownership.is_workload_device(name) for name in stale)
         # A tunnel that nobody wants any more is ours by its name, and has to be seen to be removed.
         for name in {*want.tunnels, DEVICE}:
-            if self._unread or name in stale or (name in want.tunnels and tunnels.get(name) != want.tunnels[name]):
+            if self._unread or moved or (name in want.tunnels and tunnels.get(name) != want.tunnels[name]):
                 found = self._tunnels.read(name)
                 tunnels.pop(name, None)
                 if found is not None:
