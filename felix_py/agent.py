@@ -14,7 +14,8 @@ from typing import Protocol, TypeVar
 import structlog
 
 from bgp.speaker import BestPath, SpeakerSettings
-from bgp.types import IPNetwork
+from bgp.speaker_words import NextHops
+from bgp.types import IPAddress, IPNetwork
 from felix_py.calc import sessions
 from felix_py.calc.routes import learned_of
 from felix_py.config import Config
@@ -26,8 +27,8 @@ from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.pacing import Pace
 from felix_py.picture import Picture
 from felix_py.state import Absent, ClusterState, Event, Present
-from felix_py.telling import sentences, tell
-from felix_py.turn import Done, Knowledge, Turns
+from felix_py.telling import sentences, tell, tell_of_next_hops
+from felix_py.turn import NO_NEXT_HOPS, Done, Knowledge, Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
 """Seconds before a kernel that could not be read is read again: first, and after doubling at most."""
@@ -56,13 +57,19 @@ class RouteSpeaker(Protocol):
         """Hold these sessions and announce these prefixes from now on."""
 
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
-        """Return the Loc-RIB."""
+        """Return the Loc-RIB, and of prefixes none of whose next hops can be reached what would be the best path."""
 
     def peer_name(self, path: BestPath) -> str:
         """Name who told us the path."""
 
     def converged(self) -> bool:
         """Say whether absence of a path means something by now."""
+
+    def next_hops(self) -> frozenset[IPAddress]:
+        """Return the next hops of which it matters whether they can be reached."""
+
+    def tell(self, event: NextHops) -> None:
+        """Take note of which of them can be; those of which nothing was said count as if they could."""
 
 
 class Onlooker(Protocol):
@@ -120,6 +127,7 @@ class Agent:
         self._pace = Pace()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._knowledge: Knowledge | None = None
+        self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
         self._resynced = clock()
         self._broken_since: float | None = None
         self._retry = RETRY_FIRST
@@ -266,6 +274,10 @@ class Agent:
             return self._back_off(done.broken)
         self._note(done, told)
         self._answer_waiting(told.standings)
+        if done.next_hops is not self._next_hops:
+            tell_of_next_hops(self._next_hops, done.next_hops)
+            self._next_hops = done.next_hops
+            self._speaker.tell(done.next_hops)
         self.turns += 1
         return self._pause(knowledge)
 
@@ -298,6 +310,7 @@ class Agent:
                 converged,
                 self._tunnel_address(blocks[0]) if blocks else None,
                 self.config.next_hop_objects,
+                self._speaker.next_hops(),
             )
         return self._knowledge
 

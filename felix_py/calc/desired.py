@@ -8,7 +8,7 @@ from itertools import chain
 from felix_py.calc import candidates, encap, endpoints, next_hops, routes
 from felix_py.calc.candidates import Candidate, Lost
 from felix_py.kernel.objects import KernelState, Link, NextHopObject, Route, RouteKey, RoutePolicy
-from felix_py.model import BlockAffinity, IpipMode, IPPool, Node, NodeName, WorkloadEndpoint
+from felix_py.model import BlockAffinity, IPInterface, IpipMode, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
 from ipip import tunnel
 
@@ -22,6 +22,7 @@ class Desired:
         lost: where several candidates wanted one prefix, those that were not chosen, closest first, each with the rule
             and the reason that decided against it.
         waiting: prefixes whose best candidate cannot be installed, with the obstacle.
+        view: of the host, by which all this was found; None before anything was.
     """
 
     state: KernelState = field(default_factory=KernelState)
@@ -29,6 +30,7 @@ class Desired:
     lost: Mapping[RouteKey, tuple[Lost, ...]] = field(default_factory=dict)
     waiting: Mapping[RouteKey, str] = field(default_factory=dict)
     uplink: str | None = None
+    view: next_hops.View | None = None
 
 
 def desired(
@@ -59,9 +61,9 @@ def desired(
         objects: whether routes to a next hop that many share go through a next-hop object.
     """
     node = cluster.node(me) or Node(me)
-    uplink = _uplink(node, links)
+    uplink = _uplink(node.address, links)
     felix = cluster.felix(me)
-    view = next_hops.View(node, links, uplink, underlay or {})
+    view = next_hops.View(node, links, uplink, underlay or {}, _uplink(node.address6, links))
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
     ranges = encap.by_range(pools)
@@ -83,18 +85,18 @@ def desired(
         sysctls=dict(endpoints.sysctls((endpoint.interface for endpoint in local), links, objects=objects)),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
     )
-    return Desired(state, chosen, lost, waiting, uplink)
+    return Desired(state, chosen, lost, waiting, uplink, view)
 
 
 def _plain(chosen: Mapping[RouteKey, Candidate]) -> dict[RouteKey, Route]:
     return {key: winner.route for key, winner in chosen.items() if winner.obstacle is None}
 
 
-def _uplink(node: Node, links: Mapping[str, Link]) -> str | None:
-    """Return the interface that holds this node's address."""
-    if node.address is None:
+def _uplink(address: IPInterface | None, links: Mapping[str, Link]) -> str | None:
+    """Return the interface that holds this address of the node."""
+    if address is None:
         return None
-    start = f"{node.address.ip}/"
+    start = f"{address.ip}/"
     holders = [link for link in links.values() if any(address.startswith(start) for address in link.addresses)]
     # Two interfaces may hold one address; the order in which they were listed must not decide.
     return min(holders, key=lambda link: link.index).name if holders else None

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from felix_py.calc import encap
 from felix_py.calc.candidates import Candidate, Rank
 from felix_py.calc.longest_match import LongestMatch
 from felix_py.kernel.objects import Link, NextHop, NextHopObject, Route, RouteKey, RouteType
-from felix_py.model import IPPool, Node
+from felix_py.model import IPAddress, IPInterface, IPPool, Node
 from ipip import tunnel
 
 OBJECT_AT = 16
@@ -28,7 +28,7 @@ class View:
     """What this node knows of itself, of its interfaces, and of the routes that others gave it.
 
     Attributes:
-        uplink: the interface that holds this node's address; None where no interface does.
+        uplink, uplink6: the interfaces that hold this node's addresses; None where no interface does.
         underlay: routes of the main table that are not ours, by which a next hop beyond a router is reached.
     """
 
@@ -36,6 +36,15 @@ class View:
     links: Mapping[str, Link]
     uplink: str | None
     underlay: Mapping[RouteKey, Route] = field(default_factory=dict)
+    uplink6: str | None = None
+
+    def own(self, version: int) -> IPInterface | None:
+        """Return this node's address of a version of IP."""
+        return self.me.address if version == 4 else self.me.address6  # noqa: PLR2004 - IP versions
+
+    def uplink_of(self, version: int) -> str | None:
+        """Return the interface that holds it."""
+        return self.uplink if version == 4 else self.uplink6  # noqa: PLR2004 - IP versions
 
     def obstacle(self, device: str) -> str | None:
         """Say why no route can go out of `device` now; None when nothing is in the way."""
@@ -76,13 +85,14 @@ class Ways:
     def __init__(self, view: View) -> None:
         self._view = view
         self._known: dict[str, dict[IPv4Address | tuple[IPv4Address, ...], Way]] = {}
+        self._straights: dict[IPAddress, tuple[Route, str | None]] = {}
 
     @cached_property
     def _underlay(self) -> LongestMatch[Route]:
         usable = [
             (key.metric, key.dst, route)
             for key, route in self._view.underlay.items()
-            if isinstance(key.dst, IPv4Network) and not key.tos and route.type is RouteType.UNICAST and route.devices
+            if not key.tos and route.type is RouteType.UNICAST and route.devices
         ]
         # Of the routes to one network the kernel takes the one of the lowest metric.
         return LongestMatch((dst, route) for _, dst, route in sorted(usable, key=lambda each: each[0]))
@@ -99,6 +109,20 @@ class Ways:
             found = known[name] = self._several(pool, next_hop, equal) if equal else self._one(pool, next_hop)
         return found
 
+    def straight(self, next_hop: IPAddress) -> tuple[Route, str | None]:
+        """Return the route of the underlay to a next hop, and what is in its way; packets in a tunnel take it, too."""
+        found = self._straights.get(next_hop)
+        if found is None:
+            found = self._on_the_link(next_hop) if next_hop.is_link_local else self._straight(next_hop)
+            self._straights[next_hop] = found
+        return found
+
+    def _on_the_link(self, next_hop: IPAddress) -> tuple[Route, str | None]:
+        # Link-local addresses are on every link: those that peers name are on the one that leads to peers.
+        view = self._view
+        uplink = view.uplink_of(next_hop.version) or view.uplink
+        return Route(via=next_hop, device=uplink), view.obstacle(uplink) if uplink else self._no_uplink(4)
+
     def _one(self, pool: IPPool, next_hop: IPv4Address) -> Way:
         """Return the way to a next hop: tunnel, own subnet, or through a router."""
         view = self._view
@@ -106,29 +130,34 @@ class Ways:
         choice = encap.choose(pool, next_hop, view.me.address)
         if choice.encapsulation is encap.Encapsulation.IPIP:
             # A tunnel that is missing or down is put by the same plan, before the route; but none without an uplink.
-            route, obstacle = Route(via=next_hop, device=tunnel.DEVICE, onlink=True), self._no_uplink()
+            # And its packets have to get to the other end all the same.
+            obstacle = self._no_uplink(next_hop.version) or self.straight(next_hop)[1]
+            route = Route(via=next_hop, device=tunnel.DEVICE, onlink=True)
             return Way(route, Rank.REMOTE_TUNNEL, choice, obstacle, view.carrier(tunnel.DEVICE), next_hop)
-        route, obstacle = self._straight(next_hop)
+        route, obstacle = self.straight(next_hop)
         carrier = view.carrier(next(iter(route.devices), None))
         return Way(route, Rank.REMOTE_DIRECT, choice, obstacle, carrier, next_hop)
 
-    def _straight(self, next_hop: IPv4Address) -> tuple[Route, str | None]:
+    def _straight(self, next_hop: IPAddress) -> tuple[Route, str | None]:
         """Return the route to a next hop without a tunnel, and what is in its way."""
-        view = self._view
-        if view.me.address is not None and next_hop in view.me.address.network:
-            obstacle = self._no_uplink() or view.obstacle(view.uplink or "")
-            return Route(via=next_hop, device=view.uplink, onlink=True), obstacle
+        view, version = self._view, next_hop.version
+        own, uplink = view.own(version), view.uplink_of(version)
+        if own is not None and next_hop in own.network:
+            obstacle = self._no_uplink(version) or view.obstacle(uplink or "")
+            return Route(via=next_hop, device=uplink, onlink=True), obstacle
         router = self._underlay.of(next_hop)
         if router is None:
-            return Route(via=next_hop, device=view.uplink), f"no route leads to next hop {next_hop}"
+            return Route(via=next_hop, device=uplink), f"no route leads to next hop {next_hop}"
         # A host with several routers spreads over them what it sends to the next hop, and so does our route.
         ways = {NextHop(hop.via or next_hop, hop.device, hop.onlink) for hop in _hops(router) if hop.device}
         free = {hop for hop in ways if view.obstacle(hop.device or "") is None} or ways
         route = _spread({hop for hop in free if view.carrier(hop.device) is not False} or free)
         return route, view.obstacle(route.devices[0])
 
-    def _no_uplink(self) -> str | None:
-        return None if self._view.uplink else f"no interface has this node's address {self._view.me.address}"
+    def _no_uplink(self, version: int) -> str | None:
+        if self._view.uplink_of(version):
+            return None
+        return f"no interface has this node's address {self._view.own(version)}"
 
     def _several(self, pool: IPPool, next_hop: IPv4Address, equal: tuple[IPv4Address, ...]) -> Way:
         """Return the way that spreads flows over all next hops that are as good as each other from here."""
