@@ -113,7 +113,7 @@ class Agent:
         self.started_at = datetime.now(UTC)
         self.turns = 0
         self.onlooker: Onlooker | None = None
-        self.rearm: Callable[[], None] = _nothing
+        self.rearm: Callable[[], None] = lambda: None
         self._kernel = Turns(kernel, config.node_name, clock)
         self._datastore = datastore
         self._speaker = speaker
@@ -128,6 +128,7 @@ class Agent:
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._knowledge: Knowledge | None = None
         self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
+        self._converged = False
         self._resynced = clock()
         self._broken_since: float | None = None
         self._retry = RETRY_FIRST
@@ -262,24 +263,33 @@ class Agent:
         if not self.cluster.in_sync:
             return self.config.resync_seconds
         started = self._clock()
-        resync = started - self._resynced >= self.config.resync_seconds
-        knowledge = self._what_we_know()
-        keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
-        known = self.picture.problems
-        done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync))
-        self.rearm()
+        done, told = await self._at_the_kernel(hold=True)
+        if done.held:  # BGP chooses among the next hops that can be reached now before anything is written
+            self._knowledge = None
+            done, told = await self._at_the_kernel(hold=False)
         self._pace.worked(started, self._clock(), news=has_news)
-        self.repairs += told.repairs
         if done.broken is not None:
             return self._back_off(done.broken)
-        self._note(done, told)
         self._answer_waiting(told.standings)
-        if done.next_hops is not self._next_hops:
-            tell_of_next_hops(self._next_hops, done.next_hops)
-            self._next_hops = done.next_hops
-            self._speaker.tell(done.next_hops)
         self.turns += 1
-        return self._pause(knowledge)
+        return self._pause()
+
+    async def _at_the_kernel(self, *, hold: bool) -> tuple[Done, "Told"]:
+        resync = self._clock() - self._resynced >= self.config.resync_seconds
+        knowledge = self._what_we_know()
+        self._converged = knowledge.converged
+        keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
+        known = self.picture.problems
+        done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync, hold=hold))
+        self.rearm()
+        self.repairs += told.repairs
+        if done.broken is None:
+            self._note(done, told)
+            if done.next_hops is not self._next_hops:
+                tell_of_next_hops(self._next_hops, done.next_hops)
+                self._next_hops = done.next_hops
+                self._speaker.tell(done.next_hops)
+        return done, told
 
     def _take_news(self) -> bool:
         """Take in what is new of the cluster, and configure BGP by it; return whether there was any news of our own."""
@@ -314,11 +324,11 @@ class Agent:
             )
         return self._knowledge
 
-    def _pause(self, knowledge: Knowledge) -> float:
+    def _pause(self) -> float:
         """Return the seconds until something is due although nothing happens."""
         now = self._clock()
         pauses = [self.config.resync_seconds - (now - self._resynced)]
-        if not knowledge.converged:
+        if not self._converged:
             pauses.append(CONVERGED_AGAIN)
         if self._due_at is not None:
             pauses.append(self._due_at - now)
@@ -377,18 +387,14 @@ class Told:
 
 
 def _turn(
-    turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool
+    turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool, hold: bool
 ) -> tuple[Done, Told]:
     """Turn, log what was done, and look at the routes that somebody waits for; runs in the kernel's thread."""
     kernel = turns.kernel
     if resync:
         kernel.must_read("resync")
-    done = turns.turn(knowledge)
+    done = turns.turn(knowledge, hold=hold)
     repairs = tell(done, kernel.routes, known)
     picture = Picture(done.wish, kernel.have, kernel.links, sentences(done.report, kernel.routes))
     standings = {key: turns.standing(key) for key in keys}
     return done, Told(picture, repairs, turns.states(), turns.refusal(), standings)
-
-
-def _nothing() -> None:
-    """Do nothing."""

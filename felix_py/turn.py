@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 from bgp.speaker_words import NextHops
-from felix_py.calc.desired import Desired, desired
+from felix_py.calc.desired import Desired, desired, view_of
 from felix_py.calc.reachability import Reachability
 from felix_py.calc.routes import Learned
 from felix_py.kernel import route_codec
@@ -19,7 +19,7 @@ from felix_py.kernel.kernel import Kernel, News, Report
 from felix_py.kernel.objects import DeleteRoute, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
-from felix_py.model import IPAddress, NodeName
+from felix_py.model import IPAddress, Node, NodeName
 from felix_py.state import ClusterState
 
 DEFAULT_ROUTE = RouteKey(IPv4Network("0.0.0.0/0"))
@@ -59,6 +59,7 @@ class Done:
         next_hops: which of BGP's next hops can be reached; one object until one of them changes.
         next_due: when there will be something to do although nothing happens, on the loop's clock; None for never.
         broken: why the kernel could not be read; nothing was written then.
+        held: nothing was written, since BGP is to choose anew first: other next hops can be reached than it knew of.
     """
 
     wish: Desired
@@ -71,6 +72,7 @@ class Done:
     next_hops: NextHops = NO_NEXT_HOPS
     next_due: float | None = None
     broken: str | None = None
+    held: bool = False
 
 
 class Turns:
@@ -88,28 +90,36 @@ class Turns:
         self._stale = 0
         self._broken = False
 
-    def turn(self, knowledge: Knowledge) -> Done:
-        """Make the kernel hold what it should."""
+    def turn(self, knowledge: Knowledge, *, hold: bool = False) -> Done:
+        """Make the kernel hold what it should.
+
+        Args:
+            knowledge: of everything but the kernel.
+            hold: write nothing where BGP would choose otherwise if it knew which next hops can be reached.
+        """
         try:
             if self._broken:
                 self.kernel.reopen()
-            done = self._turn(knowledge)
+            done = self._turn(knowledge, hold=hold)
         except WireBroken as broken:
             self.kernel.must_read("socket failed")
             done = Done(self.wish, News(), next_hops=self.next_hops, broken=str(broken))
         self._broken = done.broken is not None
         return done
 
-    def _turn(self, knowledge: Knowledge) -> Done:
+    def _turn(self, knowledge: Knowledge, *, hold: bool) -> Done:
         kernel, started = self.kernel, self._clock()
         news = kernel.catch_up(started)
         cause, links = kernel.resync_cause, kernel.resync() if kernel.resync_cause else ()
         read = self._clock()
-        self._think(knowledge)
+        known = self.next_hops.obstacles.keys()
+        self._judge(knowledge)
+        held = hold and self.next_hops.obstacles.keys() != known
+        if not held:
+            self._think(knowledge)
         thought = self._clock()
-        report = kernel.make(self.wish.state, thought)
+        report = Report() if held else kernel.make(self.wish.state, thought)
         written = self._clock()
-        self._judge(knowledge.next_hops)  # when the routes are written, for they need not wait for it
         return Done(
             self.wish,
             news,
@@ -121,6 +131,7 @@ class Turns:
             self.next_hops,
             written if kernel.routes.is_due(written) else kernel.next_due,
             report.routes.broken,
+            held,
         )
 
     def plan(self, knowledge: Knowledge) -> tuple[tuple[Step, ...], tuple[Intention, ...]]:
@@ -227,9 +238,7 @@ class Turns:
         known = (knowledge, self.kernel.links, books.others_version)
         if knowledge.converged and known == self._known:
             return
-        if self._others[0] != books.others_version:
-            self._others = books.others_version, self.kernel.others()
-        underlay = self._others[1]
+        underlay = self._underlay()
         ours = self.kernel.ours() if not knowledge.converged else {}
         new = desired(
             knowledge.cluster,
@@ -246,14 +255,20 @@ class Turns:
         self.wish, self._known = new, known
         self._stale = sum(winner.stale for winner in new.chosen.values() if winner.obstacle is None)
 
-    def _judge(self, next_hops: frozenset[IPAddress]) -> None:
+    def _judge(self, knowledge: Knowledge) -> None:
         """Say which next hops can be reached, as far as anything that this depends on has changed."""
-        view = self.wish.view
-        if view is None:
-            return
-        basis = (view.me, view.links, self._others[0])
+        node = knowledge.cluster.node(self._me) or Node(self._me)
+        links, underlay = self.kernel.links, self._underlay()
+        basis = (node, links, self._others[0])
         if self._reachability is None or basis != self._reachability[0]:
-            self._reachability = basis, Reachability(view)
-        found = self._reachability[1].of(next_hops)
+            self._reachability = basis, Reachability(view_of(node, links, underlay))
+        found = self._reachability[1].of(knowledge.next_hops)
         if found is not self.next_hops and found != self.next_hops:
             self.next_hops = found
+
+    def _underlay(self) -> Mapping[RouteKey, Route]:
+        """Return the routes of others; the same object until one of them changes."""
+        version = self.kernel.routes.books.others_version
+        if self._others[0] != version:
+            self._others = version, self.kernel.others()
+        return self._others[1]

@@ -18,6 +18,7 @@ from bgp.types import EndOfRib, IPAddress, IPNetwork, OpenReceived, PeerUp, Upda
 from felix_py import documents
 from felix_py.agent import Agent
 from felix_py.config import Config
+from felix_py.kernel import route_codec
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.objects import KernelRefused, Route, RouteKey
 from felix_py.kernel.purge import NoPurger
@@ -113,6 +114,15 @@ class Node:
         document = await self.agent.ask(partial(documents.routes, self.agent, prefix=str(prefix)))
         return next(((row["state"], row["reason"]) for row in document["routes"]), None)
 
+    def written(self, since: int) -> list[tuple[Verb, Mode]]:
+        """Return what was asked of the kernel about the prefix since so much was written."""
+        name = route_codec.identity_of(PREFIX)
+        return [
+            (verb, mode)
+            for verb, mode, body in self.host.written[since:]
+            if verb in (Verb.NEW_ROUTE, Verb.DELETE_ROUTE) and route_codec.identity(body) == name
+        ]
+
     @property
     def route(self) -> Route | None:
         return self.host.routes.get(PREFIX)
@@ -124,9 +134,12 @@ def test_another_path_takes_over_while_no_route_leads_to_the_better_one_s_next_h
         await node.begin((A2, 100), (B1, 200))
         assert node.route == BY_B1
         assert node.speaker.told == [NextHops({}, {A2: "eth0", B1: "eth0"})]
+        before = len(node.host.written)
         node.host.foreign(Verb.DELETE_ROUTE, Mode.NONE, *DEFAULT)
+        await node.agent.turn()
+        assert node.route == BY_A2, "one turn does it all"
+        assert node.written(before) == [(Verb.NEW_ROUTE, Mode.REPLACE | Mode.CREATE)], "it was never gone"
         await node.settle()
-        assert node.route == BY_A2
         assert node.speaker.told[1:] == [NextHops({B1: f"no route leads to next hop {B1}"}, {A2: "eth0"})]
         assert await node.row() == ("installed", None)
         node.host.foreign(Verb.NEW_ROUTE, Mode.CREATE, *DEFAULT)
@@ -153,6 +166,22 @@ def test_a_prefix_that_nobody_can_be_reached_for_is_missing_with_the_reason_and_
         await node.settle()
         assert node.route == BY_B1
         assert len(node.speaker.speaker.loc_rib.best) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_better_path_to_nowhere_does_not_touch_the_route_that_there_is() -> None:
+    async def scenario() -> None:
+        node = Node()
+        await node.begin((A2, 100))
+        before = len(node.host.written)
+        node.speaker.announce(B1, 200, next_hop="172.31.77.1")
+        node.host.foreign(Verb.DELETE_ROUTE, Mode.NONE, *DEFAULT)
+        await node.settle()
+        assert node.route == BY_A2
+        assert node.written(before) == []
+        (row,) = (await node.agent.ask(partial(documents.routes, node.agent, prefix=str(PREFIX))))["routes"]
+        assert (row["state"], row["from"]) == ("installed", f"bgp {A2}")
 
     asyncio.run(scenario())
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgp.speaker_words import NextHops
-from felix_py.calc.desired import desired
+from felix_py.calc.desired import desired, view_of
 from felix_py.calc.next_hops import View
 from felix_py.calc.reachability import Reachability
 from felix_py.calc.routes import Learned
@@ -22,7 +22,8 @@ from felix_py.state import ClusterState
 ETH0 = link("eth0", "172.31.1.11/24", "fd31:1::11/64")
 ETH1 = Link("eth1", 9, 1500, up=True, running=True)
 DOWN = replace(ETH0, up=False, running=False)
-ME = Node(NodeName("a1"), IPv4Interface("172.31.1.11/24"), address6=IPv6Interface("fd31:1::11/64"))
+A1 = NodeName("a1")
+ME = Node(A1, IPv4Interface("172.31.1.11/24"), address6=IPv6Interface("fd31:1::11/64"))
 
 Underlay = Mapping[RouteKey, Route]
 
@@ -123,15 +124,13 @@ SAME6, FAR6, LINK_LOCAL = "fd31:1::12", "fd31:2::11", "fe80::12"
         pytest.param(view(ETH0), LINK_LOCAL, "eth0", None, id="link-local"),
         pytest.param(view(DOWN), LINK_LOCAL, None, "eth0 is down", id="link-local, the interface is down"),
         pytest.param(
-            view(ETH0, me=Node(NodeName("a1"), IPv4Interface("172.31.1.11/24"))),
+            view(ETH0, me=Node(A1, IPv4Interface("172.31.1.11/24"))),
             LINK_LOCAL,
             "eth0",
             None,
             id="link-local, on a node without IPv6 address",
         ),
-        pytest.param(
-            view(ETH0, me=Node(NodeName("a1"))), SAME, None, f"no route leads to next hop {SAME}", id="no node"
-        ),
+        pytest.param(view(ETH0, me=Node(A1)), SAME, None, f"no route leads to next hop {SAME}", id="no node"),
     ],
 )
 def test_a_next_hop_is_reached_or_says_why_not(
@@ -173,9 +172,10 @@ def test_the_wish_agrees_in_a_tunnel_and_without(
     cluster = ClusterState().after_all([node("a1", "172.31.1.11/24"), pool(mode=mode)])
     prefix = RouteKey(ip_network("10.65.2.0/26"))
     learned = [Learned(prefix.dst, IPv4Address(next_hop), "b1")]
-    found = desired(cluster, learned, NodeName("a1"), links(present), underlay=underlay)
-    assert found.view is not None
-    answer = Reachability(found.view).of(frozenset({IPv4Address(next_hop)}))
+    found = desired(cluster, learned, A1, links(present), underlay=underlay)
+    answer = Reachability(view_of(cluster.node(A1) or ME, links(present), underlay)).of(
+        frozenset({IPv4Address(next_hop)})
+    )
     tunnelled = next(iter(found.chosen.values())).route.device == "tunl0"
     if tunnelled and present is ETH1:  # a tunnel has this node's address, whatever leads to its other end
         assert found.waiting == {prefix: "no interface has this node's address 172.31.1.11/24"}
@@ -189,7 +189,8 @@ def test_routes_of_ours_make_no_next_hop_reachable() -> None:
     asked: frozenset[IPAddress] = frozenset({ip_address(POD)})
     cluster = ClusterState().after_all([node("a1", "172.31.1.11/24"), pool()])
     learned = [Learned(ip_network("10.65.2.0/26"), IPv4Address(SAME), "a2")]
-    found = desired(cluster, learned, NodeName("a1"), links(ETH0))
+    found = desired(cluster, learned, A1, links(ETH0))
     assert found.waiting == {}
-    assert found.view is not None
-    assert Reachability(found.view).of(asked).obstacles == {ip_address(POD): f"no route leads to next hop {POD}"}
+    assert Reachability(view_of(ME, links(ETH0), {})).of(asked).obstacles == {
+        ip_address(POD): f"no route leads to next hop {POD}"
+    }

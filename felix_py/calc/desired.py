@@ -22,7 +22,6 @@ class Desired:
         lost: where several candidates wanted one prefix, those that were not chosen, closest first, each with the rule
             and the reason that decided against it.
         waiting: prefixes whose best candidate cannot be installed, with the obstacle.
-        view: of the host, by which all this was found; None before anything was.
     """
 
     state: KernelState = field(default_factory=KernelState)
@@ -30,7 +29,6 @@ class Desired:
     lost: Mapping[RouteKey, tuple[Lost, ...]] = field(default_factory=dict)
     waiting: Mapping[RouteKey, str] = field(default_factory=dict)
     uplink: str | None = None
-    view: next_hops.View | None = None
 
 
 def desired(
@@ -60,10 +58,8 @@ def desired(
         kept_next_hops: next-hop objects of ours as read back, that kept routes go through.
         objects: whether routes to a next hop that many share go through a next-hop object.
     """
-    node = cluster.node(me) or Node(me)
-    uplink = _uplink(node.address, links)
     felix = cluster.felix(me)
-    view = next_hops.View(node, links, uplink, underlay or {}, _uplink(node.address6, links))
+    view = view_of(cluster.node(me) or Node(me), links, underlay or {})
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
     ranges = encap.by_range(pools)
@@ -85,11 +81,16 @@ def desired(
         sysctls=dict(endpoints.sysctls((endpoint.interface for endpoint in local), links, objects=objects)),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
     )
-    return Desired(state, chosen, lost, waiting, uplink, view)
+    return Desired(state, chosen, lost, waiting, view.uplink)
 
 
 def _plain(chosen: Mapping[RouteKey, Candidate]) -> dict[RouteKey, Route]:
     return {key: winner.route for key, winner in chosen.items() if winner.obstacle is None}
+
+
+def view_of(node: Node, links: Mapping[str, Link], underlay: Mapping[RouteKey, Route]) -> next_hops.View:
+    """Return what a node knows of its host: its interfaces, those with its addresses, and the routes of others."""
+    return next_hops.View(node, links, _uplink(node.address, links), underlay, _uplink(node.address6, links))
 
 
 def _uplink(address: IPInterface | None, links: Mapping[str, Link]) -> str | None:
