@@ -65,10 +65,10 @@ def tell_of_next_hops(before: NextHops, now: NextHops) -> None:
     lost = [next_hop for next_hop in now.obstacles if next_hop not in before.obstacles]
     back = [next_hop for next_hop in before.obstacles if next_hop in now.interfaces]
     if len(lost) + len(back) > MANY:
-        log.warning("bgp.next_hops.changed", unreachable=len(lost), reachable=len(back))
+        log.info("bgp.next_hops.changed", unreachable=len(lost), reachable=len(back))
         return
     for next_hop in lost:
-        log.warning("bgp.next_hop.unreachable", next_hop=str(next_hop), reason=now.obstacles[next_hop])
+        log.info("bgp.next_hop.unreachable", next_hop=str(next_hop), reason=now.obstacles[next_hop])
     for next_hop in back:
         log.info("bgp.next_hop.reachable", next_hop=str(next_hop), device=now.interfaces[next_hop])
 
