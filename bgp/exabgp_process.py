@@ -87,6 +87,7 @@ class BgpService:
         self._stopped = self._settled = False
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[tuple[object, ...]] = set()
+        self._asked_about: frozenset[IPAddress] = frozenset()
 
     # --- what the agent asks
 
@@ -108,11 +109,12 @@ class BgpService:
     def tell(self, event: NextHops | Enabled | ResetAsked | RefreshAsked) -> None:
         """Pass on what people want of a session, or what the kernel knows of next hops."""
         self._feed(event)
-        self._changed()
+        if not isinstance(event, NextHops):  # what comes of those is said by the routes that move
+            self._changed()
 
     def next_hops(self) -> frozenset[IPAddress]:
-        """Return the next hops of which `NextHops` should say whether they can be reached."""
-        return self._speaker.next_hops if self._speaker else frozenset()
+        """Return the next hops that `NextHops` should judge; `on_change` tells of new ones."""
+        return self._asked_about
 
     def _review(self, settings: SpeakerSettings) -> None:
         """End a child that is not wanted any more, or not as it is; `run` starts the one that is."""
@@ -120,8 +122,8 @@ class BgpService:
             self._child.close("settings changed")
 
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
-        """Return the Loc-RIB."""
-        return dict(self._speaker.loc_rib.best) if self._speaker else {}
+        """Return the Loc-RIB, and of prefixes none of whose next hops can be reached what would be the best path."""
+        return {**self._speaker.loc_rib.waiting, **self._speaker.loc_rib.best} if self._speaker else {}
 
     def peer_name(self, best: BestPath) -> str:
         """Name who told us the path, as `172.31.2.11 (b1)`."""
@@ -277,6 +279,10 @@ class BgpService:
         if self._speaker:
             for effect in self._speaker.on(event, now=_now()):
                 self._do(effect)
+            next_hops = self._speaker.next_hops
+            if next_hops is not self._asked_about and next_hops != self._asked_about:
+                self._asked_about = next_hops
+                self._changed()
 
     def _feed(self, event: Event) -> None:
         self._hear(event)

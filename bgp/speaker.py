@@ -100,8 +100,8 @@ class Speaker:
 
     @property
     def next_hops(self) -> frozenset[IPAddress]:
-        """The next hops of which it matters whether they can be reached; `NextHops` says so."""
-        return self.loc_rib.next_hops
+        """The next hops of which it matters whether they can be reached, and how; `NextHops` says so."""
+        return importing.next_hops(self.loc_rib, self.sessions.values())
 
     @property
     def adj_ribs_in(self) -> Mapping[IPAddress, AdjRibIn]:

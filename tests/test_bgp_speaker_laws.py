@@ -177,12 +177,20 @@ def test_the_loc_rib_depends_on_what_peers_said_and_on_next_hops_only(history: l
     speaker, _ = lived(history)
     obstacles = speaker.loc_rib.obstacles
     expected: dict[IPNetwork, BestPath] = {}
+    waiting: dict[IPNetwork, BestPath] = {}
+    next_hops = set()
     for prefix in PREFIXES:
-        accepted = (table.accepted(prefix) for table in speaker.adj_ribs_in.values())
-        best = decision.best(each for each in accepted if each and each.attributes.next_hop not in obstacles)
+        told = (table.accepted(prefix) for table in speaker.adj_ribs_in.values())
+        accepted = [each for each in told if each]
+        next_hops |= {each.attributes.next_hop for each in accepted}
+        best = decision.best(each for each in accepted if each.attributes.next_hop not in obstacles)
         if best:
             expected[prefix] = best
+        elif otherwise := decision.best(accepted):
+            waiting[prefix] = otherwise
     assert speaker.loc_rib.best == expected
+    assert speaker.loc_rib.waiting == waiting
+    assert speaker.next_hops == next_hops
 
 
 @given(histories)
@@ -198,10 +206,17 @@ def test_what_policy_says_depends_on_the_settings_only(history: list[Event]) -> 
 @given(histories)
 def test_every_change_of_a_route_is_said_and_nothing_else(history: list[Event]) -> None:
     speaker = Speaker(PLAIN, now=0)
+
+    def ways() -> dict[IPNetwork, tuple[object, ...]]:
+        tables = speaker.loc_rib.waiting, speaker.loc_rib.best
+        return {
+            prefix: (table is tables[0], best.path, best.equal) for table in tables for prefix, best in table.items()
+        }
+
     for now, event in enumerate(history):
-        before = {prefix: (best.path, best.equal) for prefix, best in speaker.loc_rib.best.items()}
+        before = ways()
         effects = speaker.on(event, now=now)
-        after = {prefix: (best.path, best.equal) for prefix, best in speaker.loc_rib.best.items()}
+        after = ways()
         differ = {prefix for prefix in PREFIXES if before.get(prefix) != after.get(prefix)}
         said = {prefix for effect in effects if isinstance(effect, RoutesChanged) for prefix in effect.prefixes}
         # What goes and comes within one event may be said too.

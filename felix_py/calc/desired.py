@@ -58,10 +58,8 @@ def desired(
         kept_next_hops: next-hop objects of ours as read back, that kept routes go through.
         objects: whether routes to a next hop that many share go through a next-hop object.
     """
-    node = cluster.node(me) or Node(me)
-    uplink = _uplink(node.address, links)
+    view = view_of(cluster.node(me) or Node(me), links, underlay or {})
     felix = cluster.felix(me)
-    view = next_hops.View(node, links, uplink, underlay or {}, _uplink(node.address6, links))
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
     ranges = encap.by_range(pools)
@@ -83,7 +81,7 @@ def desired(
         sysctls=dict(endpoints.sysctls(local, links, objects=objects, ipv6=_routes_ipv6(pools, local))),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
     )
-    return Desired(state, chosen, lost, waiting, uplink)
+    return Desired(state, chosen, lost, waiting, view.uplink)
 
 
 def _plain(chosen: Mapping[RouteKey, Candidate]) -> dict[RouteKey, Route]:
@@ -94,6 +92,11 @@ def _routes_ipv6(pools: tuple[IPPool, ...], local: Iterable[WorkloadEndpoint]) -
     """Say whether this host is to be an IPv6 router; one that has nothing to do with IPv6 must not become one."""
     networks = chain((pool.cidr for pool in pools), *(endpoint.networks for endpoint in local))
     return any(network.version == IPV6 for network in networks)
+
+
+def view_of(node: Node, links: Mapping[str, Link], underlay: Mapping[RouteKey, Route]) -> next_hops.View:
+    """Return what a node knows of its host: its interfaces, those with its addresses, and the routes of others."""
+    return next_hops.View(node, links, _uplink(node.address, links), underlay, _uplink(node.address6, links))
 
 
 def _uplink(address: IPInterface | None, links: Mapping[str, Link]) -> str | None:

@@ -18,7 +18,7 @@ def _peer_colour(row: Row) -> str:
 
 
 def _path_colour(row: Row) -> str:
-    return "bad" if not row["accepted"] else "warning" if row["stale"] else "good" if row["best"] else "dim"
+    return "bad" if not row["eligible"] else "warning" if row["stale"] else "good" if row["best"] else "dim"
 
 
 def _as_path(hops: list[int | list[int]]) -> str:
@@ -30,6 +30,8 @@ def _as_path(hops: list[int | list[int]]) -> str:
 def _status(row: Row) -> str:
     if not row["accepted"]:
         return "refused"
+    if not row["eligible"]:
+        return "not eligible" + (", stale" if row["stale"] else "")
     return ("best" if row["best"] else "equal" if row["equal"] else "accepted") + (", stale" if row["stale"] else "")
 
 

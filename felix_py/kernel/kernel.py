@@ -299,7 +299,7 @@ class Kernel:
         return {number: each for number, each in found if each.protocol == ownership.ROUTE_PROTOCOL}
 
     def others(self) -> dict[RouteKey, Route]:
-        """Return the routes in the kernel that are not, outside of what we want."""
+        """Return the routes in the kernel that are not."""
         return dict(filter(None, map(self.routes.readable, self.routes.books.others.values())))
 
     def table(self, family: Family) -> list[tuple[RouteKey, Route, bool]]:
