@@ -18,11 +18,13 @@ import socket
 import sys
 from struct import Struct
 
+from ipip.batch import Library, library
 from ipip.carrier import DEVICE_GONE, Carrier
 
 TUN = "/dev/net/tun"
-TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB  # linux/if_tun.h
-IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+TUNSETIFF, TUNSETPERSIST, TUNSETOFFLOAD = 0x400454CA, 0x400454CB, 0x400454D0  # linux/if_tun.h
+IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+CHECKSUMS, SEGMENTS, DATAGRAMS = 0x01, 0x02, 0x20 | 0x40  # TUN_F_CSUM, TUN_F_TSO4, TUN_F_USO4 and 6: only together
 REQUEST = Struct("16sH22x")
 """struct ifreq: name and flags."""
 
@@ -44,12 +46,24 @@ def open_tun(name: str) -> int:
     """
     tun = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(tun, TUNSETIFF, REQUEST.pack(name.encode(), IFF_TUN | IFF_NO_PI))
+        fcntl.ioctl(tun, TUNSETIFF, REQUEST.pack(name.encode(), IFF_TUN | IFF_NO_PI | IFF_VNET_HDR))
         fcntl.ioctl(tun, TUNSETPERSIST, 1)
     except OSError:
         os.close(tun)
         raise
     return tun
+
+
+def offload(tun: int, functions: Library | None) -> bool:
+    """Have the device leave the cutting up of large packets to us, if we can; say whether that goes for UDP too."""
+    offered = (CHECKSUMS | SEGMENTS | DATAGRAMS, CHECKSUMS | SEGMENTS) if functions else ()
+    for features in (*offered, 0):
+        try:
+            fcntl.ioctl(tun, TUNSETOFFLOAD, features)
+        except OSError:
+            continue  # Linux cuts UDP up since 6.2
+        return bool(features & DATAGRAMS)
+    return False
 
 
 def listen(path: str) -> socket.socket:
@@ -101,7 +115,8 @@ class Process:
     def __init__(self, device: str, version: str, tun: int, server: socket.socket) -> None:
         self.device = device
         self.version = version
-        self.carrier = Carrier(tun)
+        functions = library()
+        self.carrier = Carrier(tun, functions, datagrams=offload(tun, functions))
         self.running = True
         self.settings: dict[str, object] = {"local": None, "routes": [], "allowed": []}
         self._server = server

@@ -29,6 +29,7 @@ HELPERS = {
     "route_resync",
     "route_space",
     "route_watch",
+    "tun_prototype",
 }
 """Modules here that are no benchmarks."""
 
