@@ -3,7 +3,8 @@
 Reading order: `tunnel` (what a node's tunnel should be), `header` (the packets, as pure functions), then the effects:
 `device` (chooses a driver, reads the tunnel back and makes it as wanted) on `links` (interfaces over rtnetlink);
 the `kernel` driver (the ipip module and an nftables table); and for kernels that lack the module `process`
-(the agent's side: starts, finds, configures) and the process that carries packets: `userspace` (its control socket),
-`carrier` (who may pass, and whereto), `batch` (many packets at once, with offload.c), `messages` (the system calls).
+(the agent's side: starts, finds, configures) and the processes that carry packets: `userspace` (their control socket),
+`queues` (how several share a tunnel), `carrier` (who may pass, and whereto), `batch` (many packets at once, with
+offload.c), `messages` (the system calls).
 Knows nothing of pools, nodes or BGP.
 """

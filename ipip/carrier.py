@@ -10,7 +10,7 @@ import select
 import socket
 from struct import Struct
 
-from ipip import batch, header
+from ipip import batch, header, queues
 from ipip.batch import BATCH, BEFORE, SLOT
 from ipip.messages import Memory, write
 
@@ -60,8 +60,11 @@ COUNTERS = (
 class Carrier:
     """Moves packets both ways, following the settings given last; a bad packet is counted and forgotten."""
 
-    def __init__(self, tun: int, functions: batch.Library | None = None, *, datagrams: bool = False) -> None:
+    def __init__(
+        self, tun: int, share: bytes = b"", functions: batch.Library | None = None, *, datagrams: bool = False
+    ) -> None:
         self.tun = tun
+        self._share = share
         self.local = 0
         self.allowed: frozenset[int] = frozenset()
         self.counters = dict.fromkeys(COUNTERS, 0)
@@ -82,7 +85,7 @@ class Carrier:
             allowed: outer sources that are decapsulated.
         """
         if self.raw is None or local != self.local:
-            fresh = _raw_socket(local)
+            fresh = _raw_socket(local, self._share)
             if self.raw is not None:
                 self.raw.close()
             self.raw, self.local = fresh, local
@@ -305,12 +308,14 @@ class Carrier:
         self.counters["dropped_malformed"] += packets  # EIO while the device is down, EINVAL for what is no packet
 
 
-def _raw_socket(local: int) -> socket.socket:
+def _raw_socket(local: int, share: bytes) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, header.IPIP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        if share:
+            queues.attach(sock, share)  # before it is bound: until then it receives what it should not
         sock.bind((socket.inet_ntoa(local.to_bytes(4, "big")), 0))
     except OSError:
         sock.close()

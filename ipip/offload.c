@@ -337,6 +337,7 @@ size_t join(const struct iovec *packets, size_t count, int udp, struct group *gr
                 left--;
             }
         group->count = written - group->first;
+        group->octets += skipped * (group->packets - 1); /* now those of the packets as they arrived */
     }
     return used;
 }

@@ -17,7 +17,7 @@ from ipip import links
 from ipip.tunnel import Facts, Tunnel, TunnelRefused
 
 ROOT = Path(__file__).resolve().parent
-SOURCES = ("userspace.py", "carrier.py", "batch.py", "messages.py", "header.py", "offload.so")
+SOURCES = ("userspace.py", "carrier.py", "queues.py", "batch.py", "messages.py", "header.py", "offload.so")
 """What the process is made of; another text is another version, and a process of another version is replaced."""
 
 START = "import sys; sys.path.append(sys.argv.pop(1)); from ipip.userspace import main; sys.exit(main(sys.argv[1:]))"

@@ -210,6 +210,16 @@ def test_what_does_not_belong_together_stays_apart(functions: Library, one: byte
     assert written(functions, one, two) == [FINISHED + one, FINISHED + two]
 
 
+def test_packets_and_bytes_are_counted_as_they_arrived(functions: Library) -> None:
+    packets = [FIRST.packet(), SECOND.packet(), DATAGRAM.packet()]
+    incoming = Incoming(functions)
+    for at, packet in enumerate(packets):
+        incoming.bytes[at * SLOT : at * SLOT + len(packet)] = packet
+        incoming.take(at, 0, len(packet))
+    counts = [numbers for _, _, *numbers in incoming.writes(datagrams=True)]
+    assert counts == [[2, 280], [1, 128]]
+
+
 def test_a_device_that_knows_no_large_datagrams_gets_none(functions: Library) -> None:
     packet = DATAGRAM.packet()
     assert written(functions, packet, packet, datagrams=False) == [FINISHED + packet] * 2
