@@ -1,6 +1,5 @@
-/* What a network card with segmentation offload does, for the tunnel's process: cuts large packets up, joins small ones,
- * computes checksums. Pure functions of memory: no system call, no allocation, no libc function, no state.
- * `offload.py` calls them; the process works without them, with one packet at a time. */
+/* What a network card with offloads does, for the tunnel's process: cuts large packets up, joins small ones, computes
+ * checksums. Functions of memory alone: no system call, no allocation, no libc, no state. batch.py calls them. */
 
 #define _GNU_SOURCE
 #include <stddef.h>
@@ -83,15 +82,10 @@ static uint64_t sum(const uint8_t *data, size_t size, uint64_t total)
         for (int i = 0; i < 8; i++)
             total += words[i];
     }
-    for (; size >= 2; size -= 2, data += 2) {
+    for (size_t at = 0; at < size; at += 2) {
+        uint8_t pair[2] = {data[at], at + 1 < size ? data[at + 1] : 0};
         uint16_t word;
-        __builtin_memcpy(&word, data, sizeof word);
-        total += word;
-    }
-    if (size) {
-        uint8_t last[2] = {*data, 0};
-        uint16_t word;
-        __builtin_memcpy(&word, last, sizeof word);
+        __builtin_memcpy(&word, pair, sizeof word);
         total += word;
     }
     return total;
@@ -122,13 +116,12 @@ static uint64_t pseudo(const uint8_t *packet, size_t length)
 /* Length of IP and TCP or UDP header together; 0 where they are not whole. */
 static size_t both_headers(const uint8_t *packet, size_t size)
 {
-    size_t ip = (size_t)(packet[0] & 15) * 4;
-    size_t more = packet[9] == TCP ? 20 : 8;
-    if (ip < 20 || size < ip + more)
+    size_t ip = (size_t)(packet[0] & 15) * 4, least = packet[9] == TCP ? 20 : 8, more = least;
+    if (ip < 20 || size < ip + least)
         return 0;
     if (packet[9] == TCP)
         more = (size_t)(packet[ip + 12] >> 4) * 4;
-    return more < 8 || (packet[9] == TCP && more < 20) || size < ip + more ? 0 : ip + more;
+    return more < least || size < ip + more ? 0 : ip + more;
 }
 
 static uint8_t *message(struct table *table, const struct route *route, const uint8_t *packet, size_t headers,
@@ -141,10 +134,8 @@ static uint8_t *message(struct table *table, const struct route *route, const ui
     head[1] = packet[1];        /* type of service: RFC 6040 section 4.1 */
     head[6] = packet[6] & 0x40; /* don't fragment: RFC 2003 section 3.1 */
     copy(head + OUTER, packet, headers);
-    vectors[0].iov_base = head;
-    vectors[0].iov_len = OUTER + headers;
-    vectors[1].iov_base = (void *)payload;
-    vectors[1].iov_len = size;
+    vectors[0] = (struct iovec){head, OUTER + headers};
+    vectors[1] = (struct iovec){(void *)payload, size};
     table->messages[at].msg_hdr.msg_name = (void *)route->address;
     table->octets += headers + size;
     return head + OUTER;
@@ -177,10 +168,7 @@ static int cut(const struct job *job, const struct offload *offload, struct tabl
         put_checksum(head + 10, sum(head, ip, 0), 0);
         if (tcp) {
             put32(inside + 4, get32(packet + ip + 4) + (uint32_t)(i * step));
-            if (i + 1 < count)
-                inside[13] &= (uint8_t)~(FIN | PSH);
-            if (i)
-                inside[13] &= (uint8_t)~CWR;
+            inside[13] &= (uint8_t)~((i + 1 < count ? FIN | PSH : 0) | (i ? CWR : 0));
         } else {
             put16(inside + 4, (uint32_t)(headers - ip + length));
         }
@@ -314,9 +302,7 @@ size_t join(const struct iovec *packets, size_t count, int udp, struct group *gr
 {
     size_t used = 0, written = 0;
     uint8_t of[BATCH];
-    if (count > BATCH)
-        count = BATCH;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && i < BATCH; i++) {
         const uint8_t *packet = packets[i].iov_base;
         size_t size = packets[i].iov_len, headers = joinable(packet, size, udp);
         size_t at = place(groups, used, packet, size, headers);
