@@ -13,7 +13,7 @@ import socket
 from struct import Struct
 
 MOST = 8
-"""Processes for one tunnel; each takes 3 MB of its own, and the underlay is full before that many are busy."""
+"""Processes for one tunnel, each of up to 12 MB: every raw socket costs the kernel a copy of each packet's head."""
 
 ANSWER_SECONDS = 0.5
 """A healthy process answers within a batch, a millisecond; the agent waits twice as long for all of them."""
