@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from felix_py import config, resources
 from felix_py.fields import MAXIMUM_AS, Reader
-from felix_py.lab.topology import Host, LabNode, Network, Router, Thing, Topology
+from felix_py.lab.topology import Host, LabNode, Network, Reflector, Router, Thing, Topology
 from felix_py.model import BGPConfiguration, Fault, Invalid, IPPool, NodeName, Resource
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,13}[a-z0-9]|[a-z]")
@@ -26,7 +26,7 @@ def parse(document: object, where: str) -> Topology:
     reader = Reader(where)
     if not isinstance(document, Mapping):
         raise Invalid(Fault(where, "", f"holds {document!r}; describe a lab as deploy/lab/two-racks.yaml does"))
-    reader.known(document, "topology", {"networks", "routers", "nodes", "hosts", "cluster", "agent"})
+    reader.known(document, "topology", {"networks", "routers", "reflectors", "nodes", "hosts", "cluster", "agent"})
     networks = tuple(_networks(reader, document))
     # A network that is named but faulty is no reason to complain about those who live in it.
     cidrs: Cidrs = dict.fromkeys(map(str, reader.mapping(document, "networks", "networks", required=False)))
@@ -40,6 +40,7 @@ def parse(document: object, where: str) -> Topology:
         pools=pools,
         bgp=bgp,
         agent=_agent(reader, document),
+        reflectors=tuple(_reflectors(reader, document, cidrs)),
     )
     for section, check in CHECKS:
         if section and any(fault.path.startswith(section) for fault in reader.faults):
@@ -103,6 +104,17 @@ def _hosts(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterato
         address = _address(reader, spec, "address", path, network, cidrs)
         if address is not None:
             yield Host(name, network, address)
+
+
+def _reflectors(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[Reflector]:
+    for name, path, spec in _entries(reader, document, "reflectors", required=False):
+        reader.known(spec, path, {"network", "address", "daemon", "config"})
+        network = reader.value(spec, "network", path, _text, "the name of a network") or ""
+        address = _address(reader, spec, "address", path, network, cidrs)
+        daemon = reader.value(spec, "daemon", path, _daemon, "bird or frr") or ""
+        configuration = reader.value(spec, "config", path, _text, "the path of its configuration, seen from here") or ""
+        if address is not None:
+            yield Reflector(name, network, address, daemon, configuration)
 
 
 def _cluster(reader: Reader, document: Mapping[str, Any]) -> tuple[tuple[IPPool, ...], BGPConfiguration]:
@@ -197,6 +209,12 @@ def _text(raw: object) -> str:
     return raw
 
 
+def _daemon(raw: object) -> str:
+    if raw not in ("bird", "frr"):
+        raise ValueError
+    return str(raw)
+
+
 def _boolean(raw: object) -> bool:
     if not isinstance(raw, bool):
         raise TypeError
@@ -244,6 +262,7 @@ def _all_names(topology: Topology) -> Iterator[tuple[str, str]]:
         "routers": topology.routers,
         "nodes": topology.nodes,
         "hosts": topology.hosts,
+        "reflectors": topology.reflectors,
     }
     for section, things in sections.items():
         for thing in things:
@@ -275,6 +294,8 @@ def _all_addresses(topology: Topology) -> Iterator[tuple[str, IPv4Address]]:
         yield f"nodes.{node.name}.address", node.address.ip
     for host in topology.hosts:
         yield f"hosts.{host.name}.address", host.address.ip
+    for reflector in topology.reflectors:
+        yield f"reflectors.{reflector.name}.address", reflector.address.ip
 
 
 def _blocks(topology: Topology) -> Complaints:

@@ -58,7 +58,7 @@ def node_problems(lab: Lab, topology: Topology, node: LabNode) -> Iterator[str]:
         yield f"{node.name} has {bgp['established']} of {bgp['configured']} sessions"
     for problem in status["problems"]:
         yield f"{node.name}: {problem}"
-    if topology.bgp.node_to_node_mesh:
+    if topology.bgp.node_to_node_mesh or topology.reflectors:
         installed = {route["prefix"] for route in routes["routes"] if route["state"] == "installed"}
         for block in sorted(_blocks(topology) - installed):
             yield f"{node.name} has no route to {block}"
@@ -67,7 +67,8 @@ def node_problems(lab: Lab, topology: Topology, node: LabNode) -> Iterator[str]:
 def sessions(topology: Topology, node: LabNode) -> int:
     """Return how many sessions a node should hold."""
     routers = sum(node.network in router.addresses for router in topology.routers)
-    return routers + (len(topology.nodes) - 1 if topology.bgp.node_to_node_mesh else 0)
+    mesh = len(topology.nodes) - 1 if topology.bgp.node_to_node_mesh else 0
+    return routers + len(topology.reflectors) + mesh
 
 
 def _blocks(topology: Topology) -> set[str]:

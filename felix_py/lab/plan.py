@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeAlias
 
-from felix_py.lab.topology import Host, Machine, Router, Topology
+from felix_py.lab.topology import LabNode, Machine, Router, Topology
 
 UPLINK = "eth0"
 """The interface of a node or host towards its network, and of a pod towards its node."""
@@ -119,13 +119,13 @@ def _router(router: Router) -> Iterator[Step]:
 
 
 def uplink(topology: Topology, machine: Machine) -> Iterator[Step]:
-    """Yield what gives a node or host its address and its routes beyond its network."""
+    """Yield what gives a node, host or route reflector its address and its routes beyond its network."""
     yield Address(UPLINK, machine.address)
     yield Set(UPLINK)
     gateway = topology.gateway(machine.network)
     if gateway is None:
         return
-    if isinstance(machine, Host) or machine.default_route:
+    if not isinstance(machine, LabNode) or machine.default_route:
         yield Route(DEFAULT_ROUTE, gateway)
         return
     for network in topology.networks:

@@ -18,7 +18,7 @@ def felix_yaml(topology: Topology, node: LabNode) -> str:
 
 
 def hosts(topology: Topology) -> str:
-    """Return /etc/hosts of nodes and routers: every machine by its name."""
+    """Return /etc/hosts of all that have a daemon: every machine by its name."""
     routers = ((min(router.addresses.values()).ip, router.name) for router in topology.routers if router.addresses)
     machines = ((machine.address.ip, machine.name) for machine in topology.machines)
     lines = (f"{address} {name}" for address, name in (*routers, *machines))
@@ -80,7 +80,7 @@ def neighbours(topology: Topology, router: Router) -> tuple[LabNode, ...]:
 
 
 def _peers(topology: Topology) -> Iterator[Document]:
-    """One BGPPeer for each node: a router has another address in every network."""
+    """One BGPPeer for each node of a router, which has another address in every network; one for a route reflector."""
     for router in topology.routers:
         for node in neighbours(topology, router):
             spec = {
@@ -89,6 +89,10 @@ def _peers(topology: Topology) -> Iterator[Document]:
                 "asNumber": router.as_number,
             }
             yield _resource("BGPPeer", f"{router.name}-{node.name}", spec)
+    for reflector in topology.reflectors:
+        # Neither node nor nodeSelector: every node holds this session.
+        everybody = {"peerIP": str(reflector.address.ip), "asNumber": topology.bgp.as_number}
+        yield _resource("BGPPeer", reflector.name, everybody)
 
 
 def bird_conf(topology: Topology, router: Router) -> str:

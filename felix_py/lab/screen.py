@@ -110,6 +110,9 @@ def _column(topology: Topology, position: int) -> list[str]:
             continue
         node = topology.node(machine.name)
         lines.append(f"├─ {machine.name}  {machine.address.ip}")
+        lines[-1] += (
+            f"  route reflector, {reflector.daemon.upper()}" if (reflector := topology.reflector(machine.name)) else ""
+        )
         if node is not None:
             blocks = " ".join(map(str, node.blocks)) or "no block"
             lines.append(f"│    {blocks}  {node.pods} pods")

@@ -1,10 +1,10 @@
 """`felix-lab status`: what every machine does, in one line each, and what is not as it should be."""
 
 from felix_py.ctl import client
-from felix_py.lab import faults, health, machines, screen
+from felix_py.lab import faults, health, machines, reflectors, screen
 from felix_py.lab.matrix import End
 from felix_py.lab.state import Lab, Refused
-from felix_py.lab.topology import LabNode, Router, Topology
+from felix_py.lab.topology import LabNode, Reflector, Router, Topology
 
 Row = tuple[str, str, str, str]
 
@@ -27,6 +27,7 @@ def show(lab: Lab, topology: Topology) -> int:
     rows: list[Row] = [("NAME", "KIND", "ADDRESS", "STATE")]
     rows += [_router(lab, topology, router, problems) for router in topology.routers]
     rows += [_node(lab, topology, node, problems) for node in topology.nodes]
+    rows += [_reflector(lab, reflector, problems) for reflector in topology.reflectors]
     rows += [(host.name, "host", str(host.address.ip), "up") for host in topology.hosts]
     for line in _aligned(rows):
         screen.say(line)
@@ -50,6 +51,11 @@ def _router(lab: Lab, topology: Topology, router: Router, problems: list[str]) -
     state = f"BIRD {_process(lab, router.name, problems)}, {len(health.learned(lab, router.name))} routes learned"
     addresses = " ".join(str(address.ip) for address in router.addresses.values())
     return router.name, "router", addresses, state
+
+
+def _reflector(lab: Lab, reflector: Reflector, problems: list[str]) -> Row:
+    title = reflectors.DAEMONS[reflector.daemon].title
+    return reflector.name, "reflector", str(reflector.address.ip), f"{title} {_process(lab, reflector.name, problems)}"
 
 
 def _node(lab: Lab, topology: Topology, node: LabNode, problems: list[str]) -> Row:
