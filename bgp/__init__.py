@@ -17,7 +17,8 @@ Read in this order:
    `exabgp_updates`, `update_codec`, `attribute_codec`: UPDATEs, which come as they are on the wire, as the machine's
    words; `update_faults`: what is done about malformed ones.
 8. `exabgp_process`, `child_process`: the real wire, a process of its own, and who keeps it alive.
-9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`, `exabgp_wire`, `exabgp_options`: what runs in that process.
+9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`, `exabgp_wire`, `exabgp_options`, `exabgp_shortcuts`: what runs in
+   that process.
 10. `report`: what people and metrics see; `notification`: error codes in words.
 
 ```

@@ -23,7 +23,7 @@ from exabgp.reactor.listener import Listener
 from exabgp.reactor.network.error import BindingError, NetworkError, NotConnected
 from exabgp.reactor.network.outgoing import Outgoing
 
-from bgp import exabgp_options, exabgp_wire
+from bgp import exabgp_options, exabgp_shortcuts, exabgp_wire
 from bgp.exabgp_wire import Wire
 
 PERIOD = 0.5
@@ -335,3 +335,4 @@ def install() -> None:
     loop.Peer, peer.Delay, protocol.Outgoing, peer.Protocol = Peer, ShortDelay, Dialler, Wire
     exabgp_wire.install()
     exabgp_options.install()
+    exabgp_shortcuts.install()
