@@ -18,7 +18,8 @@ Read in this order:
    words; `update_faults`: what is done about malformed ones.
 8. `exabgp_process`, `child_process`: the real wire, a process of its own, and who keeps it alive (`supervision`: when
    it is taken for stuck, and how soon a dead one is started again).
-9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`, `exabgp_wire`, `exabgp_timers`, `exabgp_options`: what runs there.
+9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`, `exabgp_wire`, `exabgp_timers`, `exabgp_options`,
+   `exabgp_shortcuts`: what runs there.
 10. `report`: what people and metrics see; `notification`: error codes in words.
 
 ```

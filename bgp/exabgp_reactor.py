@@ -23,7 +23,7 @@ from exabgp.reactor.listener import Listener
 from exabgp.reactor.network.error import BindingError, NetworkError, NotConnected
 from exabgp.reactor.network.outgoing import Outgoing
 
-from bgp import exabgp_options, exabgp_timers, exabgp_wire
+from bgp import exabgp_options, exabgp_shortcuts, exabgp_timers, exabgp_wire
 from bgp.exabgp_timers import NEVER
 from bgp.exabgp_wire import Wire
 
@@ -358,3 +358,4 @@ def install() -> None:
     exabgp_wire.install()
     exabgp_options.install()
     exabgp_timers.install()
+    exabgp_shortcuts.install()

@@ -229,12 +229,13 @@ def document(kind: str, name: str, **spec: object) -> dict[str, object]:
 class Felix:
     """Our agent at the target."""
 
-    def __init__(self, wire: Wire, peers: list[str], **peer: object) -> None:
+    def __init__(self, wire: Wire, peers: list[str], *, cluster_id: str | None = None, **peer: object) -> None:
         self._wire, self.folder = wire, wire.folder / "felix"
         for name in ("resources", "run", "state"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        reflector = {"routeReflectorClusterID": cluster_id} if cluster_id else {}
         documents = [
-            document("Node", "target", bgp={"ipv4Address": f"{TARGET}/12"}),
+            document("Node", "target", bgp={"ipv4Address": f"{TARGET}/12"} | reflector),
             document("IPPool", "pool", cidr="10.0.0.0/8", ipipMode="Never"),
             document("BlockAffinity", "own", node="target", cidr="10.200.0.0/26", state="confirmed"),
             document("BGPConfiguration", "default", asNumber=64512, nodeToNodeMeshEnabled=False),
