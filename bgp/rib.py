@@ -5,7 +5,7 @@ the tables hold a reference for each prefix, and the work is done once for all o
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
@@ -67,7 +67,11 @@ class AdjRibIn:
     def learn(self, prefixes: Iterable[IPNetwork], told: Told) -> list[IPNetwork]:
         """Take what is said now in the place of whatever the peer said of these prefixes before."""
         entries, changed = self.entries, []
-        for prefix in prefixes:
+        said = dict.fromkeys(prefixes, told)
+        if entries.keys().isdisjoint(said):  # a table that arrives: one step for all, and not one for each
+            entries.update(said)
+            return list(said)
+        for prefix in said:
             before = entries.get(prefix)
             if before is not told and before != told:
                 entries[prefix] = told
@@ -187,6 +191,17 @@ class LocRib:
             if self._put(prefix, before, step[1]):
                 changed.append(prefix)
         return changed
+
+    def learn(self, adj_rib_in: AdjRibIn, prefixes: Collection[IPNetwork], told: Told) -> list[IPNetwork]:
+        """Choose anew for prefixes of which a peer says this one thing now: once, where nobody spoke of any before."""
+        if told.refusal is not None or not self.contests.keys().isdisjoint(prefixes):
+            return self.follow(told.peer, adj_rib_in, prefixes)
+        contest = self._contest((told,))
+        self.contests.update(dict.fromkeys(prefixes, contest))
+        if contest.best is None:
+            return []
+        self.best.update(dict.fromkeys(prefixes, contest.best))
+        return list(prefixes)
 
     def reach(self, obstacles: Mapping[IPAddress, str]) -> list[IPNetwork]:
         """Take note of which next hops cannot be reached now."""
