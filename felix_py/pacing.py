@@ -8,8 +8,9 @@ SHARE = 0.1
 NEWS = 0.2
 """What a second of work for news of our own (pods, resources, BGP) counts: they may take half of a core."""
 
-CREDIT = 0.1
-"""Seconds of work without rest after a quiet time: a thousand routes deleted at once take a tenth of it."""
+CREDIT = 0.3
+"""Seconds of work without rest after a quiet time: a thousand routes deleted at once take a tenth of it, a hundred
+thousand that BGP tells for the first time two thirds."""
 
 SHORTEST, LONGEST = 0.002, 0.5
 """Seconds between two turns that nobody waits for. What could not be rested in the longest is forgiven: a storm that is
