@@ -4,7 +4,7 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -53,6 +53,9 @@ from bgp.types import (
 REMEMBERED = 10_000
 """Refused paths and malformed UPDATEs that are not logged again; beyond that they are, before they fill the memory."""
 
+MOST_MOVED = 1 << 18
+"""Changed prefixes that wait for somebody to ask for them; from there on they are not counted, but all is told anew."""
+
 log = structlog.get_logger()
 
 
@@ -87,6 +90,7 @@ class BgpService:
         self._stopped = self._settled = False
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[tuple[object, ...]] = set()
+        self._moved: list[IPNetwork] | None = None  # what nobody has asked `changes` for yet; None is all
 
     # --- what the agent asks
 
@@ -97,6 +101,7 @@ class BgpService:
             self._changed()
         elif self._speaker.settings != settings:
             self._feed(Configured(settings))
+            self._moved = None  # the peers may have other names
             self._changed()
         if reachable(settings):
             self._wanted.set()
@@ -122,6 +127,16 @@ class BgpService:
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
         """Return the Loc-RIB."""
         return dict(self._speaker.loc_rib.best) if self._speaker else {}
+
+    def changes(self) -> list[tuple[IPNetwork, BestPath | None]] | None:
+        """Return the best paths that have changed since this was asked last, None for those of prefixes that have none.
+
+        None where all may have changed: at the start, with new settings, and where more has than is worth counting.
+        """
+        moved, self._moved = self._moved, []
+        if moved is None or self._speaker is None:
+            return None
+        return [*zip(moved, map(self._speaker.loc_rib.best.get, moved), strict=True)]
 
     def peer_name(self, best: BestPath) -> str:
         """Name who told us the path, as `172.31.2.11 (b1)`."""
@@ -281,7 +296,8 @@ class BgpService:
             case Announce() | Withdraw() | AnnounceEndOfRib() | HoldSessions() | Teardown() | Refresh():
                 if self._child and self._speaker:
                     self._child.write(*codec.lines(effect, self._speaker.in_force))
-            case RoutesChanged():
+            case RoutesChanged(prefixes):
+                self._note_moved(prefixes)
                 self._changed()
             case SessionUp(peer):
                 log.info("bgp.session.up", peer=str(peer.address), name=peer.name, asn=peer.asn)
@@ -297,6 +313,12 @@ class BgpService:
                 log.warning("bgp.prefixes.many", peer=str(peer.address), prefixes=prefixes, maximum=limit.maximum)
             case _:
                 assert_never(effect)
+
+    def _note_moved(self, prefixes: Collection[IPNetwork]) -> None:
+        if self._moved is not None:
+            self._moved += prefixes
+            if len(self._moved) > MOST_MOVED:
+                self._moved = None
 
     def _first_time(self, *what: object) -> bool:
         """Say whether this is new: a peer may say the same wrong thing again and again."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ import structlog
 from bgp.speaker import BestPath, SpeakerSettings
 from bgp.types import IPNetwork
 from felix_py.calc import sessions
-from felix_py.calc.routes import learned_of
+from felix_py.calc.hearsay import Change, Hearsay, hearsay
 from felix_py.config import Config
 from felix_py.datastore.api import Datastore
 from felix_py.kernel.engine import Intention, Standing
@@ -57,6 +57,9 @@ class RouteSpeaker(Protocol):
 
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
         """Return the Loc-RIB."""
+
+    def changes(self) -> Iterable[Change] | None:
+        """Return what has changed in it since this was asked last; None where all of it may have."""
 
     def peer_name(self, path: BestPath) -> str:
         """Name who told us the path."""
@@ -120,6 +123,7 @@ class Agent:
         self._pace = Pace()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._knowledge: Knowledge | None = None
+        self._hearsay = Hearsay()
         self._resynced = clock()
         self._broken_since: float | None = None
         self._retry = RETRY_FIRST
@@ -294,12 +298,21 @@ class Agent:
             block = sessions.tunnel_block(self.cluster, self.config.node_name)
             self._knowledge = Knowledge(
                 self.cluster,
-                learned_of(self._speaker.best_paths(), self._speaker.peer_name),
+                self._listen(),
                 converged,
                 self._tunnel_address(block) if block else None,
                 self.config.next_hop_objects,
             )
         return self._knowledge
+
+    def _listen(self) -> Hearsay:
+        """Return what BGP says."""
+        changes, name = self._speaker.changes(), self._speaker.peer_name
+        if changes is None:
+            self._hearsay = hearsay(self._speaker.best_paths(), name)
+        else:
+            self._hearsay = self._hearsay.after(changes, name)
+        return self._hearsay
 
     def _pause(self, knowledge: Knowledge) -> float:
         """Return the seconds until something is due although nothing happens."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from felix_py.calc.desired import Desired, desired
-from felix_py.calc.routes import Learned
+from felix_py.calc.desired import Desired, amended, desired
+from felix_py.calc.hearsay import Hearsay
 from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.interfaces import LinkChange
@@ -35,10 +35,15 @@ class Knowledge:
     """
 
     cluster: ClusterState
-    learned: tuple[Learned, ...] = ()
+    learned: Hearsay = field(default_factory=Hearsay)
     converged: bool = True
     tunnel_address: IPv4Address | None = None
     objects: bool = False
+
+    @property
+    def settled(self) -> tuple[object, ...]:
+        """Everything but what BGP says."""
+        return self.cluster, self.converged, self.tunnel_address, self.objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ class Turns:
         self._clock = clock
         self._known: tuple[object, ...] = ()
         self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
-        self._stale = 0
+        self._heard: object = None  # the mark of what the wish knows of BGP
         self._broken = False
 
     def turn(self, knowledge: Knowledge) -> Done:
@@ -158,7 +163,7 @@ class Turns:
         differs = sum(any(map(books.owns, books.stack(name))) for name in unsettled)
         unwanted = sum(name not in books.wish.bodies for name in {*books.due, *books.holds})
         missing = len(wish.waiting) + len(books.wish.without_device) + len(unsettled) - differs
-        stale = self._stale
+        stale = wish.stale
         installed = len(books.wish.bodies) - len(unsettled) - stale
         counts = {"installed": installed, "missing": missing, "differs": differs + unwanted, "stale": stale}
         return {**counts, "contested": len(books.damping.suppressed)}
@@ -209,18 +214,21 @@ class Turns:
                 )
 
     def _think(self, knowledge: Knowledge) -> None:
-        """Compute the wish, if anything that it depends on has changed since the last time."""
-        books = self.kernel.routes.books
-        known = (knowledge, self.kernel.links, books.others_version)
+        """Compute the wish, as far as anything that it depends on has changed since the last time."""
+        books, heard = self.kernel.routes.books, knowledge.learned
+        known = (knowledge.settled, self.kernel.links, books.others_version)
         if knowledge.converged and known == self._known:
-            return
+            if heard.before is self._heard:
+                self.wish, self._heard = amended(self.wish, heard.news), heard.mark
+            if heard.mark is self._heard:
+                return
         if self._others[0] != books.others_version:
             self._others = books.others_version, self.kernel.others()
         underlay = self._others[1]
         ours = self.kernel.ours() if not knowledge.converged else {}
-        new = desired(
+        self.wish = desired(
             knowledge.cluster,
-            knowledge.learned,
+            heard.paths,
             self._me,
             self.kernel.links,
             tunnel_address=knowledge.tunnel_address,
@@ -230,5 +238,4 @@ class Turns:
             kept_next_hops=self.kernel.objects() if ours else {},
             objects=knowledge.objects,
         )
-        self.wish, self._known = new, known
-        self._stale = sum(winner.stale for winner in new.chosen.values() if winner.obstacle is None)
+        self._known, self._heard = known, heard.mark
