@@ -264,7 +264,7 @@ class Agent:
         known = self.picture.problems
         done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync))
         self.rearm()
-        self._pace.worked(started, self._clock(), news=has_news)
+        self._pace.worked(told.busy, self._clock(), news=has_news)
         self.repairs += told.repairs
         if done.broken is not None:
             return self._back_off(done.broken)
@@ -367,27 +367,33 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the kernel's thread says after a turn, made there because nothing changes meanwhile."""
+    """What the kernel's thread says after a turn, made there because nothing changes meanwhile.
+
+    Attributes:
+        busy: seconds of a core that all of it took.
+    """
 
     picture: Picture
     repairs: Counter[str]
     states: Mapping[str, int]
     refusal: str | None
     standings: Mapping[RouteKey, Standing]
+    busy: float
 
 
 def _turn(
     turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool
 ) -> tuple[Done, Told]:
     """Turn, log what was done, and look at the routes that somebody waits for; runs in the kernel's thread."""
-    kernel = turns.kernel
+    kernel, began = turns.kernel, time.thread_time()
     if resync:
         kernel.must_read("resync")
     done = turns.turn(knowledge)
     repairs = tell(done, kernel.routes, known)
     picture = Picture(done.wish, kernel.have, kernel.links, sentences(done.report, kernel.routes))
     standings = {key: turns.standing(key) for key in keys}
-    return done, Told(picture, repairs, turns.states(), turns.refusal(), standings)
+    states, refusal = turns.states(), turns.refusal()
+    return done, Told(picture, repairs, states, refusal, standings, time.thread_time() - began)
 
 
 def _nothing() -> None:

@@ -28,16 +28,16 @@ class Pace:
     credit: float = CREDIT
     at: float = 0.0
 
-    def worked(self, started: float, ended: float, *, news: bool) -> None:
+    def worked(self, busy: float, ended: float, *, news: bool) -> None:
         """Take note of a turn.
 
         Args:
-            started: when it began.
+            busy: seconds of a core that it took; on a machine with much to do it may have lasted much longer.
             ended: when it was over.
             news: whether it was for news of our own, and not only for what others did to the kernel.
         """
         filled = min(CREDIT, self.credit + (ended - self.at) * SHARE)
-        credit = filled - (ended - started) * (NEWS if news else 1.0)
+        credit = filled - busy * (NEWS if news else 1.0)
         self.credit, self.at = max(credit, -LONGEST * SHARE), ended
 
     def delay(self, now: float) -> float:
