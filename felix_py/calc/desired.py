@@ -81,10 +81,8 @@ def desired(
         kept_next_hops: next-hop objects of ours as read back, that kept routes go through.
         objects: whether routes to a next hop that many share go through a next-hop object.
     """
-    node = cluster.node(me) or Node(me)
-    uplink = _uplink(node.address, links)
+    view = view_of(cluster.node(me) or Node(me), links, underlay or {})
     felix = cluster.felix(me)
-    view = next_hops.View(node, links, uplink, underlay or {}, _uplink(node.address6, links))
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
     ranges = encap.by_range(pools)
@@ -106,7 +104,7 @@ def desired(
     for each, prefixes in by_value(learned):
         for candidate, keys in basis.remotes.of(each, prefixes):
             tables.take(keys, candidate, standing)
-    return _concluded(Desired(state, uplink=uplink, basis=basis), tables)
+    return _concluded(Desired(state, uplink=view.uplink, basis=basis), tables)
 
 
 def amended(before: Desired, news: Iterable[News]) -> Desired:
@@ -150,6 +148,11 @@ def _routes_ipv6(pools: tuple[IPPool, ...], local: Iterable[WorkloadEndpoint]) -
     """Say whether this host is to be an IPv6 router; one that has nothing to do with IPv6 must not become one."""
     networks = chain((pool.cidr for pool in pools), *(endpoint.networks for endpoint in local))
     return any(network.version == IPV6 for network in networks)
+
+
+def view_of(node: Node, links: Mapping[str, Link], underlay: Mapping[RouteKey, Route]) -> next_hops.View:
+    """Return what a node knows of its host: its interfaces, those with its addresses, and the routes of others."""
+    return next_hops.View(node, links, _uplink(node.address, links), underlay, _uplink(node.address6, links))
 
 
 def _uplink(address: IPInterface | None, links: Mapping[str, Link]) -> str | None:

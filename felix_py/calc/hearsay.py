@@ -1,7 +1,7 @@
 """What BGP knows as far as routes need it, and what of it is news; all prefixes of which it says the same share it."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from bgp.decision import BestPath
@@ -63,6 +63,12 @@ class Hearsay:
                 for prefix in prefixes:
                     paths.pop(prefix, None)
         return Hearsay(paths, news, self.mark)
+
+    def upon(self, earlier: "Hearsay") -> "Hearsay":
+        """Return the same for one who has not taken the news of the moment before, where that is the earlier one."""
+        if self.before is not earlier.mark:
+            return self
+        return replace(self, news=(*earlier.news, *self.news), before=earlier.before)
 
 
 def hearsay(best_paths: Mapping[IPNetwork, BestPath], name: Namer) -> Hearsay:

@@ -29,6 +29,7 @@ HELPERS = {
     "route_resync",
     "route_space",
     "route_watch",
+    "tunnel_pair",
 }
 """Modules here that are no benchmarks."""
 
