@@ -5,7 +5,8 @@ Reading order: `tunnel` (what a node's tunnel should be), `header` (the packets,
 
 The drivers: `kernel` is the ipip module and an nftables table. `ebpf` is tunnel.bpf.c, programs of ours at traffic
 control: `bpf_object` reads what clang made of it, `bpf` is the system call, `traffic` where programs are attached. And
-for kernels that have neither, `process` (the agent's side: starts, finds, configures) with `userspace` and `carrier`
-(the process that carries packets).
+for kernels that have neither, `process` (the agent's side: starts, finds, configures) and the processes that carry
+packets: `userspace` (their control socket), `queues` (how several share a tunnel), `carrier` (who may pass, and
+whereto), `batch` (many packets at once, with offload.c), `messages` (the system calls).
 Knows nothing of pools, nodes or BGP.
 """

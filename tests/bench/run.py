@@ -29,6 +29,7 @@ HELPERS = {
     "route_resync",
     "route_space",
     "route_watch",
+    "tun_prototype",
     "tunnel_pair",
 }
 """Modules here that are no benchmarks."""

@@ -135,8 +135,12 @@ class Node:
             self.namespace.ip(f"route replace {prefix} via {node} dev tunl0 onlink proto 80\n")
 
     def carriers(self) -> list[int]:
-        """The tun driver's processes here."""
+        """The userspace driver's processes here: the first of each tunnel, which answers for all of them."""
         return [process for process in self.namespace.processes() if name_of(process) == "felix-ipip"]
+
+    def helpers(self) -> list[int]:
+        """The further processes, one for each further processor."""
+        return [process for process in self.namespace.processes() if name_of(process).startswith("felix-ipip-")]
 
 
 @dataclass(frozen=True)
