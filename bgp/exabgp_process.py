@@ -14,6 +14,7 @@ from bgp import exabgp_codec as codec
 from bgp import exabgp_events, report, waiting
 from bgp.child_process import Child
 from bgp.exabgp_updates import TITLE, CloseSession, Pieces, Updates
+from bgp.moved import Moved
 from bgp.report import Clock, PeerReport, RouteReport
 from bgp.speaker import BestPath, Speaker
 from bgp.speaker_words import (
@@ -87,6 +88,7 @@ class BgpService:
         self._stopped = self._settled = False
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[tuple[object, ...]] = set()
+        self._moved = Moved()
         self._asked_about: frozenset[IPAddress] = frozenset()
 
     # --- what the agent asks
@@ -98,6 +100,7 @@ class BgpService:
             self._changed()
         elif self._speaker.settings != settings:
             self._feed(Configured(settings))
+            self._moved.note_all()  # the peers may have other names
             self._changed()
         if reachable(settings):
             self._wanted.set()
@@ -124,6 +127,13 @@ class BgpService:
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
         """Return the Loc-RIB, and of prefixes none of whose next hops can be reached what would be the best path."""
         return {**self._speaker.loc_rib.waiting, **self._speaker.loc_rib.best} if self._speaker else {}
+
+    def changes(self) -> list[tuple[IPNetwork, BestPath | None]] | None:
+        """Return what `best_paths` says otherwise than when this was asked last, None for prefixes that have no path.
+
+        None where all may have changed: at the start, with new settings, and where more has than is worth counting.
+        """
+        return self._moved.taken(self._speaker.loc_rib) if self._speaker else None
 
     def peer_name(self, best: BestPath) -> str:
         """Name who told us the path, as `172.31.2.11 (b1)`."""
@@ -293,7 +303,8 @@ class BgpService:
             case Announce() | Withdraw() | AnnounceEndOfRib() | HoldSessions() | Teardown() | Refresh():
                 if self._child and self._speaker:
                     self._child.write(*codec.lines(effect, self._speaker.in_force))
-            case RoutesChanged():
+            case RoutesChanged(prefixes):
+                self._moved.note(prefixes)
                 self._changed()
             case SessionUp(peer):
                 log.info("bgp.session.up", peer=str(peer.address), name=peer.name, asn=peer.asn)

@@ -5,7 +5,7 @@ the tables hold a reference for each prefix, and the work is done once for all o
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
@@ -67,7 +67,11 @@ class AdjRibIn:
     def learn(self, prefixes: Iterable[IPNetwork], told: Told) -> list[IPNetwork]:
         """Take what is said now in the place of whatever the peer said of these prefixes before."""
         entries, changed = self.entries, []
-        for prefix in prefixes:
+        said = dict.fromkeys(prefixes, told)
+        if entries.keys().isdisjoint(said):  # a table that arrives: one step for all, and not one for each
+            entries.update(said)
+            return list(said)
+        for prefix in said:
             before = entries.get(prefix)
             if before is not told and before != told:
                 entries[prefix] = told
@@ -198,9 +202,24 @@ class LocRib:
             self._count(step.before, -step.prefixes)
         return changed
 
+    def learn(self, adj_rib_in: AdjRibIn, prefixes: Collection[IPNetwork], told: Told) -> list[IPNetwork]:
+        """Choose anew for prefixes of which a peer says this one thing now: once, where nobody spoke of any before."""
+        if told.refusal is not None or not self.contests.keys().isdisjoint(prefixes):
+            return self.follow(told.peer, adj_rib_in, prefixes)
+        if not prefixes:
+            return []
+        contest = self._contest((told,))
+        self.contests.update(dict.fromkeys(prefixes, contest))
+        self._count(contest, len(prefixes))
+        if contest.best is not None:
+            self.best.update(dict.fromkeys(prefixes, contest.best))
+        elif contest.waiting is not None:
+            self.waiting.update(dict.fromkeys(prefixes, contest.waiting))
+        return list(prefixes)
+
     def reach(self, obstacles: Mapping[IPAddress, str]) -> list[IPNetwork]:
         """Take note of which next hops cannot be reached now."""
-        turned = obstacles.keys() ^ self.obstacles.keys()
+        turned = (obstacles.keys() ^ self.obstacles.keys()) & self._uses.keys()
         self.obstacles = dict(obstacles)
         steps: dict[int, tuple[Contest, Contest]] = {}
         changed = []

@@ -366,15 +366,15 @@ class Speaker:
 
     def _update(self, session: Session, event: UpdateReceived, now: float) -> Iterator[Effect]:
         table, external = session.adj_rib_in, session.settings.external(self.settings.asn)
-        changed = table.withdraw(event.withdrawn)
+        withdrawn = table.withdraw(event.withdrawn)
         if event.attributes is not None:
             for told, prefixes in importing.judged(session, event.announced, event.attributes, external=external):
                 learned = table.learn(prefixes, told)
-                changed += learned
+                self._moved += self.loc_rib.learn(table, learned, told)
                 if told.refusal is not None and learned:
                     yield PathsRefused(event.peer, tuple(learned), told.refusal)
             keeping.said_again(session, event.announced)
-        self._follow(session, changed)
+        self._follow(session, withdrawn)  # last: what was announced again at once may be what it was
         if session.settings.prefix_limit is None:
             return
         if warned := limits.warning(session):

@@ -9,15 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 
-from bgp.speaker import BestPath, SpeakerSettings
-from bgp.speaker_words import NextHops
-from bgp.types import IPAddress, IPNetwork
+from bgp.speaker import SpeakerSettings
+from bgp.types import IPNetwork
 from felix_py.calc import sessions
-from felix_py.calc.routes import learned_of
+from felix_py.calc.hearsay import Hearsay, hearsay
 from felix_py.config import Config
 from felix_py.datastore.api import Datastore
 from felix_py.kernel.engine import Intention, Standing
@@ -26,6 +25,7 @@ from felix_py.kernel.objects import KernelRefused, RouteKey, Step
 from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.pacing import Pace
 from felix_py.picture import Picture
+from felix_py.seams import Onlooker, RouteSpeaker
 from felix_py.state import Absent, ClusterState, Event, Present
 from felix_py.telling import sentences, tell, tell_of_next_hops
 from felix_py.turn import NO_NEXT_HOPS, Done, Knowledge, Turns
@@ -48,45 +48,6 @@ KERNEL_PATIENCE = 60.0
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
-
-
-class RouteSpeaker(Protocol):
-    """What the loop needs of BGP; `bgp.exabgp_process.BgpService` is the real one."""
-
-    def configure(self, settings: SpeakerSettings) -> None:
-        """Hold these sessions and announce these prefixes from now on."""
-
-    def best_paths(self) -> Mapping[IPNetwork, BestPath]:
-        """Return the Loc-RIB, and of prefixes none of whose next hops can be reached what would be the best path."""
-
-    def peer_name(self, path: BestPath) -> str:
-        """Name who told us the path."""
-
-    def converged(self) -> bool:
-        """Say whether absence of a path means something by now."""
-
-    def next_hops(self) -> frozenset[IPAddress]:
-        """Return the next hops of which it matters whether they can be reached."""
-
-    def tell(self, event: NextHops) -> None:
-        """Take note of which of them can be; those of which nothing was said count as if they could."""
-
-
-class Onlooker(Protocol):
-    """Whoever wants to know of every turn; `observation.Observation` is the real one."""
-
-    def turned(self, done: Done, repairs: Counter[str], states: Mapping[str, int], refusal: str | None) -> None:
-        """Take note of a turn that went well.
-
-        Args:
-            done: what it did.
-            repairs: how many routes had to be put right, by cause.
-            states: how many routes are in each state.
-            refusal: the reason of one that the kernel refuses, if there is any.
-        """
-
-    def failed(self, reason: str) -> None:
-        """Take note of a turn in which the kernel could not be read or written."""
 
 
 class Agent:
@@ -129,6 +90,7 @@ class Agent:
         self._pace = Pace()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._knowledge: Knowledge | None = None
+        self._hearsay = Hearsay()
         self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
         self._converged = False
         self._resynced = clock()
@@ -270,12 +232,13 @@ class Agent:
         has_news = self._take_news()
         if not self.cluster.in_sync:
             return self.config.resync_seconds
-        started = self._clock()
         done, told = await self._at_the_kernel(hold=True)
+        busy = told.busy
         if done.held:  # BGP chooses among the next hops that can be reached now before anything is written
             self._knowledge = None
             done, told = await self._at_the_kernel(hold=False)
-        self._pace.worked(started, self._clock(), news=has_news)
+            busy += told.busy
+        self._pace.worked(busy, self._clock(), news=has_news)
         if done.broken is not None:
             return self._back_off(done.broken)
         self._answer_waiting(told.standings)
@@ -322,13 +285,22 @@ class Agent:
             block = sessions.tunnel_block(self.cluster, self.config.node_name)
             self._knowledge = Knowledge(
                 self.cluster,
-                learned_of(self._speaker.best_paths(), self._speaker.peer_name),
+                self._listen(),
                 converged,
                 self._tunnel_address(block) if block else None,
                 self.config.next_hop_objects,
                 self._speaker.next_hops(),
             )
         return self._knowledge
+
+    def _listen(self) -> Hearsay:
+        """Return what BGP says."""
+        changes, name = self._speaker.changes(), self._speaker.peer_name
+        if changes is None:
+            self._hearsay = hearsay(self._speaker.best_paths(), name)
+        else:
+            self._hearsay = self._hearsay.after(changes, name)
+        return self._hearsay
 
     def _pause(self) -> float:
         """Return the seconds until something is due although nothing happens."""
@@ -383,27 +355,33 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the kernel's thread says after a turn, made there because nothing changes meanwhile."""
+    """What the kernel's thread says after a turn, made there because nothing changes meanwhile.
+
+    Attributes:
+        busy: seconds of a core that all of it took.
+    """
 
     picture: Picture
     repairs: Counter[str]
     states: Mapping[str, int]
     refusal: str | None
     standings: Mapping[RouteKey, Standing]
+    busy: float
 
 
 def _turn(
     turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool, hold: bool
 ) -> tuple[Done, Told]:
     """Turn, log what was done, and look at the routes that somebody waits for; runs in the kernel's thread."""
-    kernel = turns.kernel
+    kernel, began = turns.kernel, time.thread_time()
     if resync:
         kernel.must_read("resync")
     done = turns.turn(knowledge, hold=hold)
     repairs = tell(done, kernel.routes, known)
     picture = Picture(done.wish, kernel.have, kernel.links, sentences(done.report, kernel.routes))
     standings = {key: turns.standing(key) for key in keys}
-    return done, Told(picture, repairs, turns.states(), turns.refusal(), standings)
+    states, refusal = turns.states(), turns.refusal()
+    return done, Told(picture, repairs, states, refusal, standings, time.thread_time() - began)
 
 
 def _nothing() -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 from bgp.speaker_words import NextHops
-from felix_py.calc.desired import Desired, desired, view_of
+from felix_py.calc.desired import Desired, amended, desired, view_of
+from felix_py.calc.hearsay import Hearsay
 from felix_py.calc.reachability import Reachability
-from felix_py.calc.routes import Learned
 from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.interfaces import LinkChange
@@ -41,11 +41,16 @@ class Knowledge:
     """
 
     cluster: ClusterState
-    learned: tuple[Learned, ...] = ()
+    learned: Hearsay = field(default_factory=Hearsay)
     converged: bool = True
     tunnel_address: IPv4Address | None = None
     objects: bool = False
     next_hops: frozenset[IPAddress] = field(default=frozenset(), compare=False)
+
+    @property
+    def settled(self) -> tuple[object, ...]:
+        """Everything but what BGP says."""
+        return self.cluster, self.converged, self.tunnel_address, self.objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,9 @@ class Turns:
         self._clock = clock
         self._known: tuple[object, ...] = ()
         self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
+        self._heard: object = None  # the mark of what the wish knows of BGP
+        self._held = Hearsay()  # what a turn heard that wrote nothing
         self._reachability: tuple[tuple[object, ...], Reachability] | None = None
-        self._stale = 0
         self._broken = False
 
     def turn(self, knowledge: Knowledge, *, hold: bool = False) -> Done:
@@ -115,7 +121,9 @@ class Turns:
         known = self.next_hops.obstacles.keys()
         self._judge(knowledge)
         held = hold and self.next_hops.obstacles.keys() != known
-        if not held:
+        if held:
+            self._held = knowledge.learned.upon(self._held)
+        else:
             self._think(knowledge)
         thought = self._clock()
         report = Report() if held else kernel.make(self.wish.state, thought)
@@ -182,7 +190,7 @@ class Turns:
         differs = sum(any(map(books.owns, books.stack(name))) for name in unsettled)
         unwanted = sum(name not in books.wish.bodies for name in {*books.due, *books.holds})
         missing = len(wish.waiting) + len(books.wish.without_device) + len(unsettled) - differs
-        stale = self._stale
+        stale = wish.stale
         installed = len(books.wish.bodies) - len(unsettled) - stale
         counts = {"installed": installed, "missing": missing, "differs": differs + unwanted, "stale": stale}
         return {**counts, "contested": len(books.damping.suppressed)}
@@ -233,16 +241,20 @@ class Turns:
                 )
 
     def _think(self, knowledge: Knowledge) -> None:
-        """Compute the wish, if anything that it depends on has changed since the last time."""
+        """Compute the wish, as far as anything that it depends on has changed since the last time."""
         books = self.kernel.routes.books
-        known = (knowledge, self.kernel.links, books.others_version)
+        heard, self._held = knowledge.learned.upon(self._held), Hearsay()
+        known = (knowledge.settled, self.kernel.links, books.others_version)
         if knowledge.converged and known == self._known:
-            return
+            if heard.before is self._heard:
+                self.wish, self._heard = amended(self.wish, heard.news), heard.mark
+            if heard.mark is self._heard:
+                return
         underlay = self._underlay()
         ours = self.kernel.ours() if not knowledge.converged else {}
-        new = desired(
+        self.wish = desired(
             knowledge.cluster,
-            knowledge.learned,
+            heard.paths,
             self._me,
             self.kernel.links,
             tunnel_address=knowledge.tunnel_address,
@@ -252,8 +264,7 @@ class Turns:
             kept_next_hops=self.kernel.objects() if ours else {},
             objects=knowledge.objects,
         )
-        self.wish, self._known = new, known
-        self._stale = sum(winner.stale for winner in new.chosen.values() if winner.obstacle is None)
+        self._known, self._heard = known, heard.mark
 
     def _judge(self, knowledge: Knowledge) -> None:
         """Say which next hops can be reached, as far as anything that this depends on has changed."""

@@ -46,6 +46,9 @@ class FakeSpeaker:
     def best_paths(self) -> Mapping[IPv4Network, Any]:
         return self.paths
 
+    def changes(self) -> None:
+        """Say that everything may have changed."""
+
     def peer_name(self, path: Any) -> str:
         return str(path.path.peer)
 

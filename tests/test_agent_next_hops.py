@@ -12,11 +12,13 @@ from fakes import FakeHost, FakeParameters, FakeTunnels
 from structlog.testing import capture_logs
 from test_agent import Clock, NoDatastore
 
+from bgp.moved import Moved
 from bgp.speaker import BestPath, Speaker, SpeakerSettings
 from bgp.speaker_words import Configured, Event, NextHops, RoutesChanged, WireStarted
 from bgp.types import EndOfRib, IPAddress, IPNetwork, OpenReceived, PeerUp, UpdateReceived
 from felix_py import documents
 from felix_py.agent import Agent
+from felix_py.calc.hearsay import Change
 from felix_py.config import Config
 from felix_py.kernel import route_codec
 from felix_py.kernel.kernel import Kernel
@@ -42,12 +44,16 @@ class SpeakerWithoutWire:
     def __init__(self) -> None:
         self.speaker: Any = None
         self.told: list[NextHops] = []
+        self.moved = Moved()
         self.changed: Callable[[], None] = lambda: None
 
     def hear(self, *events: Event, now: float = 1.0) -> None:
         before = self.speaker.next_hops
         effects = [effect for event in events for effect in self.speaker.on(event, now=now)]
-        if self.speaker.next_hops != before or any(isinstance(each, RoutesChanged) for each in effects):
+        changes = [effect.prefixes for effect in effects if isinstance(effect, RoutesChanged)]
+        for prefixes in changes:
+            self.moved.note(prefixes)
+        if self.speaker.next_hops != before or changes:
             self.changed()
 
     def configure(self, settings: SpeakerSettings) -> None:
@@ -58,6 +64,9 @@ class SpeakerWithoutWire:
 
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
         return {**self.speaker.loc_rib.waiting, **self.speaker.loc_rib.best}
+
+    def changes(self) -> list[Change] | None:
+        return self.moved.taken(self.speaker.loc_rib) if self.speaker else None
 
     def peer_name(self, best: BestPath) -> str:
         return str(best.path.peer)

@@ -177,6 +177,21 @@ def test_the_next_hops_that_matter_are_those_of_accepted_paths_and_one_object_un
     assert loc_rib.next_hops == frozenset()
 
 
+def test_a_table_that_arrives_waits_counts_and_is_asked_about_as_prefixes_one_by_one_do() -> None:
+    at_once, one_by_one = LocRib(), LocRib()
+    said, table = told(B1), filled(PREFIX, OTHER)
+    for obstacles in ({}, {B1: "eth0 is down"}):
+        for each in (at_once, one_by_one):
+            each.reach(obstacles)
+        assert at_once.learn(table, [PREFIX, OTHER], said) == one_by_one.follow(B1, table, [PREFIX, OTHER])
+        assert at_once == one_by_one
+        assert at_once.next_hops == {B1}
+        assert at_once.learn(table, [], said) == []
+        gone = filled()
+        assert [each.follow(B1, gone, [PREFIX, OTHER]) for each in (at_once, one_by_one)] == [[PREFIX, OTHER]] * 2
+        assert at_once.next_hops == frozenset()
+
+
 # --- Adj-RIB-Out
 
 

@@ -16,6 +16,7 @@ from bgp import decision, exabgp_codec
 from bgp.decision import BestPath
 from bgp.exporting import Export
 from bgp.filters import Action, AddCommunity, Filter, Rule
+from bgp.moved import Moved
 from bgp.peering import PrefixLimit
 from bgp.session_policies import Policies
 from bgp.speaker import Speaker
@@ -222,6 +223,25 @@ def test_every_change_of_a_route_is_said_and_nothing_else(history: list[Event]) 
         # What goes and comes within one event may be said too.
         assert differ <= said
         assert isinstance(event, UpdateReceived | PeerUp | PeerDown | Configured) or said == differ
+
+
+@given(st.lists(st.tuples(events, st.booleans()), max_size=30))
+def test_what_has_moved_comes_to_all_that_there_is_whenever_it_is_asked_for(
+    history: list[tuple[tuple[Event, ...], bool]],
+) -> None:
+    speaker, moved = Speaker(PLAIN, now=0), Moved()
+    assert moved.taken(speaker.loc_rib) is None, "at first nobody knows"
+    followed: dict[IPNetwork, BestPath | None] = {}
+    for now, (some, asked) in enumerate([*history, ((), True)]):
+        for event in some:
+            for effect in speaker.on(event, now=now):
+                if isinstance(effect, RoutesChanged):
+                    moved.note(effect.prefixes)
+        if asked:
+            followed |= dict(moved.taken(speaker.loc_rib) or ())
+            known = {prefix: (best.path, best.equal) for prefix, best in followed.items() if best is not None}
+            tables = {**speaker.loc_rib.waiting, **speaker.loc_rib.best}
+            assert known == {prefix: (best.path, best.equal) for prefix, best in tables.items()}
 
 
 # --- order

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from bgp.speaker_words import NextHops
 from felix_py.calc.desired import desired, view_of
+from felix_py.calc.hearsay import Learned
 from felix_py.calc.next_hops import View
 from felix_py.calc.reachability import Reachability
-from felix_py.calc.routes import Learned
 from felix_py.kernel.objects import Link, NextHop, Route, RouteKey, RouteType
 from felix_py.model import IPAddress, IpipMode, Node, NodeName
 from felix_py.state import ClusterState
@@ -171,7 +171,7 @@ def test_the_wish_agrees_in_a_tunnel_and_without(
     """What the speaker is told cannot be reached is not installed either, and what can be is."""
     cluster = ClusterState().after_all([node("a1", "172.31.1.11/24"), pool(mode=mode)])
     prefix = RouteKey(ip_network("10.65.2.0/26"))
-    learned = [Learned(prefix.dst, IPv4Address(next_hop), "b1")]
+    learned = {prefix.dst: Learned(IPv4Address(next_hop), "b1")}
     found = desired(cluster, learned, A1, links(present), underlay=underlay)
     answer = Reachability(view_of(cluster.node(A1) or ME, links(present), underlay)).of(
         frozenset({IPv4Address(next_hop)})
@@ -188,7 +188,7 @@ def test_routes_of_ours_make_no_next_hop_reachable() -> None:
     """What was learned is no argument of the judgement: only the view is, which holds routes of others."""
     asked: frozenset[IPAddress] = frozenset({ip_address(POD)})
     cluster = ClusterState().after_all([node("a1", "172.31.1.11/24"), pool()])
-    learned = [Learned(ip_network("10.65.2.0/26"), IPv4Address(SAME), "a2")]
+    learned = {ip_network("10.65.2.0/26"): Learned(IPv4Address(SAME), "a2")}
     found = desired(cluster, learned, A1, links(ETH0))
     assert found.waiting == {}
     assert Reachability(view_of(ME, links(ETH0), {})).of(asked).obstacles == {

@@ -211,7 +211,7 @@ class Kernel:
 
     def _wish(self, want: KernelState) -> None:
         indexes = {name: link.index for name, link in self.interfaces.by_name.items()}
-        self.routes.want(want.routes, want.next_hops, indexes, want.policy)
+        self.routes.want(want.routes, want.next_hops, indexes, want.policy, want.amended)
 
     def _read_back(self, want: KernelState) -> None:
         """Read parameters and tunnels where they may differ from what was read last."""

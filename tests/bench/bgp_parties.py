@@ -163,15 +163,17 @@ def telling(routes: list[str]) -> str:
     )
 
 
-def telling_one_by_one(count: int) -> str:
-    """Return a BIRD at the source with so many routes, each in a protocol of its own."""
-    protocols = (
+def telling_one_by_one(count: int, beside: int = 0) -> str:
+    """Return a BIRD at the source with so many routes, each in a protocol of its own, `beside` others told at once."""
+    protocols = [
         f"protocol static one{number} {{ disabled; ipv4; route {block(number)} via {SOURCE}; }}\n"
         for number in range(count)
-    )
-    return (HEAD % {"address": SOURCE, "other": TARGET, "more": ""}).replace(
-        "next hop keep", "next hop self"
-    ) + "".join(protocols)
+    ]
+    if beside:
+        lines = "\n".join(f"route {block(number)} via {SOURCE};" for number in range(count, count + beside))
+        protocols.append(f"protocol static table4 {{ ipv4; {lines} }}\n")
+    head = HEAD % {"address": SOURCE, "other": TARGET, "more": ""}
+    return head.replace("next hop keep", "next hop self") + "".join(protocols)
 
 
 def shared(count: int) -> list[str]:

@@ -55,6 +55,9 @@ class ToldSpeaker:
     def best_paths(self) -> Mapping[IPv4Network, Any]:
         return self._paths
 
+    def changes(self) -> None:
+        """Say that everything may have changed."""
+
     def peer_name(self, best: Any) -> str:
         return str(best.path.peer)
 

@@ -71,6 +71,9 @@ class ToldSpeaker:
     def best_paths(self) -> Mapping[IPv4Network, Any]:
         return dict(self.paths)
 
+    def changes(self) -> None:
+        """Say that everything may have changed."""
+
     def peer_name(self, path: Any) -> str:
         return str(path.path.peer)
 
