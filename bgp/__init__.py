@@ -18,7 +18,8 @@ Read in this order:
    words; `update_faults`: what is done about malformed ones.
 8. `exabgp_process`, `child_process`: the real wire, a process of its own, and who keeps it alive.
 9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`, `exabgp_wire`, `exabgp_options`: what runs in that process.
-10. `report`: what people and metrics see; `notification`: error codes in words.
+10. `report`, `policy_report`, `path_report`: what people and metrics see; `notification`: error codes in words.
+11. `faults`: why a session is not up, as a table of sentences; `drops`: what the kernel has dropped, the evidence.
 
 ```
  configure() ─▶ Speaker ─Announce, Withdraw, HoldSessions─▶ codec ─text─▶ child (ExaBGP) ─▶ peers

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
 from bgp.communities import Community
+from bgp.drops import PacketsDropped
 from bgp.filters import Filter
 from bgp.peering import PeerSettings, PrefixLimit
 from bgp.policy import Refusal
@@ -63,6 +64,11 @@ def hindered(settings: SpeakerSettings, obstacles: Mapping[IPAddress, str]) -> S
         for peer in settings.peers
     )
     return replace(settings, peers=tuple(peers))
+
+
+def reflection(settings: SpeakerSettings) -> tuple[object, ...]:
+    """Return what decides about what is passed on besides the policy of the one who is told."""
+    return settings.leaving, settings.cluster_id, tuple(peer.address for peer in settings.peers if peer.client)
 
 
 def told_to_the_wire(peer: PeerSettings) -> PeerSettings:
@@ -161,7 +167,7 @@ class RefreshAsked:
 OfPeer: TypeAlias = Heard | Disabled | Enabled | ResetAsked | RefreshAsked
 """What happens to one session."""
 
-Event: TypeAlias = Configured | WireStarted | WireLost | Tick | NextHops | OfPeer
+Event: TypeAlias = Configured | WireStarted | WireLost | Tick | NextHops | PacketsDropped | OfPeer
 
 
 # --- what the speaker wants done, besides what is to be said on the wire

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from ipaddress import IPv4Network, ip_address
 from typing import Any
 
 import structlog
@@ -12,20 +11,13 @@ from bgp.exabgp_process import BgpService
 from bgp.speaker import SpeakerSettings
 from bgp.speaker_words import Disabled, Enabled, RefreshAsked, ResetAsked
 from bgp.types import IPAddress, SessionState
-from felix_py import __version__, bgp_documents, documents
+from felix_py import __version__, bgp_answers, bgp_documents, bgp_path_documents, documents
 from felix_py.agent import Agent
 from felix_py.api import Answer, Handler
 from felix_py.calc import sessions
 from felix_py.kernel.objects import KernelRefused
+from felix_py.news import News
 from ipip.device import Device
-
-ASKED: tuple[tuple[str, Callable[[str], object], str], ...] = (
-    ("prefix", IPv4Network, "a prefix, as 10.65.1.0/26"),
-    ("received", ip_address, "a peer's address, as 172.31.1.12"),
-    ("advertised", ip_address, "a peer's address, as 172.31.1.12"),
-)
-"""What may be asked about paths: name, parser, and what to give."""
-
 
 CHANGES: Mapping[str, Callable[[IPAddress, str], Disabled | Enabled | ResetAsked | RefreshAsked]] = {
     "disable": Disabled,
@@ -41,17 +33,18 @@ log = structlog.get_logger()
 class Handlers:
     """Answers for one node."""
 
-    def __init__(self, agent: Agent, speaker: BgpService, device: Device) -> None:
+    def __init__(self, agent: Agent, speaker: BgpService, device: Device, news: News) -> None:
         self._agent = agent
         self._speaker = speaker
         self._device = device
+        self._news = news
 
     def all(self) -> Mapping[str, Handler]:
         """Return each handler by the name after /v1/."""
         return {
             "status": self.status,
-            "routes": self.routes,
-            "bgp": self.bgp,
+            "routes": self._news.waiting(self.routes),
+            "bgp": self._news.waiting(self.bgp),
             "endpoints": self.endpoints,
             "plan": self.plan,
         }
@@ -64,12 +57,13 @@ class Handlers:
         """Disable, enable, reset or refresh a session: POST /v1/bgp/peers/ADDRESS/VERB?message=TEXT."""
         if len(parts) != 3 or parts[0] != "peers" or parts[2] not in CHANGES:  # noqa: PLR2004 - peers, address, verb
             return 404, {"error": f"known are /v1/bgp/peers/ADDRESS and one of {', '.join(CHANGES)}"}
-        status, answer = self._peer(parts[1])
-        if status == 200:  # noqa: PLR2004 - HTTP's OK
-            log.info("bgp.session.asked", peer=parts[1], verb=parts[2], message=query.get("message", ""))
-            self._speaker.tell(CHANGES[parts[2]](ip_address(parts[1]), query.get("message", "")))
-            return 200, {"peer": parts[1], "asked": parts[2]}
-        return status, answer
+        found = bgp_answers.session(self._speaker, parts[1])
+        if isinstance(found, tuple):
+            return found
+        address = str(found.settings.address)
+        log.info("bgp.session.asked", peer=address, verb=parts[2], message=query.get("message", ""))
+        self._speaker.tell(CHANGES[parts[2]](found.settings.address, query.get("message", "")))
+        return 200, {"peer": address, "asked": parts[2]}
 
     async def status(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer how the node is."""
@@ -123,10 +117,10 @@ class Handlers:
             )
         except KernelRefused as refusal:
             return 503, {"error": f"the kernel could not be read: {refusal}"}
-        received = self._speaker.routes()
+        paths = bgp_path_documents.by_prefix(self._speaker.routes())
         for row in document["routes"]:
             row["driver"] = self._device.driver if row["encapsulation"] == "ipip" else None
-            row["paths"] = bgp_documents.paths(received, row["prefix"]) if row["kind"] == "remote" else []
+            row["paths"] = paths.get(row["prefix"], []) if row["kind"] == "remote" else []
         return 200, document
 
     async def bgp(self, parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
@@ -135,9 +129,9 @@ class Handlers:
             case ("peers",):
                 return 200, self._peers()
             case ("peers", address):
-                return self._peer(address)
+                return await bgp_answers.peer(self._speaker, address)
             case ("routes",):
-                return self._paths(query)
+                return bgp_answers.paths(self._speaker, query)
         return 404, {"error": "known are /v1/bgp/peers, /v1/bgp/peers/ADDRESS and /v1/bgp/routes"}
 
     def _peers(self) -> dict[str, Any]:
@@ -148,33 +142,8 @@ class Handlers:
             "routerID": str(settings.router_id) if settings else None,
             "converged": self._speaker.converged(),
             "problem": self._speaker.problem,
-            "peers": [bgp_documents.peer_row(peer) for peer in self._speaker.peers()],
+            "peers": [row for peer in self._speaker.peers() for row in bgp_documents.peer_rows(peer)],
         }
-
-    def _peer(self, address: str) -> Answer:
-        reports = {str(peer.settings.address): peer for peer in self._speaker.peers()}
-        if address not in reports:
-            known = ", ".join(reports) or "none"
-            return 404, {"error": f"no session with {address} is configured; configured are {known}"}
-        return 200, bgp_documents.peer(reports[address])
-
-    def _paths(self, query: Mapping[str, str]) -> Answer:
-        for name, parse, example in ASKED:
-            try:
-                _ = parse(query[name]) if name in query else None
-            except ValueError:
-                return 400, {"error": f"{name} is {query[name]!r}; give {example}"}
-        if "advertised" in query:
-            settings = self._settings()
-            prefixes = self._speaker.advertised(ip_address(query["advertised"]))
-            return 200, {
-                "routes": bgp_documents.advertised(prefixes, str(settings.local_address) if settings else None)
-            }
-        reports = (
-            self._speaker.received(ip_address(query["received"])) if "received" in query else self._speaker.routes()
-        )
-        rows = bgp_documents.paths(reports, query.get("prefix"))
-        return 200, {"routes": [row for row in rows if row["best"] or "best" not in query]}
 
     async def endpoints(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer which pods are here."""
