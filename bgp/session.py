@@ -8,6 +8,7 @@ from bgp import faults
 from bgp.drops import Drop
 from bgp.export_policy import ExportPolicy
 from bgp.faults import Cause, Fault
+from bgp.notification import CEASE
 from bgp.peering import PeerSettings
 from bgp.policy import Accepted, ImportPolicy
 from bgp.rib import AdjRibIn, AdjRibOut, Told
@@ -26,6 +27,7 @@ from bgp.types import (
     OpenSent,
     SessionState,
     StateChanged,
+    Teardown,
     UpdateFaulty,
 )
 
@@ -282,6 +284,11 @@ class Session:
 
     def _evidence(self, now: float) -> dict[Drop, int]:
         return {drop: count for drop, (count, at) in self.dropped.items() if now - at <= EVIDENCE}
+
+    def teardown(self, subcode: int, message: str) -> Teardown:
+        """Take note that we close the session with a Cease, which the wire may not find the time to tell; say it."""
+        self.notification_sent = Notification(CEASE, subcode, message)
+        return Teardown(self.settings.address, subcode, message)
 
     def sent(self, notification: Notification, now: float) -> None:
         """Take note of our own NOTIFICATION, in the words of what we found wrong."""

@@ -295,7 +295,7 @@ class Speaker:
         self, session: Session, subcode: int, reason: str, now: float, message: str = ""
     ) -> Iterator[Effect]:
         if session.established:
-            yield Teardown(session.settings.address, subcode, message)
+            yield session.teardown(subcode, message)
         session.forgive(now)
         yield from self._down(session, reason, now, until=None, notified=True)
         self._follow(session, keeping.lost(session, None, by_us=False))

@@ -99,6 +99,7 @@ class Watch:
         self._path, self._parts, self._query = options.path, parts, dict(query)
         self._gone_at: float | None = None
         self._first = True
+        self._said = ""
 
     @property
     def away(self) -> bool:
@@ -135,7 +136,7 @@ class Watch:
             self._say(str(problem))
             return None
         if self.away:
-            self._gone_at = None
+            self._gone_at, self._said = None, ""
             print("felixctl: the agent is back", file=sys.stderr, flush=True)
         return document
 
@@ -148,8 +149,6 @@ class Watch:
             raise client.Unreachable(
                 f"the agent has gone away and not come back for {AWAY:.0f} s: {problem}"
             ) from problem
-
-    _said = ""
 
     def _say(self, sentence: str) -> None:
         """Say something beside the pages, once."""
