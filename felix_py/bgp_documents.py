@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from bgp.notification import words
 from bgp.policy_report import TermReport
 from bgp.report import FamilyReport, PeerReport
-from bgp.types import Notification, Open
+from bgp.types import Endpoint, Notification, Open
 from felix_py.documents import Document, time
 
 
@@ -94,7 +94,7 @@ def _connection(report: PeerReport) -> Document:
     return {
         "connection": {
             "local": str(report.local) if report.local else None,
-            "remote": str(report.remote) if report.remote else f"{settings.address}:{settings.port}",
+            "remote": str(report.remote or Endpoint(settings.address, settings.port)),
             "dialledBy": {True: "us", False: "the peer", None: None}[report.dialled],
             "weOnlyListen": settings.passive,
             "password": settings.password is not None,
