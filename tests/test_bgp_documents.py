@@ -148,15 +148,15 @@ def test_what_a_peer_is_told_and_what_not(capsys: pytest.CaptureFixture[str]) ->
     rows = bgp_path_documents.advertised((*path_report.advertised(made, B1), *path_report.withheld(made, B1)))
     assert printed(capsys, options(advertised="172.31.2.11", output="wide"), rows) == [
         (
-            "PREFIX        STATUS    NEXT HOP     FROM        AS PATH  PREF        MED  ORIGIN  COMMUNITIES  ORIGINATOR  "
-            "CLUSTERS  WHY"
+            "PREFIX        STATUS    NEXT HOP     FROM        AS PATH  PREF        MED  ORIGIN  COMMUNITIES  "
+            "ORIGINATOR  CLUSTERS  WHY"
         ),
         (
-            "10.65.0.0/26  told      172.31.1.11  -           -        100         -    IGP     -            -           "
-            "-         block of this node"
+            "10.65.0.0/26  told      172.31.1.11  -           -        100         -    IGP     -            "
+            "-           -         block of this node"
         ),
         (
-            "10.65.2.0/26  not told  172.31.1.1   172.31.1.1  64500    2147483135  -    IGP     -            -           "
-            "-         not ours, and nobody asks us to pass it on"
+            "10.65.2.0/26  not told  172.31.1.1   172.31.1.1  64500    2147483135  -    IGP     -            "
+            "-           -         not ours, and nobody asks us to pass it on"
         ),
     ]
