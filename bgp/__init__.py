@@ -16,8 +16,9 @@ Read in this order:
    machine's words.
    `exabgp_updates`, `update_codec`, `attribute_codec`: UPDATEs, which come as they are on the wire, as the machine's
    words; `update_faults`: what is done about malformed ones.
-8. `exabgp_process`, `child_process`: the real wire, a process of its own, and who keeps it alive.
-9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`, `exabgp_wire`, `exabgp_options`: what runs in that process.
+8. `exabgp_process`, `child_process`: the real wire, a process of its own, and who keeps it alive (`supervision`: when
+   it is taken for stuck, and how soon a dead one is started again).
+9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`, `exabgp_wire`, `exabgp_timers`, `exabgp_options`: what runs there.
 10. `report`, `policy_report`, `path_report`: what people and metrics see; `notification`: error codes in words.
 11. `faults`: why a session is not up, as a table of sentences; `drops`: what the kernel has dropped, the evidence.
 

@@ -5,6 +5,8 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 
+from bgp.supervision import Questions
+
 AT_ONCE = 1 << 16
 """Bytes that are taken at once: some 900 UPDATEs of one prefix each, so that nobody else waits long for us."""
 
@@ -13,11 +15,15 @@ GOODBYE = 2.0
 
 
 class Child:
-    """One process of exabgp_child, from its start to its end."""
+    """One process of exabgp_child, from its start to its end.
+
+    Attributes:
+        questions: whether it lives.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, environment: Mapping[str, str]) -> None:
         self.environment = environment
-        self.answered = 0
+        self.questions = Questions()
         self.on_purpose = False
         self._process = process
         self._reason: str | None = None

@@ -1,10 +1,10 @@
 """The process that holds the sessions: ExaBGP, spoken to over standard input and output.
 
 There is no configuration file, no helper process and no named pipe. Lines in: `%%config JSON` first and whenever
-sessions change, `%%ping N`, `%%close JSON`, and ExaBGP's commands. Lines out: JSON, one event each; but a line that
-begins with `UPDATES` ends with a number, and so many bytes follow it: UPDATEs as they came from the peer that the line
-names. End of input means that the agent has died, and so do we, without a NOTIFICATION: peers then keep our paths
-(graceful restart).
+sessions change, `%%ping N` or `%%ping N counters`, `%%close JSON`, and ExaBGP's commands. Lines out: JSON, one event
+each; but a line that begins with `UPDATES` ends with a number, and so many bytes follow it: UPDATEs as they came from
+the peer that the line names. End of input means that the agent has died, and so do we, without a NOTIFICATION: peers
+then keep our paths (graceful restart).
 """
 
 import contextlib
@@ -120,7 +120,8 @@ class Link(Processes):  # type: ignore[misc]
             self._reactor.close_session(json.loads(argument))
         elif verb == "ping":
             self._reactor.tell_drops()
-            self.tell(type="pong", number=int(argument), counters=self._reactor.counters())
+            number, _, wanted = argument.partition(" ")
+            self.tell(type="pong", number=int(number), counters=self._reactor.counters() if wanted else {})
 
     # Lines out.
 

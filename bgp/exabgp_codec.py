@@ -138,9 +138,9 @@ def first_line(settings: SpeakerSettings) -> str:
     return f"%%config {json.dumps(configuration(settings))}"
 
 
-def ping(number: int) -> str:
-    """Return what an alive child answers."""
-    return f"%%ping {number}"
+def ping(number: int, *, counters: bool = False) -> str:
+    """Return what an alive child answers, with its counts of messages where they are asked for."""
+    return f"%%ping {number}{' counters' if counters else ''}"
 
 
 def close(peer: IPAddress, code: int, subcode: int, data: bytes, session: int | None = None) -> str:

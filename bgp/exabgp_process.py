@@ -12,7 +12,7 @@ from typing import assert_never
 import structlog
 
 from bgp import exabgp_codec as codec
-from bgp import exabgp_events, path_report, report
+from bgp import exabgp_events, path_report, report, waiting
 from bgp.child_process import Child
 from bgp.exabgp_updates import TITLE, CloseSession, Pieces, Updates
 from bgp.path_report import AdvertisedReport, RouteReport
@@ -21,7 +21,6 @@ from bgp.report import Clock, PeerReport
 from bgp.speaker import BestPath, Speaker
 from bgp.speaker_words import (
     Configured,
-    Disabled,
     Effect,
     Enabled,
     Event,
@@ -37,8 +36,10 @@ from bgp.speaker_words import (
     Tick,
     WireLost,
     WireStarted,
+    parted,
     reachable,
 )
+from bgp.supervision import Respawns
 from bgp.types import (
     Announce,
     AnnounceEndOfRib,
@@ -53,17 +54,11 @@ from bgp.types import (
     Withdraw,
 )
 
-RESPAWN_FIRST, RESPAWN_LAST = 0.1, 10.0
-"""Seconds before a child is started again: at first, and at most. It stays far below the restart time of 120 s."""
-
-HEALTHY = 60.0
-"""Seconds after which a child's death is no reason any more to wait longer for the next one."""
-
-PING, SILENCE = 5.0, 20.0
-"""Seconds between pings, and without an answer to one until the child is taken for stuck and killed."""
-
 COUNTING = 0.5
 """Seconds that counting messages may take; a child that works answers within milliseconds."""
+
+COUNTED = 0
+"""The number of a question that only asks for counts; those whether the child lives begin with 1."""
 
 REMEMBERED = 10_000
 """Refused paths and malformed UPDATEs that are not logged again; beyond that they are, before they fill the memory."""
@@ -77,7 +72,6 @@ class BgpService:
     Attributes:
         problem: what is wrong with BGP as a whole, in one sentence; None while nothing is.
         child_pid: the process that holds the sessions; None while there is none.
-        respawns: how often that process had to be started again.
     """
 
     def __init__(
@@ -98,7 +92,7 @@ class BgpService:
         """
         self.problem: str | None = None
         self.child_pid: int | None = None
-        self.respawns = 0
+        self._respawns = Respawns()
         self._on_change = on_change
         self._on_news = on_news
         self._counted = asyncio.Event()
@@ -108,9 +102,10 @@ class BgpService:
         self._child_is_for: tuple[object, ...] = ()
         self._wanted = asyncio.Event()
         self._change_due = False
-        self._stopped = False
+        self._stopped = self._settled = False
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[tuple[object, ...]] = set()
+        self._asked_about: frozenset[IPAddress] = frozenset()
 
     # --- what the agent asks
 
@@ -129,14 +124,15 @@ class BgpService:
             self.problem = None
         self._review(settings)
 
-    def tell(self, event: NextHops | Disabled | Enabled | ResetAsked | RefreshAsked) -> None:
+    def tell(self, event: NextHops | Enabled | ResetAsked | RefreshAsked) -> None:
         """Pass on what people want of a session, or what the kernel knows of next hops."""
         self._feed(event)
-        self._changed()
+        if not isinstance(event, NextHops):  # what comes of those is said by the routes that move
+            self._changed()
 
     def next_hops(self) -> frozenset[IPAddress]:
-        """Return the next hops of which `NextHops` should say whether they can be reached."""
-        return self._speaker.next_hops if self._speaker else frozenset()
+        """Return the next hops that `NextHops` should judge; `on_change` tells of new ones."""
+        return self._asked_about
 
     def _review(self, settings: SpeakerSettings) -> None:
         """End a child that is not wanted any more, or not as it is; `run` starts the one that is."""
@@ -144,8 +140,8 @@ class BgpService:
             self._child.close("settings changed")
 
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
-        """Return the Loc-RIB."""
-        return dict(self._speaker.loc_rib.best) if self._speaker else {}
+        """Return the Loc-RIB, and of prefixes none of whose next hops can be reached what would be the best path."""
+        return {**self._speaker.loc_rib.waiting, **self._speaker.loc_rib.best} if self._speaker else {}
 
     def peer_name(self, best: BestPath) -> str:
         """Name who told us the path, as `172.31.2.11 (b1)`."""
@@ -157,6 +153,11 @@ class BgpService:
         return self._speaker is not None and self._speaker.converged(_now())
 
     # --- what felixctl shows
+
+    @property
+    def respawns(self) -> int:
+        """How often that process had to be started again."""
+        return self._respawns.count
 
     @property
     def settings(self) -> SpeakerSettings | None:
@@ -171,7 +172,7 @@ class BgpService:
         """Have the messages of all sessions counted now and not at the next ping; a stuck child is not waited for."""
         if self._child:
             self._counted.clear()
-            self._child.write(codec.ping(self._child.answered))
+            self._child.write(codec.ping(COUNTED, counters=True))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COUNTING):
                     await self._counted.wait()
@@ -196,23 +197,18 @@ class BgpService:
 
     async def run(self) -> None:
         """Keep a child alive while there are peers, for ever."""
-        pause = 0.0
         while True:
             await self._wanted.wait()
             if self._stopped:
                 return
             started = _now()
             reason, on_purpose = await self._live()
-            if on_purpose or _now() - started > HEALTHY:
-                pause = 0.0
-            if not on_purpose:
-                pause = min(RESPAWN_LAST, pause * 2 + RESPAWN_FIRST)
-                self.respawns += 1
+            pause = self._respawns.after(_now() - started, settled=self._settled, on_purpose=on_purpose)
             log.warning("bgp.child.exited", reason=reason, respawn_in=round(pause, 1))
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that nodes do not go in step
 
     async def stop(self) -> None:
-        """End the child, if it runs; peers keep our paths for the restart time, as after a crash."""
+        """End the child, if it runs; peers keep our paths for the restart time, as after a crash; not if we leave."""
         self._stopped = True
         self._wanted.set()
         if self._timer:
@@ -239,6 +235,7 @@ class BgpService:
             await self._listen(child)
             reason = await child.end()
         except asyncio.CancelledError:
+            self._take_leave()
             await child.end("the agent stops")
             raise
         finally:
@@ -246,24 +243,35 @@ class BgpService:
             self._child = self.child_pid = None
         if not child.on_purpose and self.problem is None:
             self.problem = f"the BGP process ended: {reason}; it is started again"
+        self._settled = waiting.settled(self._speaker.sessions.values())
         self._feed(WireLost(f"our BGP process ended: {reason}"))
         self._changed()
         return reason, child.on_purpose
 
+    def _take_leave(self) -> None:
+        """Close our sessions with a Cease if we have left, so that no peer waits for us (RFC 4724 section 4)."""
+        if self._speaker and self._speaker.settings.leaving:
+            self._hear(Configured(parted(self._speaker.settings)))
+
     async def _ping(self, child: Child) -> None:
-        """Ask every PING seconds; kill a child that does not answer."""
-        number = 0
+        """Ask again and again; kill a child of which nothing has been heard for too many questions."""
         while True:
-            await asyncio.sleep(PING)
-            number += 1
-            child.write(codec.ping(number))
-            if number - child.answered > SILENCE / PING:
-                child.kill(f"no answer for {SILENCE:.0f} s")
+            hold_times = waiting.hold_times(self._speaker.sessions.values()) if self._speaker else []
+            await asyncio.sleep(child.questions.pause(hold_times))
+            now = _now()
+            if not child.questions.due(hold_times, now):
+                continue
+            if child.questions.stuck():
+                child.kill(f"it was asked {child.questions.unanswered - 1} times, and nothing was heard of it")
+            child.write(codec.ping(child.questions.unanswered, counters=child.questions.counting(now)))
 
     async def _listen(self, child: Child) -> None:
         """Understand what a child writes until it ends, and act upon it."""
         pieces, updates = Pieces(), Updates()
         async for data in child.output():
+            child.questions.unanswered = (
+                0  # anything shows that it lives; an answer may be far behind what came before it
+            )
             try:
                 for piece in pieces.cut(data):
                     heard = updates.heard(piece) if piece.line.startswith(TITLE) else exabgp_events.heard(piece.line)
@@ -284,8 +292,8 @@ class BgpService:
             case exabgp_events.CommandRefused():
                 child.kill("ExaBGP did not understand a command")
             case exabgp_events.Alive(number):
-                child.answered = number
-                asyncio.get_running_loop().call_soon(self._counted.set)  # the counts come with it, in the same line
+                if number == COUNTED:
+                    asyncio.get_running_loop().call_soon(self._counted.set)  # the counts come with it, in the same line
             case exabgp_events.CannotListen():
                 self.problem = _cannot_listen(event)
                 self._changed()
@@ -305,6 +313,10 @@ class BgpService:
                 self._on_news()
             for effect in self._speaker.on(event, now=_now()):
                 self._do(effect)
+            next_hops = self._speaker.next_hops
+            if next_hops is not self._asked_about and next_hops != self._asked_about:
+                self._asked_about = next_hops
+                self._changed()
 
     def _feed(self, event: Event) -> None:
         self._hear(event)

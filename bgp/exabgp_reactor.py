@@ -25,7 +25,8 @@ from exabgp.reactor.listener import Listener
 from exabgp.reactor.network.error import BindingError, NetworkError, NotConnected
 from exabgp.reactor.network.outgoing import Outgoing
 
-from bgp import drops, exabgp_options, exabgp_wire
+from bgp import drops, exabgp_options, exabgp_timers, exabgp_wire
+from bgp.exabgp_timers import NEVER
 from bgp.exabgp_wire import Wire
 
 PERIOD = 0.5
@@ -49,8 +50,8 @@ NETSTAT = Path("/proc/self/net/netstat")
 UNPRIVILEGED = "nobody"
 """Whom the process becomes when it listens."""
 
-ADMINISTRATIVE = 6, 3
-"""Cease, Peer De-configured (RFC 4486)."""
+ADMINISTRATIVE, COLLISION = (6, 3), (6, 7)
+"""Cease, Peer De-configured and Connection Collision Resolution (RFC 4486)."""
 
 
 class Turns(ASYNC):  # type: ignore[misc]
@@ -78,12 +79,12 @@ class ShortDelay(Delay):  # type: ignore[misc]
 
     def increase(self) -> None:
         """Wait from now on; longer next time."""
-        self._time = time.time() + self._next
+        self._time = time.monotonic() + self._next
         self._next = min(self._next * RECONNECT_GROWTH or RECONNECT_FIRST, RECONNECT_LAST)
 
     def left(self) -> float:
         """Return the seconds until the pause is over."""
-        return self._time - time.time()
+        return self._time - time.monotonic()
 
 
 class Unconnected(NotConnected):  # type: ignore[misc]
@@ -114,11 +115,13 @@ class Dialler(Outgoing):  # type: ignore[misc]
             error = self.io.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 raise Unconnected(error)
+            self.success()
+            self.local = self.local or self.io.getsockname()[0]
+            self.silent_at = math.inf
+            # Still at work, for ExaBGP takes one more turn until it says OPEN: nothing else would wake it up for that.
+            yield True
         finally:
             self.at_work.discard(self)
-        self.success()
-        self.local = self.local or self.io.getsockname()[0]
-        yield True
 
     def _begin(self) -> None:
         self.io.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, SYN_RETRIES)
@@ -142,6 +145,7 @@ class Peer(peer.Peer):  # type: ignore[misc]
     goodbye: Notify | None = None
     title = b""
     session = 0
+    keepalive_due = NEVER
 
     def run(self) -> Any:
         """Take a turn."""
@@ -152,9 +156,9 @@ class Peer(peer.Peer):  # type: ignore[misc]
         self.busy = (action == peer.ACTION.NOW and not waits) or (began and bool(self.generator))
         return action
 
-    def wants_turn(self, ready: set[int]) -> bool:
+    def wants_turn(self, ready: set[int], now: float) -> bool:
         """Say whether a turn now would do anything."""
-        if self.busy or (self.proto is not None and self.socket() in ready):
+        if self.busy or now >= self.keepalive_due or (self.proto is not None and self.socket() in ready):
             return True
         return self.pausing and self._delay.left() < 0
 
@@ -185,14 +189,31 @@ class Peer(peer.Peer):  # type: ignore[misc]
     def remove(self) -> None:
         """Close for good. With graceful restart stock closes in silence, and the peer would keep our paths."""
         if self.proto is not None and self.fsm == FSM.ESTABLISHED:
-            try:
-                self.proto.connection.io.send((self.goodbye or Notify(*ADMINISTRATIVE, b"")).message())
-            except OSError as error:
-                log.warning(lambda error=error: f"goodbye not sent: {error}", "reactor")
+            self._send(self.goodbye or Notify(*ADMINISTRATIVE, b""))
         super().remove()
 
+    def handle_connection(self, connection: Any) -> Any:
+        """Take a connection that the peer opened, or refuse it.
+
+        RFC 4271 section 6.8 compares identifiers to choose between one connection of each side. Stock does so with two
+        of the peer's as well, and where our identifier is the higher one, a connection that never got beyond OPEN keeps
+        the peer out until the hold timer ends it. A peer that dials again has given up the first: the newer one wins.
+        """
+        twice = self.fsm == FSM.OPENCONFIRM and self.proto.connection.direction == "incoming"
+        if twice and not self.stopping():
+            self._send(Notify(*COLLISION, b""))
+            self._close("the peer connected anew before the session was established")
+        return super().handle_connection(connection)
+
+    def _send(self, notify: Notify) -> None:
+        """Send a NOTIFICATION now, if the socket takes it."""
+        try:
+            self.proto.connection.io.send(notify.message())
+        except OSError as error:
+            log.warning(lambda error=error: f"NOTIFICATION not sent: {error}", "reactor")
+
     def _close(self, message: str = "", error: Any = "") -> None:
-        self.goodbye = None
+        self.goodbye, self.keepalive_due = None, NEVER
         if isinstance(error, NotConnected) and self.proto is None:
             name = error.name if isinstance(error, Unconnected) else ""
             self.reactor.tell_failure(self.neighbor["peer-address"], name, str(error))
@@ -332,7 +353,7 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
             if os.getppid() != self._parent:
                 self.processes.end()
             return set(super().active_peers())
-        return {key for key, each in self._peers.items() if each.wants_turn(self._ready)}
+        return {key for key, each in self._peers.items() if each.wants_turn(self._ready, now)}
 
     def _wait_for_io(self, sleeptime: int) -> tuple[()]:
         """Sleep until a descriptor or a timer wakes us."""
@@ -357,8 +378,10 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
         if not sleeptime or self.hot or not self.asynchronous.ready() or any(p.busy for p in self._peers.values()):
             return 0.0
         pauses: list[float] = [each._delay.left() for each in self._peers.values() if each.pausing]  # noqa: SLF001 - ours
+        due = min((each.keepalive_due for each in self._peers.values()), default=NEVER)
+        now = time.monotonic()
         # A thousandth more: the pause must be over when we wake.
-        return max(0.0, min([self._next_turn - time.monotonic(), *(pause + 0.001 for pause in pauses)]))
+        return max(0.0, min([self._next_turn - now, *(pause + 0.001 for pause in (*pauses, due - now))]))
 
 
 def _user() -> str:
@@ -373,3 +396,4 @@ def install() -> None:
     loop.Peer, peer.Delay, protocol.Outgoing, peer.Protocol = Peer, ShortDelay, Dialler, Wire
     exabgp_wire.install()
     exabgp_options.install()
+    exabgp_timers.install()

@@ -120,7 +120,7 @@ class Wire(Protocol):  # type: ignore[misc]
             if self.peer.reactor.processes.full:
                 # What the peer says now is not read, so its silence means nothing: its hold timer stands still. That
                 # the peer is gone is found out by the kernel, which gets no answer to our KEEPALIVEs.
-                self.peer.recv_timer.last_read = int(time.time())
+                self.peer.recv_timer.last_read = int(time.monotonic())  # the clock of exabgp_timers
                 yield _NOP
             elif not fill(self.connection):
                 yield _NOP

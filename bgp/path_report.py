@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from bgp.decision import Contender
+from bgp.decision import ONLY_PATH, Contender
 from bgp.exporting import Export
 from bgp.policy import Accepted, Refusal
 from bgp.rib import Told, in_order
@@ -27,6 +27,7 @@ class RouteReport:
         refusal: the policy's reason against it.
         best: it is the path of the Loc-RIB.
         equal: it is as good as that one, and takes its share of the flows.
+        eligible: it is accepted, and its next hop can be reached.
         rule: which rule made it the best, or which one it lost by; None for a refused path.
         against: who told the path that it was compared with there; None where there was none.
         why: the same with the values that were compared.
@@ -44,6 +45,7 @@ class RouteReport:
     decided_by: str
     best: bool
     equal: bool
+    eligible: bool
     rule: str | None
     against: IPAddress | None
     why: str | None
@@ -161,6 +163,9 @@ def _route(speaker: Speaker, session: Session, prefix: IPNetwork) -> RouteReport
     lost = next((each for each in best.beaten if each.path == told), None) if best else None
     verdict = best if is_best else lost
     unreachable = _unreachable(speaker, told)
+    rule, why = (verdict.rule, verdict.reason) if verdict else (NEXT_HOP if unreachable else None, unreachable)
+    if is_best and rule == ONLY_PATH and len(speaker.loc_rib.contests[prefix].paths) > 1:
+        rule, why = NEXT_HOP, f"{NEXT_HOP}: only this one's can be reached"
     closest = best.beaten[0].path if is_best and best is not None and best.beaten else lost.to if lost else None
     return RouteReport(
         prefix=prefix,
@@ -175,9 +180,10 @@ def _route(speaker: Speaker, session: Session, prefix: IPNetwork) -> RouteReport
         decided_by=told.decided_by,
         best=is_best,
         equal=best is not None and told.refusal is None and told in best.equal,
-        rule=verdict.rule if verdict else NEXT_HOP if unreachable else None,
+        eligible=told.refusal is None and unreachable is None,
+        rule=rule,
         against=closest.peer if closest else None,
-        why=verdict.reason if verdict else unreachable,
+        why=why,
         stale=told.stale,
     )
 

@@ -17,6 +17,7 @@ from bgp.types import (
     Endpoint,
     Family,
     Heard,
+    IPAddress,
     IPNetwork,
     MessagesCounted,
     Notification,
@@ -65,8 +66,8 @@ class Closed:
     """
 
     sentence: str
-    until: float | None = None
-    cause: Cause = Cause.DISABLED
+    until: float | None
+    cause: Cause
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class Session:
         up_at: when the session was established last.
         dropped: what our kernel has dropped while there was no session: how many packets, and when the last.
         told: what it says, by what policy made of it, so that what it says alike stays one object.
+        next_hops: that it has named since it last said nothing, those of refused paths among them.
     """
 
     settings: PeerSettings
@@ -131,6 +133,7 @@ class Session:
     unconfirmed: dict[Family, Unconfirmed] = field(default_factory=dict)
     warned: bool = False
     told: dict[int, tuple[Accepted, Told]] = field(default_factory=dict)
+    next_hops: set[IPAddress] = field(default_factory=set)
     malformed: int = 0
     history: deque[Change] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
@@ -198,6 +201,13 @@ class Session:
         waited = self.silent and now - self.since >= SILENT_WAIT
         return self.complete or self.why_not is not None or waited
 
+    def heard_of(self, next_hop: IPAddress | None) -> None:
+        """Remember a next hop that the peer names."""
+        if not self.adj_rib_in.entries:
+            self.next_hops.clear()
+        if next_hop is not None:
+            self.next_hops.add(next_hop)
+
     def move(self, state: SessionState, cause: str, now: float) -> None:
         """Take a state; one that is taken again is no change."""
         if state is self.state:
@@ -251,11 +261,16 @@ class Session:
 
     def forgive(self, now: float) -> None:
         """Forget what went wrong; but for what stands against a session still."""
-        self.fault, self.fault_at = None, None
+        before, self.fault = self.fault, None
         if self.closed is not None:
-            self.fault, self.fault_at = Fault(self.closed.cause, self.closed.sentence), now
+            self.fault = Fault(self.closed.cause, self.closed.sentence)
         elif self.obstacle is not None:
-            self.fault, self.fault_at = Fault(Cause.NOT_HELD, self.obstacle), now
+            cause = Cause.NOT_HELD if self.settings.disabled is None else Cause.DISABLED
+            self.fault = Fault(cause, self.obstacle)
+        if self.fault is None:
+            self.fault_at = None
+        elif self.fault != before:  # what stands against it still is no news when settings of something else change
+            self.fault_at = now
 
     @property
     def last_error(self) -> str | None:

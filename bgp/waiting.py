@@ -22,6 +22,17 @@ def ready_to_end(sessions: Collection[Session], started: float, now: float) -> b
     return late or all(session.said_everything(now) or session.new for session in sessions)
 
 
+def settled(sessions: Collection[Session]) -> bool:
+    """Say whether every session that is wanted is up, and its peer has said everything that it announces an end of."""
+    wanted = [session for session in sessions if session.why_not is None]
+    return all(session.established and (session.end_of_rib or session.silent) for session in wanted)
+
+
+def hold_times(sessions: Collection[Session]) -> list[int]:
+    """Return after how many seconds of silence each peer that has a session takes us for dead; 0 is never."""
+    return [session.hold_time for session in sessions if session.established and session.hold_time is not None]
+
+
 def deadline(sessions: Collection[Session], started: float, *, end_of_rib_due: bool) -> float | None:
     """Return when time itself changes something next; None while it does not.
 

@@ -14,7 +14,8 @@ from typing import Protocol, TypeVar
 import structlog
 
 from bgp.speaker import BestPath, SpeakerSettings
-from bgp.types import IPNetwork
+from bgp.speaker_words import NextHops
+from bgp.types import IPAddress, IPNetwork
 from felix_py.calc import sessions
 from felix_py.calc.routes import learned_of
 from felix_py.config import Config
@@ -26,8 +27,8 @@ from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.pacing import Pace
 from felix_py.picture import Picture
 from felix_py.state import Absent, ClusterState, Event, Present
-from felix_py.telling import sentences, tell
-from felix_py.turn import Done, Knowledge, Turns
+from felix_py.telling import sentences, tell, tell_of_next_hops
+from felix_py.turn import NO_NEXT_HOPS, Done, Knowledge, Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
 """Seconds before a kernel that could not be read is read again: first, and after doubling at most."""
@@ -56,13 +57,19 @@ class RouteSpeaker(Protocol):
         """Hold these sessions and announce these prefixes from now on."""
 
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
-        """Return the Loc-RIB."""
+        """Return the Loc-RIB, and of prefixes none of whose next hops can be reached what would be the best path."""
 
     def peer_name(self, path: BestPath) -> str:
         """Name who told us the path."""
 
     def converged(self) -> bool:
         """Say whether absence of a path means something by now."""
+
+    def next_hops(self) -> frozenset[IPAddress]:
+        """Return the next hops of which it matters whether they can be reached."""
+
+    def tell(self, event: NextHops) -> None:
+        """Take note of which of them can be; those of which nothing was said count as if they could."""
 
 
 class Onlooker(Protocol):
@@ -88,6 +95,7 @@ class Agent:
     Attributes:
         onlooker: told of each turn; None where nobody looks.
         rearm: called after each turn, when the kernel's events have been taken: whoever watches for more goes on.
+        adjust: makes of BGP's settings by the resources what people want of them for now.
     """
 
     def __init__(
@@ -107,6 +115,7 @@ class Agent:
         self.turns = 0
         self.onlooker: Onlooker | None = None
         self.rearm: Callable[[], None] = _nothing
+        self.adjust: Callable[[SpeakerSettings], SpeakerSettings] = _unchanged
         self._kernel = Turns(kernel, config.node_name, clock)
         self._datastore = datastore
         self._speaker = speaker
@@ -120,6 +129,8 @@ class Agent:
         self._pace = Pace()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._knowledge: Knowledge | None = None
+        self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
+        self._converged = False
         self._resynced = clock()
         self._broken_since: float | None = None
         self._retry = RETRY_FIRST
@@ -165,6 +176,12 @@ class Agent:
         """Forget a pod; its routes go with the next turn."""
         self.tell(Absent(Key("WorkloadEndpoint", name)))
 
+    def configure_bgp(self) -> None:
+        """Have BGP be as the resources and people want it; nothing before the resources are known."""
+        settings = sessions.settings(self.cluster, self.config.node_name) if self.cluster.in_sync else None
+        if settings is not None:
+            self._speaker.configure(self.adjust(settings))
+
     # --- what others may ask
 
     @property
@@ -177,8 +194,8 @@ class Agent:
         """Every fault of the resources as they are now, one sentence each."""
         return self._datastore.faults
 
-    def blocks(self) -> tuple[IPv4Network, ...]:
-        """Return this node's blocks, lowest first."""
+    def blocks(self) -> tuple[IPNetwork, ...]:
+        """Return this node's blocks, IPv4 and the lowest first."""
         return sessions.own_blocks(self.cluster, self.config.node_name)
 
     def pod_mtu(self) -> int:
@@ -254,20 +271,33 @@ class Agent:
         if not self.cluster.in_sync:
             return self.config.resync_seconds
         started = self._clock()
-        resync = started - self._resynced >= self.config.resync_seconds
-        knowledge = self._what_we_know()
-        keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
-        known = self.picture.problems
-        done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync))
-        self.rearm()
+        done, told = await self._at_the_kernel(hold=True)
+        if done.held:  # BGP chooses among the next hops that can be reached now before anything is written
+            self._knowledge = None
+            done, told = await self._at_the_kernel(hold=False)
         self._pace.worked(started, self._clock(), news=has_news)
-        self.repairs += told.repairs
         if done.broken is not None:
             return self._back_off(done.broken)
-        self._note(done, told)
         self._answer_waiting(told.standings)
         self.turns += 1
-        return self._pause(knowledge)
+        return self._pause()
+
+    async def _at_the_kernel(self, *, hold: bool) -> tuple[Done, "Told"]:
+        resync = self._clock() - self._resynced >= self.config.resync_seconds
+        knowledge = self._what_we_know()
+        self._converged = knowledge.converged
+        keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
+        known = self.picture.problems
+        done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync, hold=hold))
+        self.rearm()
+        self.repairs += told.repairs
+        if done.broken is None:
+            self._note(done, told)
+            if done.next_hops is not self._next_hops:
+                tell_of_next_hops(self._next_hops, done.next_hops)
+                self._next_hops = done.next_hops
+                self._speaker.tell(done.next_hops)
+        return done, told
 
     def _take_news(self) -> bool:
         """Take in what is new of the cluster, and configure BGP by it; return whether there was any news of our own."""
@@ -282,30 +312,29 @@ class Agent:
             log.info("agent.in_sync", resources=len(self.cluster.resources))
         if self.cluster.in_sync:
             self._knowledge = None
-            settings = sessions.settings(self.cluster, self.config.node_name)
-            if settings is not None:
-                self._speaker.configure(settings)
+            self.configure_bgp()
         return has_news
 
     def _what_we_know(self) -> Knowledge:
         """Return what the wish depends on; the same object until something of it changes."""
         converged = self._speaker.converged()
         if self._knowledge is None or self._knowledge.converged != converged:
-            blocks = self.blocks()
+            block = sessions.tunnel_block(self.cluster, self.config.node_name)
             self._knowledge = Knowledge(
                 self.cluster,
                 learned_of(self._speaker.best_paths(), self._speaker.peer_name),
                 converged,
-                self._tunnel_address(blocks[0]) if blocks else None,
+                self._tunnel_address(block) if block else None,
                 self.config.next_hop_objects,
+                self._speaker.next_hops(),
             )
         return self._knowledge
 
-    def _pause(self, knowledge: Knowledge) -> float:
+    def _pause(self) -> float:
         """Return the seconds until something is due although nothing happens."""
         now = self._clock()
         pauses = [self.config.resync_seconds - (now - self._resynced)]
-        if not knowledge.converged:
+        if not self._converged:
             pauses.append(CONVERGED_AGAIN)
         if self._due_at is not None:
             pauses.append(self._due_at - now)
@@ -364,13 +393,13 @@ class Told:
 
 
 def _turn(
-    turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool
+    turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool, hold: bool
 ) -> tuple[Done, Told]:
     """Turn, log what was done, and look at the routes that somebody waits for; runs in the kernel's thread."""
     kernel = turns.kernel
     if resync:
         kernel.must_read("resync")
-    done = turns.turn(knowledge)
+    done = turns.turn(knowledge, hold=hold)
     repairs = tell(done, kernel.routes, known)
     picture = Picture(done.wish, kernel.have, kernel.links, sentences(done.report, kernel.routes))
     standings = {key: turns.standing(key) for key in keys}
@@ -379,3 +408,8 @@ def _turn(
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+def _unchanged(settings: SpeakerSettings) -> SpeakerSettings:
+    """Want nothing else."""
+    return settings

@@ -6,24 +6,22 @@ would write less and need an order between the writes, which is what crashes are
 """
 
 import errno
-import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 
 import structlog
 
-from felix_py import ipam
+from felix_py import durable, ipam
 from felix_py.kernel import links, ownership, route_codec
 from felix_py.kernel.dump import Reader
 from felix_py.kernel.objects import MAIN_TABLE
 from felix_py.kernel.wire import Family
 from felix_py.ledger import Attachment, Ledger, decode, encode, from_note, mac_of
-from felix_py.model import Fault, Invalid, NodeName, WorkloadEndpoint
+from felix_py.model import Fault, Invalid, IPAddress, IPNetwork, NodeName, WorkloadEndpoint
 
 FILE = "allocations.json"
 
@@ -47,11 +45,11 @@ def living_pods() -> tuple[Attachment, ...]:
     with links.open_socket() as sock:
         seen = [link for link in links.listing(sock) if ownership.is_workload_device(link.name)]
     names = {link.index: link.name for link in seen}
-    routed: dict[str, list[IPv4Address]] = {}
+    routed: dict[str, list[IPAddress]] = {}
     with Reader() as reader:
-        bodies = reader.routes(Family.IPV4, MAIN_TABLE) if seen else []
+        bodies = [body for family in Family for body in reader.routes(family, MAIN_TABLE)] if seen else []
     for key, route in filter(None, (route_codec.decode(body, names) for body in bodies)):
-        if route.device in names.values() and isinstance(key.dst, IPv4Network) and key.dst.num_addresses == 1:
+        if route.device in names.values() and key.dst.num_addresses == 1:
             routed.setdefault(route.device or "", []).append(key.dst.network_address)
     return tuple(from_note(link.alias, link.name, routed.get(link.name, ())) for link in seen)
 
@@ -90,7 +88,7 @@ class Allocations:
         """Return everything that containers hold."""
         return self._ledger.attachments
 
-    def block(self, cidr: IPv4Network) -> ipam.Block:
+    def block(self, cidr: IPNetwork) -> ipam.Block:
         """Return one block as it is now."""
         return self._ledger.block(cidr)
 
@@ -115,7 +113,7 @@ class Allocations:
             if held is not None and held in block:
                 return held
             answer = ipam.assign(self._ledger.block(block), handle)
-            if isinstance(answer, ipam.NotAssigned):
+            if isinstance(answer, ipam.NotAssigned) or isinstance(answer.address, IPv6Address):
                 return None
             if not keep:
                 return answer.address
@@ -129,11 +127,12 @@ class Allocations:
             return answer.address
 
     def attach(
-        self, draft: Attachment, blocks: tuple[IPv4Network, ...], wanted: tuple[IPv4Address, ...] = ()
+        self, draft: Attachment, blocks: tuple[IPNetwork, ...], wanted: tuple[IPAddress, ...] = ()
     ) -> Attachment:
-        """Give an attachment its addresses, one unless particular ones are wanted; on disk when this returns.
+        """Give an attachment its addresses; on disk when this returns.
 
-        An attachment without a hardware address gets the one that belongs to its first address.
+        They are one of each version of IP that there are blocks of, IPv4 first, all or none; or exactly those that are
+        wanted. An attachment without a hardware address gets the one that belongs to its first address.
 
         Raises:
             AlreadyAttached: the first one stays as it is.
@@ -142,16 +141,10 @@ class Allocations:
         """
         with self._lock:
             self._refuse_second(draft)
-            views = [self._ledger.block(cidr) for cidr in blocks]
-            addresses: list[IPv4Address] = []
-            for address in wanted or (None,):
-                answer = ipam.assign_from(views, draft.handle, address)
-                if isinstance(answer, ipam.NotAssigned):
-                    raise AddressRefused(answer.why)
-                views = [answer.block if view.cidr == answer.block.cidr else view for view in views]
-                addresses.append(answer.address)
-            mac = draft.mac or mac_of(addresses[0])
-            attachment = replace(draft, addresses=tuple(addresses), mac=mac)
+            addresses = ipam.addresses_from([self._ledger.block(cidr) for cidr in blocks], draft.handle, wanted)
+            if isinstance(addresses, ipam.NotAssigned):
+                raise AddressRefused(addresses.why)
+            attachment = replace(draft, addresses=addresses, mac=draft.mac or mac_of(addresses[0]))
             self._commit(self._ledger.with_attachment(attachment))
             return attachment
 
@@ -205,7 +198,7 @@ class Allocations:
         """Make `after` the truth: on disk first, then for everyone who asks."""
         try:
             self._put_damaged_aside()
-            _write(self._path, encode(after))
+            durable.write(self._path, encode(after))
         except OSError as error:
             remedy = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
             sentence = f"{self._path} cannot be written: {error.strerror}; {remedy}; nothing was changed"
@@ -220,27 +213,3 @@ class Allocations:
 
 def _listed(attachment: Attachment) -> str:
     return ", ".join(map(str, attachment.addresses)) or "no address"
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file so that a crash at any point leaves the old or the new one whole.
-
-    Both the file and the folder's entry are on disk when this returns (fsync(2): the entry needs a sync of its own).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except OSError:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -44,36 +44,36 @@ def paths(speaker: BgpService, query: Mapping[str, str]) -> Answer:
         query: `prefix`, `received` and `advertised` (a peer's address), and, each with any value: `best`, `prePolicy`,
             and `withheld`, which adds what the peer is not told.
     """
-    prefix = _prefix(query["prefix"]) if "prefix" in query else None
-    if isinstance(prefix, str):
-        return 400, {"error": prefix}
+    wanted = prefix(query["prefix"]) if "prefix" in query else None
+    if isinstance(wanted, str):
+        return 400, {"error": wanted}
     name = next((each for each in ("received", "advertised") if each in query), None)
     found = session(speaker, query[name]) if name else None
     if isinstance(found, tuple):
         return found
     of = found.settings.address if found else None
     if name == "advertised" and of is not None:
-        return _advertised(speaker, of, prefix, withheld="withheld" in query)
-    reports = speaker.routes(of, prefix)
+        return _advertised(speaker, of, wanted, withheld="withheld" in query)
+    reports = speaker.routes(of, wanted)
     if "prePolicy" in query:
         return 200, {"routes": bgp_path_documents.paths_as_told(reports)}
     return 200, {"routes": bgp_path_documents.paths(each for each in reports if each.best or "best" not in query)}
 
 
-def _advertised(speaker: BgpService, peer: IPAddress, prefix: IPNetwork | None, *, withheld: bool) -> Answer:
-    rows = bgp_path_documents.advertised(speaker.advertised(peer, prefix))
-    rows += bgp_path_documents.advertised(speaker.withheld(peer, prefix)) if withheld else []
+def _advertised(speaker: BgpService, peer: IPAddress, wanted: IPNetwork | None, *, withheld: bool) -> Answer:
+    rows = bgp_path_documents.advertised(speaker.advertised(peer, wanted))
+    rows += bgp_path_documents.advertised(speaker.withheld(peer, wanted)) if withheld else []
     return 200, {"routes": rows}
 
 
-def _prefix(text: str) -> IPNetwork | str:
-    """Read a prefix; return what is wrong with it."""
+def prefix(text: str) -> IPNetwork | str:
+    """Read a prefix, in any of its spellings; return what is wrong with it."""
     found = _read(ip_network, text)
     if found is not None:
         return found
     loose = _read(ip_interface, text)
     if loose is None:
-        return f"prefix is {text!r}; give a prefix, as 10.65.1.0/26"
+        return f"prefix is {text!r}; give a prefix, as 10.65.1.0/26 or fd65::40/122"
     return f"prefix is {text!r}, which has bits beyond its length; give {loose.network}"
 
 

@@ -15,6 +15,7 @@ def path(report: RouteReport) -> Document:
         "accepted": report.accepted,
         "best": report.best,
         "equal": report.equal,
+        "eligible": report.eligible,
         "stale": report.stale,
         "decidedBy": report.decided_by or None,
         "rule": report.rule,

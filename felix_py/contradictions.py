@@ -1,10 +1,9 @@
 """Resources that contradict each other: overlapping pools, shared addresses, stray blocks, doubled sessions."""
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Network
 from typing import TypeAlias
 
-from felix_py.model import BGPPeer, BlockAffinity, Fault, IPAddress, IPPool, Key, Node, Resource
+from felix_py.model import BGPPeer, BlockAffinity, Fault, IPAddress, IPNetwork, IPPool, Key, Node, Resource, lies_in
 
 Placed: TypeAlias = Mapping[Key, tuple[str, Resource]]
 """Resources by key, each with the file that it stands in."""
@@ -67,12 +66,12 @@ def _shared_sessions(order: Ordered) -> Iterator[tuple[Key, Fault]]:
 
 def _blocks_outside_pools(order: Ordered) -> Iterator[tuple[Key, Fault]]:
     pools = [value.cidr for _, (_, value) in order if isinstance(value, IPPool)]
-    claimed: dict[IPv4Network, BlockAffinity] = {}
+    claimed: dict[IPNetwork, BlockAffinity] = {}
     for key, (where, value) in order:
         if not isinstance(value, BlockAffinity):
             continue
         rival = claimed.setdefault(value.cidr, value)
-        if not any(value.cidr.subnet_of(pool) for pool in pools):
+        if not any(lies_in(value.cidr, pool) for pool in pools):
             yield key, Fault(f"{where}: {key}", "spec.cidr", f"is {value.cidr}, which lies in no IPPool; add the pool")
         elif rival.node != value.node:
             sentence = f"is {value.cidr}, which {rival.name} gives to node {rival.node}; a block has one node"

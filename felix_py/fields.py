@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
 from pathlib import PurePosixPath
 from typing import Any
 
 from felix_py import selectors
-from felix_py.model import Fault
+from felix_py.model import Fault, IPNetwork
 from felix_py.selectors import Selector
 
 MAXIMUM_AS = 4294967295
@@ -163,14 +163,19 @@ def one_of(*choices: str) -> Callable[[Any], str]:
     return parse
 
 
-def ipv4_network(raw: object) -> IPv4Network:
-    """Return an IPv4 network without host bits."""
-    return IPv4Network(text(raw))
+def network(raw: object) -> IPNetwork:
+    """Return a network of either version of IP, without host bits."""
+    return ip_network(text(raw))
 
 
 def ipv4_address(raw: object) -> IPv4Address:
     """Return an IPv4 address."""
     return IPv4Address(text(raw))
+
+
+def ipv6_address(raw: object) -> IPv6Address:
+    """Return an IPv6 address."""
+    return IPv6Address(text(raw))
 
 
 def ipv4_interface(raw: object) -> IPv4Interface:

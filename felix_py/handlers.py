@@ -1,42 +1,35 @@
 """What the local API answers to each question: the agent's, the speaker's and the tunnel's documents put together."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import structlog
-
 from bgp.exabgp_process import BgpService
 from bgp.speaker import SpeakerSettings
-from bgp.speaker_words import Disabled, Enabled, RefreshAsked, ResetAsked
-from bgp.types import IPAddress, SessionState
-from felix_py import __version__, bgp_answers, bgp_documents, bgp_path_documents, documents
+from bgp.types import SessionState
+from felix_py import __version__, bgp_answers, bgp_documents, bgp_path_documents, documents, maintenance
 from felix_py.agent import Agent
 from felix_py.api import Answer, Handler
+from felix_py.bgp_actions import BgpActions
 from felix_py.calc import sessions
 from felix_py.kernel.objects import KernelRefused
+from felix_py.maintenance_file import MaintenanceFile
 from felix_py.news import News
+from felix_py.turn import Turns
 from ipip.device import Device
-
-CHANGES: Mapping[str, Callable[[IPAddress, str], Disabled | Enabled | ResetAsked | RefreshAsked]] = {
-    "disable": Disabled,
-    "enable": lambda peer, _: Enabled(peer),
-    "reset": ResetAsked,
-    "refresh": lambda peer, _: RefreshAsked(peer),
-}
-"""What people may want of a session; the text is for the people on the other side."""
-
-log = structlog.get_logger()
 
 
 class Handlers:
     """Answers for one node."""
 
-    def __init__(self, agent: Agent, speaker: BgpService, device: Device, news: News) -> None:
+    def __init__(
+        self, agent: Agent, speaker: BgpService, device: Device, standing: MaintenanceFile, news: News
+    ) -> None:
         self._agent = agent
         self._speaker = speaker
         self._device = device
+        self._standing = standing
         self._news = news
 
     def all(self) -> Mapping[str, Handler]:
@@ -46,24 +39,13 @@ class Handlers:
             "routes": self._news.waiting(self.routes),
             "bgp": self._news.waiting(self.bgp),
             "endpoints": self.endpoints,
+            "tunnels": self.tunnels,
             "plan": self.plan,
         }
 
     def actions(self) -> Mapping[str, Handler]:
         """Return what may be asked to be done, by the name after /v1/."""
-        return {"bgp": self.change_session}
-
-    async def change_session(self, parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
-        """Disable, enable, reset or refresh a session: POST /v1/bgp/peers/ADDRESS/VERB?message=TEXT."""
-        if len(parts) != 3 or parts[0] != "peers" or parts[2] not in CHANGES:  # noqa: PLR2004 - peers, address, verb
-            return 404, {"error": f"known are /v1/bgp/peers/ADDRESS and one of {', '.join(CHANGES)}"}
-        found = bgp_answers.session(self._speaker, parts[1])
-        if isinstance(found, tuple):
-            return found
-        address = str(found.settings.address)
-        log.info("bgp.session.asked", peer=address, verb=parts[2], message=query.get("message", ""))
-        self._speaker.tell(CHANGES[parts[2]](found.settings.address, query.get("message", "")))
-        return 200, {"peer": address, "asked": parts[2]}
+        return {"bgp": BgpActions(self._agent, self._speaker, self._standing).act}
 
     async def status(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer how the node is."""
@@ -74,7 +56,7 @@ class Handlers:
             for peer in peers
             if peer.state is not SessionState.ESTABLISHED
         ]
-        problems = (*((self._speaker.problem,) if self._speaker.problem else ()), *down)
+        problems = (*filter(None, (self._speaker.problem, self._standing.problem)), *down)
         established = sum(peer.state is SessionState.ESTABLISHED for peer in peers)
         extra = {
             "version": __version__,
@@ -85,11 +67,15 @@ class Handlers:
                 "asNumber": settings.asn if (settings := self._settings()) else None,
                 "childPid": self._speaker.child_pid,
                 "respawns": self._speaker.respawns,
+                **self._maintenance(),
             },
             "tunnel": self._tunnel(),
         }
         document = partial(documents.status, self._agent, extra=extra, problems=problems)
         return 200, await self._agent.ask(document)
+
+    def _maintenance(self) -> dict[str, Any]:
+        return {"maintenance": maintenance.shown(self._standing.value)}
 
     def _settings(self) -> SpeakerSettings | None:
         return sessions.settings(self._agent.cluster, self._agent.node_name)
@@ -111,10 +97,12 @@ class Handlers:
         which = query.get("which", "all")
         if which not in ("all", "kernel", "rib"):
             return 400, {"error": f"which is {which!r}; give all, kernel or rib"}
+        prefix = bgp_answers.prefix(query["prefix"]) if "prefix" in query else None
+        if isinstance(prefix, str):
+            return 400, {"error": prefix}
+        asked = str(prefix) if prefix else None  # of many spellings, ours
         try:
-            document = await self._agent.ask(
-                partial(documents.routes, self._agent, which=which, prefix=query.get("prefix"))
-            )
+            document = await self._agent.ask(partial(documents.routes, self._agent, which=which, prefix=asked))
         except KernelRefused as refusal:
             return 503, {"error": f"the kernel could not be read: {refusal}"}
         paths = bgp_path_documents.by_prefix(self._speaker.routes())
@@ -142,12 +130,29 @@ class Handlers:
             "routerID": str(settings.router_id) if settings else None,
             "converged": self._speaker.converged(),
             "problem": self._speaker.problem,
+            **self._maintenance(),
             "peers": [row for peer in self._speaker.peers() for row in bgp_documents.peer_rows(peer)],
         }
 
     async def endpoints(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer which pods are here."""
         return 200, await self._agent.ask(partial(documents.endpoints, self._agent))
+
+    async def tunnels(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
+        """Answer what carries encapsulated packets here, and what became of them."""
+        return 200, await self._agent.ask(self._tunnels)
+
+    def _tunnels(self, turns: Turns) -> dict[str, Any]:
+        """Run this where the kernel is read and written, as everything that touches the device."""
+        wanted = turns.wish.state.tunnels
+        rows = [
+            documents.tunnel(each, self._device.read(name), self._device.counters(name))
+            for name, each in wanted.items()
+        ]
+        return {
+            "node": self._agent.node_name,
+            "tunnels": [row | {"driver": self._device.driver, "why": self._device.why} for row in rows],
+        }
 
     async def plan(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer what a turn would do now."""

@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
 from felix_py import ipam
-from felix_py.model import NodeName, WorkloadEndpoint
+from felix_py.model import IPAddress, IPNetwork, NodeName, WorkloadEndpoint
 
 FORMAT = 1
 """Number of the file's format; a reader refuses what it does not know instead of guessing."""
@@ -31,7 +31,7 @@ class Attachment:
     interface: str
     name: str
     host_interface: str
-    addresses: tuple[IPv4Address, ...] = ()
+    addresses: tuple[IPAddress, ...] = ()
     pod: str = ""
     network: str = ""
     mac: str = ""
@@ -45,7 +45,7 @@ class Attachment:
 
     def endpoint(self, node: NodeName) -> WorkloadEndpoint:
         """Return what the agent routes."""
-        networks = tuple(IPv4Network(address) for address in self.addresses)
+        networks = tuple(map(ip_network, self.addresses))
         return WorkloadEndpoint(self.name, node, self.host_interface, networks, self.pod, self.container_id)
 
 
@@ -60,14 +60,14 @@ class Ledger:
 
     attachments: tuple[Attachment, ...] = ()
     handles: Mapping[str, IPv4Address] = field(default_factory=dict)
-    released: tuple[IPv4Address, ...] = ()
+    released: tuple[IPAddress, ...] = ()
 
-    def block(self, cidr: IPv4Network) -> ipam.Block:
+    def block(self, cidr: IPNetwork) -> ipam.Block:
         """Return one block as it is now."""
         held = {address: handle for address, handle in self.holders() if address in cidr}
         return ipam.Block(cidr, held, tuple(address for address in self.released if address in cidr))
 
-    def holders(self) -> Iterable[tuple[IPv4Address, str]]:
+    def holders(self) -> Iterable[tuple[IPAddress, str]]:
         """Yield each held address and the handle of its holder."""
         yield from ((address, each.handle) for each in self.attachments for address in each.addresses)
         yield from ((address, handle) for handle, address in self.handles.items())
@@ -133,7 +133,7 @@ def decode(text: str) -> Ledger:
         ledger = Ledger(
             attachments=tuple(_attachment(each) for each in document["attachments"]),
             handles={str(handle): IPv4Address(address) for handle, address in document["handles"].items()},
-            released=tuple(map(IPv4Address, document["released"])),
+            released=tuple(map(ip_address, document["released"])),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it lacks something or has it in the wrong shape: {error}") from error
@@ -142,7 +142,7 @@ def decode(text: str) -> Ledger:
 
 
 def _refuse_twice_held(ledger: Ledger) -> None:
-    seen: dict[IPv4Address, str] = {}
+    seen: dict[IPAddress, str] = {}
     for address, handle in ledger.holders():
         if address in seen:
             raise ValueError(f"{address} is held by both {seen[address]} and {handle}")
@@ -168,14 +168,14 @@ def _attachment(document: Mapping[str, Any]) -> Attachment:
     created = document["created"]
     return Attachment(
         **texts,
-        addresses=tuple(map(IPv4Address, document["addresses"])),
+        addresses=tuple(map(ip_address, document["addresses"])),
         created=datetime.fromisoformat(created) if created else None,
     )
 
 
-def mac_of(address: IPv4Address) -> str:
+def mac_of(address: IPAddress) -> str:
     """Return a pod's hardware address: locally administered, and the same for the same address."""
-    return ":".join(f"{octet:02x}" for octet in (2, 0, *address.packed))
+    return ":".join(f"{octet:02x}" for octet in (2, 0, *address.packed[-4:]))
 
 
 MARK = "felix"
@@ -191,7 +191,7 @@ def note(attachment: Attachment) -> str:
     return f"{MARK} {attachment.container_id} {attachment.interface} {attachment.network} {held} {attachment.name}"
 
 
-def from_note(text: str, host_interface: str, routed: Iterable[IPv4Address]) -> Attachment:
+def from_note(text: str, host_interface: str, routed: Iterable[IPAddress]) -> Attachment:
     """Return the attachment that a note describes; where there is none, one that only keeps its addresses held.
 
     Args:
@@ -205,7 +205,7 @@ def from_note(text: str, host_interface: str, routed: Iterable[IPv4Address]) -> 
         return unknown
     container_id, interface, network, held, name = words
     try:
-        addresses = tuple(IPv4Address(address) for address in held.split(",") if address)
+        addresses = tuple(ip_address(address) for address in held.split(",") if address)
     except ValueError:
         return unknown
     pod = "" if name.startswith("container/") else "/".join(name.split("/")[:2])

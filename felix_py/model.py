@@ -19,6 +19,11 @@ IPInterface: TypeAlias = IPv4Interface | IPv6Interface
 NodeName = NewType("NodeName", str)
 
 
+def lies_in(inner: IPNetwork, outer: IPNetwork) -> bool:
+    """Say whether a network lies in another one; one of another version of IP never does."""
+    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
+
+
 class IpipMode(StrEnum):
     """When a pool's traffic between nodes is encapsulated (IPPool.spec.ipipMode)."""
 
@@ -34,7 +39,7 @@ class Node:
     Attributes:
         address: the address that BGP and tunnels use, with the mask of its subnet; None while unknown.
         as_number: its own AS; None means the cluster's default.
-        address6: the same for sessions over IPv6; None where there are none.
+        address6: the same for IPv6; None where the node has none.
         cluster_id: it is a route reflector of this cluster (RFC 4456), and takes no part in the mesh.
         labels: what selectors ask about.
     """
@@ -54,10 +59,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class IPPool:
-    """A range that pods take their addresses from, and how its traffic travels between nodes."""
+    """A range that pods take their addresses from, and how its traffic travels between nodes; IPv6 never in IPIP."""
 
     name: str
-    cidr: IPv4Network
+    cidr: IPNetwork
     ipip_mode: IpipMode = IpipMode.NEVER
     block_size: int = 26
     disabled: bool = False
@@ -69,7 +74,7 @@ class BlockAffinity:
 
     name: str
     node: NodeName
-    cidr: IPv4Network
+    cidr: IPNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,7 @@ class FelixConfiguration:
     """How agents program routes; `default` counts for all nodes, `node.NAME` for one of them. None: not said.
 
     Attributes:
-        device_route_source: the source address that this host uses towards its pods.
+        device_route_source, device_route_source6: the source addresses that this host uses towards its pods.
         remove_external_routes: routes of other programs out of workloads' interfaces go, too; True where nobody says.
         route_sync_disabled: routes are left as they are, neither written nor removed.
     """
@@ -181,6 +186,7 @@ class FelixConfiguration:
     device_route_source: IPv4Address | None = None
     remove_external_routes: bool | None = None
     route_sync_disabled: bool | None = None
+    device_route_source6: IPv6Address | None = None
 
 
 BGPFilter: TypeAlias = Filter

@@ -11,7 +11,7 @@ from felix_py.allocations import Allocations
 from felix_py.health import Health
 from felix_py.kernel.conntrack import Conntrack
 from felix_py.metrics import Metrics, PeerFacts, peer_facts
-from felix_py.model import IPPool
+from felix_py.model import IPPool, lies_in
 from felix_py.turn import Done
 
 MARGIN = 30.0
@@ -107,7 +107,7 @@ class Observation:
         counts: Counter[tuple[str, str]] = Counter()
         pools = tuple(self._agent.cluster.of(IPPool))
         for block in map(self._store.block, self._agent.blocks()):
-            pool = next((each.name for each in pools if block.cidr.subnet_of(each.cidr)), "none")
+            pool = next((each.name for each in pools if lies_in(block.cidr, each.cidr)), "none")
             counts[pool, "used"] += block.used
             counts[pool, "free"] += block.size - block.used
         return counts

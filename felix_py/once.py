@@ -32,8 +32,8 @@ def plan_once(settings: Config) -> Iterator[Step]:
         resources = {key: value for key, (_, value) in reading.good.items()}
         resources |= {Key("WorkloadEndpoint", each.name): each for each in store.endpoints()}
         cluster = ClusterState(resources, in_sync=True)
-        blocks = sessions.own_blocks(cluster, settings.node_name)
-        address = store.tunnel_address(blocks[0], keep=False) if blocks else None
+        block = sessions.tunnel_block(cluster, settings.node_name)
+        address = store.tunnel_address(block, keep=False) if block else None
         steps, intentions = turns.plan(Knowledge(cluster, converged=False, tunnel_address=address))
         yield from steps
         for intention in intentions:

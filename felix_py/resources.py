@@ -1,7 +1,7 @@
 """From Calico-shaped documents (projectcalico.org/v3) to the model: every fault found, none ignored in silence."""
 
 from collections.abc import Callable, Mapping
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from typing import Any
 
 from felix_py import bgp_resources
@@ -10,7 +10,8 @@ from felix_py.fields import (
     Reader,
     boolean,
     ipv4_address,
-    ipv4_network,
+    ipv6_address,
+    network,
     text,
     within,
 )
@@ -29,8 +30,8 @@ from felix_py.model import (
 )
 
 API_VERSION = "projectcalico.org/v3"
-BLOCK_SIZES = range(20, 33)
-"""Prefix lengths that Calico accepts as IPPool.spec.blockSize for IPv4."""
+BLOCK_SIZES = {4: (20, 32, 26), 6: (116, 128, 122)}
+"""By version of IP: the shortest and the longest prefix that Calico takes as IPPool.spec.blockSize, and its default."""
 
 METADATA_IGNORED = {
     "creationTimestamp",
@@ -48,17 +49,24 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
     reader.known(
         spec, "spec", {"cidr", "ipipMode", "vxlanMode", "blockSize", "disabled", "natOutgoing", "nodeSelector"}
     )
-    cidr = reader.value(spec, "cidr", "spec", ipv4_network, "an IPv4 network without host bits, as 10.65.0.0/16")
-    size = reader.value(spec, "blockSize", "spec", within(20, 32), "a prefix length from 20 to 32", 26)
+    expected = "a network without host bits, as 10.65.0.0/16 or fd65::/48"
+    cidr = reader.value(spec, "cidr", "spec", network, expected)
+    low, high, usual = BLOCK_SIZES[cidr.version if cidr else 4]
+    size = reader.value(spec, "blockSize", "spec", within(low, high), f"a prefix length from {low} to {high}", usual)
     if cidr is not None and size is not None and size < cidr.prefixlen:
         reader.fault("spec.blockSize", f"is {size}, larger than the pool {cidr}; give at least {cidr.prefixlen}")
+    if cidr is not None and (cidr.is_link_local or cidr.is_multicast):
+        reader.fault("spec.cidr", f"is {cidr}, whose addresses are not routed; give a range of unicast addresses")
+    mode = reader.value(spec, "ipipMode", "spec", IpipMode, "Always, CrossSubnet or Never", IpipMode.NEVER)
+    if isinstance(cidr, IPv6Network) and mode not in (None, IpipMode.NEVER):
+        reader.fault("spec.ipipMode", f"is {mode}, and IP in IP does not carry IPv6 ({cidr}); give Never")
     for name_, idle in (("vxlanMode", "Never"), ("natOutgoing", False), ("nodeSelector", "all()")):
         if spec.get(name_, idle) != idle:
             reader.fault(f"spec.{name_}", f"is {spec[name_]!r}, which is not supported; remove it or give {idle!r}")
     return IPPool(
         name=name,
         cidr=cidr,
-        ipip_mode=reader.value(spec, "ipipMode", "spec", IpipMode, "Always, CrossSubnet or Never", IpipMode.NEVER),
+        ipip_mode=mode,
         block_size=size,
         disabled=reader.value(spec, "disabled", "spec", boolean, TRUTH, False),  # noqa: FBT003 - a default
     )
@@ -71,7 +79,7 @@ def _affinity(reader: Reader, name: str, spec: Mapping[str, Any]) -> BlockAffini
     return BlockAffinity(
         name=name,
         node=NodeName(reader.value(spec, "node", "spec", text, "the name of a node") or ""),
-        cidr=reader.value(spec, "cidr", "spec", ipv4_network, "an IPv4 network, as 10.65.1.0/26"),
+        cidr=reader.value(spec, "cidr", "spec", network, "a network, as 10.65.1.0/26 or fd65::40/122"),
     )
 
 
@@ -120,15 +128,17 @@ def _device(raw: object) -> str:
 
 
 def _felix(reader: Reader, name: str, spec: Mapping[str, Any]) -> FelixConfiguration:
-    reader.known(spec, "spec", {"deviceRouteSourceAddress", "removeExternalRoutes", "routeSyncDisabled"})
+    known = {"deviceRouteSourceAddress", "deviceRouteSourceAddressIPv6", "removeExternalRoutes", "routeSyncDisabled"}
+    reader.known(spec, "spec", known)
     if name != "default" and not name.startswith("node."):
         reader.fault("metadata.name", f"is {name!r}; give default, or node. and the name of a node")
-    address = "an IPv4 address, as 172.31.1.11"
+    address, address6 = "an IPv4 address, as 172.31.1.11", "an IPv6 address, as fd31:1::11"
     return FelixConfiguration(
         name=name,
         device_route_source=reader.value(spec, "deviceRouteSourceAddress", "spec", ipv4_address, address, None),
         remove_external_routes=reader.value(spec, "removeExternalRoutes", "spec", boolean, TRUTH, None),
         route_sync_disabled=reader.value(spec, "routeSyncDisabled", "spec", boolean, TRUTH, None),
+        device_route_source6=reader.value(spec, "deviceRouteSourceAddressIPv6", "spec", ipv6_address, address6, None),
     )
 
 

@@ -114,4 +114,5 @@ class ClusterState:
             next((each.device_route_source for each in said if each.device_route_source), None),
             first(*(each.remove_external_routes for each in said), otherwise=True),
             first(*(each.route_sync_disabled for each in said), otherwise=False),
+            next((each.device_route_source6 for each in said if each.device_route_source6), None),
         )

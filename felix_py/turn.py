@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from felix_py.calc.desired import Desired, desired
+from bgp.speaker_words import NextHops
+from felix_py.calc.desired import Desired, desired, view_of
+from felix_py.calc.reachability import Reachability
 from felix_py.calc.routes import Learned
 from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
@@ -17,21 +19,25 @@ from felix_py.kernel.kernel import Kernel, News, Report
 from felix_py.kernel.objects import DeleteRoute, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
-from felix_py.model import NodeName
+from felix_py.model import IPAddress, Node, NodeName
 from felix_py.state import ClusterState
 
 DEFAULT_ROUTE = RouteKey(IPv4Network("0.0.0.0/0"))
 
+NO_NEXT_HOPS = NextHops({})
+"""What the speaker takes for granted before anybody has told it anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """Everything that the wish depends on, but for the kernel itself.
+    """Everything that a turn depends on, but for the kernel itself.
 
     Attributes:
         learned: BGP's best paths.
         converged: whether the absence of a path means something by now; until then remote routes stay.
         tunnel_address: the tunnel's own address, from this node's block.
         objects: routes to other nodes go through next-hop objects where enough share one.
+        next_hops: those of BGP's paths; the wish does not depend on them, the turn says which of them can be reached.
     """
 
     cluster: ClusterState
@@ -39,6 +45,7 @@ class Knowledge:
     converged: bool = True
     tunnel_address: IPv4Address | None = None
     objects: bool = False
+    next_hops: frozenset[IPAddress] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,10 @@ class Done:
         links: interfaces that were found to have changed.
         resync_cause: why everything was read back; None where it was not.
         resync_seconds, apply_seconds: how long reading back and writing took.
+        next_hops: which of BGP's next hops can be reached; one object until one of them changes.
         next_due: when there will be something to do although nothing happens, on the loop's clock; None for never.
         broken: why the kernel could not be read; nothing was written then.
+        held: nothing was written, since BGP is to choose anew first: other next hops can be reached than it knew of.
     """
 
     wish: Desired
@@ -60,8 +69,10 @@ class Done:
     resync_cause: str | None = None
     resync_seconds: float = 0.0
     apply_seconds: float = 0.0
+    next_hops: NextHops = NO_NEXT_HOPS
     next_due: float | None = None
     broken: str | None = None
+    held: bool = False
 
 
 class Turns:
@@ -70,33 +81,44 @@ class Turns:
     def __init__(self, kernel: Kernel, me: NodeName, clock: Callable[[], float]) -> None:
         self.kernel = kernel
         self.wish = Desired()
+        self.next_hops = NO_NEXT_HOPS
         self._me = me
         self._clock = clock
         self._known: tuple[object, ...] = ()
         self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
+        self._reachability: tuple[tuple[object, ...], Reachability] | None = None
         self._stale = 0
         self._broken = False
 
-    def turn(self, knowledge: Knowledge) -> Done:
-        """Make the kernel hold what it should."""
+    def turn(self, knowledge: Knowledge, *, hold: bool = False) -> Done:
+        """Make the kernel hold what it should.
+
+        Args:
+            knowledge: of everything but the kernel.
+            hold: write nothing where BGP would choose otherwise if it knew which next hops can be reached.
+        """
         try:
             if self._broken:
                 self.kernel.reopen()
-            done = self._turn(knowledge)
+            done = self._turn(knowledge, hold=hold)
         except WireBroken as broken:
             self.kernel.must_read("socket failed")
-            done = Done(self.wish, News(), broken=str(broken))
+            done = Done(self.wish, News(), next_hops=self.next_hops, broken=str(broken))
         self._broken = done.broken is not None
         return done
 
-    def _turn(self, knowledge: Knowledge) -> Done:
+    def _turn(self, knowledge: Knowledge, *, hold: bool) -> Done:
         kernel, started = self.kernel, self._clock()
         news = kernel.catch_up(started)
         cause, links = kernel.resync_cause, kernel.resync() if kernel.resync_cause else ()
         read = self._clock()
-        self._think(knowledge)
+        known = self.next_hops.obstacles.keys()
+        self._judge(knowledge)
+        held = hold and self.next_hops.obstacles.keys() != known
+        if not held:
+            self._think(knowledge)
         thought = self._clock()
-        report = kernel.make(self.wish.state, thought)
+        report = Report() if held else kernel.make(self.wish.state, thought)
         written = self._clock()
         return Done(
             self.wish,
@@ -106,8 +128,10 @@ class Turns:
             cause,
             read - started if cause else 0.0,
             written - thought,
+            self.next_hops,
             written if kernel.routes.is_due(written) else kernel.next_due,
             report.routes.broken,
+            held,
         )
 
     def plan(self, knowledge: Knowledge) -> tuple[tuple[Step, ...], tuple[Intention, ...]]:
@@ -214,9 +238,7 @@ class Turns:
         known = (knowledge, self.kernel.links, books.others_version)
         if knowledge.converged and known == self._known:
             return
-        if self._others[0] != books.others_version:
-            self._others = books.others_version, self.kernel.others()
-        underlay = self._others[1]
+        underlay = self._underlay()
         ours = self.kernel.ours() if not knowledge.converged else {}
         new = desired(
             knowledge.cluster,
@@ -232,3 +254,21 @@ class Turns:
         )
         self.wish, self._known = new, known
         self._stale = sum(winner.stale for winner in new.chosen.values() if winner.obstacle is None)
+
+    def _judge(self, knowledge: Knowledge) -> None:
+        """Say which next hops can be reached, as far as anything that this depends on has changed."""
+        node = knowledge.cluster.node(self._me) or Node(self._me)
+        links, underlay = self.kernel.links, self._underlay()
+        basis = (node, links, self._others[0])
+        if self._reachability is None or basis != self._reachability[0]:
+            self._reachability = basis, Reachability(view_of(node, links, underlay))
+        found = self._reachability[1].of(knowledge.next_hops)
+        if found is not self.next_hops and found != self.next_hops:
+            self.next_hops = found
+
+    def _underlay(self) -> Mapping[RouteKey, Route]:
+        """Return the routes of others; the same object until one of them changes."""
+        version = self.kernel.routes.books.others_version
+        if self._others[0] != version:
+            self._others = version, self.kernel.others()
+        return self._others[1]

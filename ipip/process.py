@@ -44,6 +44,10 @@ class Process:
         self._log = run_directory / "ipip.log"
         self.version = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in SOURCES)).hexdigest()[:12]
 
+    def ours(self, link: links.Link) -> bool:
+        """Say whether this driver could have made the device."""
+        return link.kind == self.kind
+
     def facts(self, name: str, _link: links.Link) -> Facts:
         """Say what the process does; nothing where none of this version answers."""
         status = self._status(name)

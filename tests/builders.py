@@ -1,27 +1,30 @@
 """Scenarios as words: short constructors for the resources that tests talk about."""
 
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv6Interface, ip_network
 
 from felix_py.kernel.objects import Link
 from felix_py.model import BlockAffinity, IpipMode, IPPool, Key, Node, NodeName, WorkloadEndpoint
 from felix_py.state import Event, InSync, Present
 
 
-def node(name: str, address: str) -> Present:
-    return Present(Key("Node", name), Node(NodeName(name), IPv4Interface(address)))
+def node(name: str, address: str, address6: str | None = None) -> Present:
+    six = IPv6Interface(address6) if address6 else None
+    return Present(Key("Node", name), Node(NodeName(name), IPv4Interface(address), address6=six))
 
 
-def pool(cidr: str = "10.65.0.0/16", mode: IpipMode = IpipMode.CROSS_SUBNET) -> Present:
-    return Present(Key("IPPool", "default"), IPPool("default", IPv4Network(cidr), mode))
+def pool(
+    cidr: str = "10.65.0.0/16", mode: IpipMode = IpipMode.CROSS_SUBNET, *, name: str = "default", size: int = 26
+) -> Present:
+    return Present(Key("IPPool", name), IPPool(name, ip_network(cidr), mode, size))
 
 
 def block(name: str, cidr: str) -> Present:
     key = f"{name}-{cidr.replace('/', '-')}"
-    return Present(Key("BlockAffinity", key), BlockAffinity(key, NodeName(name), IPv4Network(cidr)))
+    return Present(Key("BlockAffinity", key), BlockAffinity(key, NodeName(name), ip_network(cidr)))
 
 
-def pod(name: str, on: str, interface: str, address: str) -> Present:
-    endpoint = WorkloadEndpoint(name, NodeName(on), interface, (IPv4Network(address),))
+def pod(name: str, on: str, interface: str, *addresses: str) -> Present:
+    endpoint = WorkloadEndpoint(name, NodeName(on), interface, tuple(map(ip_network, addresses)))
     return Present(Key("WorkloadEndpoint", name), endpoint)
 
 

@@ -32,8 +32,11 @@ OURS, SOMEBODY = 4711, 815
 COMPATIBLE = "net/ipv4/nexthop_compat_mode"
 """Whether routes through next-hop objects tell where these go, for those who know nothing of objects; 1 by default."""
 
-TOLD = frozenset({"forwarding", "mc_forwarding", "rp_filter", "proxy_arp", "ignore_routes_with_linkdown"})
-"""Parameters of an interface whose changes the kernel tells (NETCONFA_..., include/uapi/linux/netconf.h)."""
+TOLD = {
+    "ipv4": frozenset({"forwarding", "mc_forwarding", "rp_filter", "proxy_arp", "ignore_routes_with_linkdown"}),
+    "ipv6": frozenset({"forwarding", "mc_forwarding", "proxy_ndp", "ignore_routes_with_linkdown"}),
+}
+"""By family, parameters of an interface whose changes the kernel tells (NETCONFA_..., include/uapi/linux/netconf.h)."""
 
 GONE = {Verb.DELETE_ROUTE: errno.ESRCH, Verb.DELETE_NEXT_HOP: errno.ENOENT}
 """Deleting what is gone is done."""
@@ -58,7 +61,8 @@ class FakeHost:
         self._events: list[Event] = []
         self._congested = False
         self._last_index = 0
-        ipv4, ipv6 = Ipv4(self), Ipv6(self)
+        ipv6 = Ipv6(self)
+        ipv4 = Ipv4(self, ipv6)
         self._families: dict[Family, Tables] = {Family.IPV4: ipv4, Family.IPV6: ipv6}
         self._ipv4 = ipv4
         self._objects = Objects(self, lambda hop: (ipv6 if hop.via and hop.via.version == 6 else ipv4).hop_refusal(hop))
@@ -218,9 +222,10 @@ class FakeHost:
     def change_parameter(self, path: str, value: str) -> None:
         """Set a parameter, whoever does it: the kernel tells in its own name."""
         self.sysctls[path] = value
-        interface, _, name = path.removeprefix("net/ipv4/conf/").partition("/")
+        family, _, rest = path.removeprefix("net/").partition("/conf/")
+        interface, _, name = rest.partition("/")
         index = {"all": -1, "default": -2, **{link.name: link.index for link in self._links.values()}}.get(interface)
-        if path.startswith("net/ipv4/conf/") and name in TOLD and index is not None:
+        if name in TOLD.get(family, ()) and index is not None:
             self.tell(ParameterEvent(index), 0)
 
     # --- what tests look at

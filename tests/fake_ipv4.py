@@ -13,6 +13,7 @@ from fake_routes import (
     NOT_THERE,
     TAKEN,
     Entry,
+    Host,
     Tables,
     hop_fits,
     host_bits,
@@ -23,8 +24,9 @@ from fake_routes import (
     refused,
 )
 
-from felix_py.kernel.objects import NextHop, Route, RouteKey, RouteType, Scope
+from felix_py.kernel.objects import Link, NextHop, Route, RouteKey, RouteType, Scope
 from felix_py.kernel.wire import Family, Mode, Refusal, Verb
+from felix_py.model import IPAddress
 
 INVALID_GATEWAY = refused(errno.ENETUNREACH, "Nexthop has invalid gateway")
 
@@ -34,6 +36,10 @@ class Ipv4(Tables):
 
     family = Family.IPV4
     unreachable = INVALID_GATEWAY
+
+    def __init__(self, host: Host, ipv6: Tables) -> None:
+        super().__init__(host)
+        self._ipv6 = ipv6
 
     def put(self, entry: Entry, mode: Mode, port: int) -> Refusal | None:
         """Put one route: a refusal of what it says comes before one of the place where it should stand."""
@@ -93,15 +99,19 @@ class Ipv4(Tables):
             if link is None:
                 return refused(errno.ENODEV)
             return None if link.up else refused(errno.ENETDOWN, "Device for nexthop is not up")
+        if hop.via.version == 6:  # fib_check_nh_v6_gw, net/ipv4/fib_semantics.c: judged as one of an IPv6 route
+            return self._ipv6.hop_refusal(hop)
         if hop.onlink:
-            if link is None:
-                return refused(errno.ENODEV, "Nexthop device required for onlink")
-            if not link.up:
-                return refused(errno.ENETDOWN, "Nexthop device is not up")
-            local = self.host.is_local(hop.via)
-            return refused(errno.EINVAL, "Nexthop has invalid gateway") if local else None
+            return self._onlink_refusal(hop.via, link)
         beyond = scope >= Scope.LINK or (index and link is None) or self.resolves(hop.via, index) is None
         return self.unreachable if beyond else None
+
+    def _onlink_refusal(self, via: IPAddress, link: Link | None) -> Refusal | None:
+        if link is None:
+            return refused(errno.ENODEV, "Nexthop device required for onlink")
+        if not link.up:
+            return refused(errno.ENETDOWN, "Nexthop device is not up")
+        return refused(errno.EINVAL, "Nexthop has invalid gateway") if self.host.is_local(via) else None
 
     def delete(self, entry: Entry, port: int) -> Refusal | None:
         """Take away the first that fits; a request without metric fits every metric."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,16 @@ def test_what_was_given_is_known_to_the_next_process(tmp_path: Path) -> None:
     given_out = store(tmp_path).attach(WEB, (BLOCK,))
     assert given_out == replace(WEB, addresses=addresses("10.65.0.0"), mac="02:00:0a:41:00:00")
     assert store(tmp_path, WEB).attachments() == (given_out,)
+
+
+def test_a_pod_with_an_address_of_each_version_of_ip_is_known_to_the_next_process(tmp_path: Path) -> None:
+    given_out = store(tmp_path).attach(WEB, (BLOCK, IPv6Network("fd65::/122")))
+    assert given_out.addresses == (IPv4Address("10.65.0.0"), IPv6Address("fd65::"))
+    assert given_out.mac == "02:00:0a:41:00:00"
+    again = store(tmp_path, WEB)
+    assert again.attachments() == (given_out,)
+    assert again.endpoints()[0].networks == (IPv4Network("10.65.0.0/32"), IPv6Network("fd65::/128"))
+    assert ledger.from_note(ledger.note(given_out), WEB.host_interface, ()).addresses == given_out.addresses
 
 
 def test_endpoints_are_what_the_agent_routes(tmp_path: Path) -> None:

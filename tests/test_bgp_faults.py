@@ -1,5 +1,6 @@
 """Why a session is not up: every line of the tables, to the letter, and what outlives what."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -11,7 +12,7 @@ from bgp.drops import Drop, PacketsDropped
 from bgp.faults import Cause, Fault
 from bgp.session import Session
 from bgp.speaker import Speaker
-from bgp.speaker_words import Disabled, Enabled, WireStarted
+from bgp.speaker_words import Configured, WireStarted
 from bgp.types import (
     ConnectFailed,
     DialFailure,
@@ -316,12 +317,17 @@ def test_dropped_packets_speak_for_a_minute_and_only_while_there_is_no_session()
 
 
 def test_what_people_did_outlives_all_else() -> None:
-    speaker = started(peer(TOR, TOR_AS))
-    speaker.on(Disabled(TOR), now=1)
+    enabled = peer(TOR, TOR_AS)
+    speaker, disabled = started(enabled), replace(enabled, disabled="")
+    speaker.on(Configured(settings(disabled)), now=1)
     speaker.on(ConnectFailed(TOR, DialFailure.REFUSED), now=2)
     assert cause(speaker, TOR, 20) is Cause.DISABLED
-    speaker.on(Enabled(TOR), now=21)
-    assert cause(speaker, TOR, 21) is None
+    speaker.on(Configured(settings(disabled, peer(B1))), now=21)
+    found = session_of(speaker, TOR).present_fault(22)
+    assert found is not None
+    assert found[1] == 1, "when it was disabled, not when something else was set"
+    speaker.on(Configured(settings(enabled)), now=23)
+    assert cause(speaker, TOR, 23) is None
 
 
 # --- what the kernel counts

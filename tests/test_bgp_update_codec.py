@@ -35,7 +35,7 @@ from update_words import (
 
 from bgp.attribute_codec import Terms
 from bgp.types import Attributes, EndOfRib, Family, Origin, UpdateReceived
-from bgp.update_codec import Decoded, Decoder, Prefixes, bodies
+from bgp.update_codec import PREFIXES_KNOWN, SETS_KNOWN, Decoded, Decoder, Prefixes, bodies
 
 GOLDEN = Path(__file__).parent / "golden" / "updates"
 
@@ -258,20 +258,22 @@ def test_equal_attributes_are_one_object_whatever_comes_with_them() -> None:
         assert one.attributes is other.attributes
 
 
-def test_a_long_table_leaves_no_more_behind_than_the_caches_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("bgp.update_codec.SETS_KNOWN", "bgp.update_codec.PREFIXES_KNOWN", "bgp.attribute_codec.KNOWN"):
-        monkeypatch.setattr(name, 8)
+def test_a_long_table_leaves_no_more_behind_than_the_caches_hold() -> None:
     prefixes = Prefixes()
     decoder = Decoder(PEER, IBGP, prefixes)
-    for number in range(1000):
+    for number in range(SETS_KNOWN + 100):
         octets = number.to_bytes(4, "big")
-        body = update(PLAIN + attribute(0x80, 4, octets) + reach(f"fd00::{number:x}"), b"\x20" + octets)
+        several = [(number << 6 | index).to_bytes(4, "big") for index in range(64)]  # more than PREFIXES_KNOWN in all
+        nlri = b"".join(b"\x20" + each for each in several)
+        body = update(PLAIN + attribute(0x80, 4, octets) + reach(f"fd00::{number:x}"), nlri)
         four, _ = decoder.update(body).heard
         assert isinstance(four, UpdateReceived)
         assert four.attributes is not None
-        assert (four.announced, four.attributes.med) == ((IPv4Network((number, 32)),), number)
-    caches = (decoder._sets, decoder._with_next_hop, decoder._reader._known, *prefixes._known.values())
-    assert max(map(len, caches)) <= 9
+        assert four.attributes.med == number
+        assert four.announced[-1] == IPv4Network((several[-1], 32))
+    caches = (decoder._sets, decoder._with_next_hop, decoder._reader._known)
+    assert [len(cache) <= SETS_KNOWN + 1 for cache in caches] == [True] * 3
+    assert all(len(known) <= PREFIXES_KNOWN + 1 for known in prefixes._known.values())
 
 
 def test_messages_that_follow_each_other_are_taken_apart() -> None:

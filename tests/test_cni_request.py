@@ -1,7 +1,7 @@
 """Calls of container runtimes: what is understood, and which code each fault gets (CNI spec, section 2 and errors)."""
 
 import json
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -100,7 +100,7 @@ def test_a_variable_that_cannot_be_used_is_named(variable: str, value: str) -> N
         pytest.param({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}, Code.UNSUPPORTED_FIELD, "bandwidth"),
         pytest.param({"ipam": {"type": "host-local"}}, Code.UNSUPPORTED_FIELD, "'host-local'"),
         pytest.param({"runtimeConfig": {"ips": "10.65.0.9"}}, Code.INVALID_CONFIGURATION, "10.65.0.9"),
-        pytest.param({"runtimeConfig": {"ips": ["fd00::1"]}}, Code.INVALID_CONFIGURATION, "fd00::1"),
+        pytest.param({"runtimeConfig": {"ips": ["fd00::g"]}}, Code.INVALID_CONFIGURATION, "10.65.0.9 or fd65::9"),
         pytest.param({"runtimeConfig": {"mac": "01:00:00:00:00:01"}}, Code.INVALID_CONFIGURATION, "unicast"),
         pytest.param({"runtimeConfig": {"mac": "tralala"}}, Code.INVALID_CONFIGURATION, "tralala"),
     ],
@@ -138,11 +138,12 @@ def test_unknown_keys_are_left_alone() -> None:
         pytest.param("", {"ips": ["10.65.0.9/32", "10.65.0.8"]}, ["10.65.0.9", "10.65.0.8"], id="runtimeConfig"),
         pytest.param("IP=10.65.0.1", {"ips": ["10.65.0.9"]}, ["10.65.0.9"], id="runtimeConfig goes first"),
         pytest.param("IP=10.65.0.9,10.65.0.9", {}, ["10.65.0.9"], id="twice the same is once"),
+        pytest.param("IP=10.65.0.9,fd65::9", {}, ["10.65.0.9", "fd65::9"], id="one of each version of IP"),
         pytest.param("IP=", {}, [], id="empty"),
     ],
 )
 def test_particular_addresses(arguments: str, run_time: dict[str, Any], wanted: list[str]) -> None:
-    assert call({"CNI_ARGS": arguments}, runtimeConfig=run_time).wanted == tuple(map(IPv4Address, wanted))
+    assert call({"CNI_ARGS": arguments}, runtimeConfig=run_time).wanted == tuple(map(ip_address, wanted))
 
 
 @pytest.mark.parametrize(("arguments", "run_time"), [("MAC=02:00:00:00:00:AA", {}), ("", {"mac": "02:00:00:00:00:aa"})])

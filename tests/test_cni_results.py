@@ -1,6 +1,7 @@
 """Results in the form of each spec version."""
 
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
@@ -46,6 +47,28 @@ def test_the_form_of_each_version(version: str, interfaces: list[Any], ips: list
         "routes": routes,
         "dns": {},
     }
+
+
+@pytest.mark.parametrize(
+    ("version", "family4", "family6"),
+    [("0.4.0", {"version": "4"}, {"version": "6"}), ("1.0.0", {}, {})],
+)
+def test_a_pod_with_an_address_of_each_version_of_ip(
+    version: str, family4: dict[str, str], family6: dict[str, str]
+) -> None:
+    both = replace(POD, addresses=(*POD.addresses, IPv6Address("fd65::5")))
+    found = results.added(version, both, 1480)
+    gateway = "fe80::ecee:eeff:feee:eeee"
+    assert found["ips"] == [
+        {**family4, **ADDRESS},
+        {**family6, "address": "fd65::5/128", "gateway": gateway, "interface": 1},
+    ]
+    assert found["routes"] == [{"dst": "169.254.1.1/32"}, DEFAULT, {"dst": "::/0", "gw": gateway}]
+
+
+def test_a_pod_with_an_ipv6_address_alone_has_no_ipv4_route() -> None:
+    found = results.added("1.0.0", replace(POD, addresses=(IPv6Address("fd65::5"),)), 1480)
+    assert found["routes"] == [{"dst": "::/0", "gw": "fe80::ecee:eeff:feee:eeee"}]
 
 
 def test_the_plugins_before_us_stay_in_the_result_and_indexes_fit() -> None:

@@ -1,7 +1,7 @@
 """The arithmetic of a block: never two holders, nothing lost, freed addresses last."""
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +46,32 @@ def test_one_particular_address_is_given() -> None:
     answer = ipam.assign_this(given_out("a"), "b", FOURTH)
     assert isinstance(answer, Assigned)
     assert answer.block.holders == {FIRST: "a", FOURTH: "b"}
+
+
+SIX = Block(IPv6Network("fd65::/126"))
+
+
+def test_a_pod_has_one_address_of_each_version_of_ip_or_none() -> None:
+    both = IPv4Address("10.65.0.0"), IPv6Address("fd65::")
+    assert ipam.addresses_from((BLOCK, SIX), "a") == both
+    assert ipam.addresses_from((SIX,), "a") == both[1:]
+    full = given_out("a", "b", "c", "d")
+    assert ipam.addresses_from((full, SIX), "e") == NotAssigned("block 10.65.0.0/30 is full: 4 of 4 in use")
+    assert ipam.addresses_from((full, BLOCK, SIX), "e") == both, "another block of the same version has room"
+    assert ipam.addresses_from((), "a") == NotAssigned("there is no block to take an address from")
+
+
+def test_addresses_that_are_asked_for_are_all_that_is_given() -> None:
+    wanted = IPv6Address("fd65::2"), IPv6Address("fd65::1")
+    assert ipam.addresses_from((BLOCK, SIX), "a", wanted) == wanted
+    assert ipam.addresses_from((BLOCK,), "a", wanted[:1]) == NotAssigned("there is no block to take an address from")
+
+
+def test_blocks_are_full_where_those_of_one_version_of_ip_are() -> None:
+    full = given_out("a", "b", "c", "d")
+    assert ipam.full((BLOCK, SIX)) is None
+    assert ipam.full((full, SIX)) == "block 10.65.0.0/30 is full: 4 of 4 in use"
+    assert ipam.full((full, BLOCK, SIX)) is None
 
 
 def test_freed_addresses_are_given_last_and_in_the_order_of_their_release() -> None:

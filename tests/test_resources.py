@@ -1,13 +1,13 @@
 """Documents in, values or every fault out."""
 
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
 
 from felix_py import resources
 from felix_py.contradictions import find
-from felix_py.model import Invalid, IpipMode, IPPool, Key, Node, NodeName, Resource
+from felix_py.model import BlockAffinity, Invalid, IpipMode, IPPool, Key, Node, NodeName, Resource
 
 
 def document(kind: str, name: str = "x", **spec: Any) -> dict[str, Any]:
@@ -26,6 +26,16 @@ def document(kind: str, name: str = "x", **spec: Any) -> dict[str, Any]:
             document("IPPool", "default", cidr="10.65.0.0/16", ipipMode="CrossSubnet", blockSize=26),
             IPPool("default", IPv4Network("10.65.0.0/16"), IpipMode.CROSS_SUBNET, 26),
             id="pool",
+        ),
+        pytest.param(
+            document("IPPool", "six", cidr="fd65::/48"),
+            IPPool("six", IPv6Network("fd65::/48"), IpipMode.NEVER, 122),
+            id="pool of IPv6",
+        ),
+        pytest.param(
+            document("BlockAffinity", "a1-six", cidr="fd65::40/122", node="a1", state="confirmed"),
+            BlockAffinity("a1-six", NodeName("a1"), IPv6Network("fd65::40/122")),
+            id="block of IPv6",
         ),
     ],
 )
@@ -50,8 +60,25 @@ def test_good_documents(given: dict[str, Any], value: Resource) -> None:
         ),
         pytest.param(
             document("IPPool", cidr="10.65.0.1/16"),
-            "f.yaml: IPPool x: spec.cidr: is '10.65.0.1/16'; give an IPv4 network without host bits, as 10.65.0.0/16",
+            "f.yaml: IPPool x: spec.cidr: is '10.65.0.1/16'; "
+            "give a network without host bits, as 10.65.0.0/16 or fd65::/48",
             id="host bits",
+        ),
+        pytest.param(
+            document("IPPool", cidr="fd65::/48", ipipMode="CrossSubnet"),
+            "f.yaml: IPPool x: spec.ipipMode: is CrossSubnet, and IP in IP does not carry IPv6 (fd65::/48); give Never",
+            id="IPv6 in IPIP",
+        ),
+        pytest.param(
+            document("IPPool", cidr="fd65::/48", blockSize=26),
+            "f.yaml: IPPool x: spec.blockSize: is 26; give a prefix length from 116 to 128",
+            id="an IPv4 block size of an IPv6 pool",
+        ),
+        pytest.param(
+            document("IPPool", cidr="fe80:1::/64"),
+            "f.yaml: IPPool x: spec.cidr: is fe80:1::/64, whose addresses are not routed; "
+            "give a range of unicast addresses",
+            id="link-local pool",
         ),
         pytest.param(
             document("Node", "") | {}, "f.yaml: Node: metadata.name: is ''; give the resource a name", id="no name"
@@ -85,6 +112,22 @@ def test_overlapping_pools() -> None:
             "give it a range of its own"
         )
     ]
+
+
+def test_pools_and_blocks_of_two_versions_of_ip_do_not_contradict_each_other() -> None:
+    assert (
+        contradictions(
+            document("IPPool", "a", cidr="10.65.0.0/16"),
+            document("IPPool", "b", cidr="fd65::/48"),
+            document("BlockAffinity", "a", cidr="10.65.0.0/26", node="a1", state="confirmed"),
+            document("BlockAffinity", "b", cidr="fd65::/122", node="a1", state="confirmed"),
+        )
+        == []
+    )
+    assert contradictions(
+        document("IPPool", "a", cidr="10.65.0.0/16"),
+        document("BlockAffinity", "b", cidr="fd65::/122", node="a1", state="confirmed"),
+    ) == ["f.yaml: BlockAffinity b: spec.cidr: is fd65::/122, which lies in no IPPool; add the pool"]
 
 
 def test_two_nodes_with_one_address() -> None:

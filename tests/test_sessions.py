@@ -1,74 +1,24 @@
-"""Which sessions a node holds: every way to ask for one, what each is like, and why it is there."""
+"""Which sessions a node holds: every way to ask for one, and why it is there; laws of both together."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from session_nodes import MESH_OFF, TOR, A, B, C, by_selector, held, kinds, node
 
-from bgp.filters import Filter
 from bgp.peering import PeerSettings
 from felix_py import selectors
-from felix_py.calc import sessions
 from felix_py.model import (
     BGPConfiguration,
     BGPPeer,
-    BlockAffinity,
-    IPPool,
-    Key,
     Node,
     NodeName,
     Resource,
     Secret,
 )
-from felix_py.state import ClusterState
-
-TOR = IPv4Address("172.31.1.1")
-KINDS = {
-    Node: "Node",
-    BGPPeer: "BGPPeer",
-    BGPConfiguration: "BGPConfiguration",
-    Filter: "BGPFilter",
-    Secret: "Secret",
-    IPPool: "IPPool",
-    BlockAffinity: "BlockAffinity",
-}
-
-
-def node(name: str, last: int, **others: Any) -> Node:
-    return Node(NodeName(name), IPv4Interface(f"172.31.1.{last}/24"), **others)
-
-
-A, B, C = node("a", 11), node("b", 12), node("c", 13)
-MESH_OFF = BGPConfiguration(node_to_node_mesh=False)
-
-
-def cluster(*resources: Resource) -> ClusterState:
-    return ClusterState({Key(KINDS[type(each)], each.name): each for each in resources}, in_sync=True)
-
-
-def held(me: str, *resources: Resource) -> dict[str, PeerSettings]:
-    """Return the sessions of a node by the peer's address."""
-    found = sessions.settings(cluster(*resources), NodeName(me))
-    assert found is not None
-    return {str(peer.address): peer for peer in found.peers}
-
-
-def kinds(me: str, *resources: Resource) -> dict[str, str]:
-    return {address: peer.kind for address, peer in held(me, *resources).items()}
-
-
-def by_selector(name: str, near: str | None, far: str, **others: Any) -> BGPPeer:
-    return BGPPeer(
-        name,
-        None,
-        node_selector=selectors.parse(near) if near else None,
-        peer_selector=selectors.parse(far),
-        **others,
-    )
-
 
 # --- who asks
 
@@ -241,136 +191,6 @@ def test_our_own_as_towards_the_peer_decides_what_is_ibgp() -> None:
     assert found.client is False
 
 
-# --- what a session is like
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, {"hold_time": 90, "keepalive": None, "port": 179, "passive": False}),
-        ({"hold_time": 3}, {"hold_time": 3}),
-        ({"keepalive": 5}, {"hold_time": 15, "keepalive": 5}),
-        ({"keepalive": 5, "hold_time": 60}, {"hold_time": 60, "keepalive": 5}),
-        ({"port": 1790}, {"port": 1790}),
-        ({"local_as_number": 64999}, {"local_asn": 64999}),
-        ({"own_as_allowed": 2}, {"own_as_allowed": 2}),
-        ({"any_source": True}, {"any_source": True}),
-        ({"next_hop_mode": "Keep"}, {"next_hop_mode": "Keep"}),
-        ({"ttl_hops": 2}, {"ttl_hops": 2}),
-        ({"restart_time": 300}, {"restart_time": 300}),
-        ({"filters": ("f", "g")}, {"filters": ("f", "g")}),
-    ],
-)
-def test_settings_reach_the_session(changes: dict[str, Any], expected: dict[str, Any]) -> None:
-    found = held("a", A, BGPPeer("tor", TOR, 64500, **changes), BGPConfiguration(listen_port=1799))["172.31.1.1"]
-    assert {name: getattr(found, name) for name in expected} == expected
-
-
-def test_the_mirror_expects_what_the_other_side_calls_itself() -> None:
-    asked = BGPPeer("p", B.addresses[0], 64512, NodeName("a"), local_as_number=64999)
-    [mirror] = held("b", A, B, asked, MESH_OFF).values()
-    assert (mirror.asn, mirror.local_asn) == (64999, None)
-
-
-def test_nodes_are_dialled_where_they_listen() -> None:
-    port = BGPConfiguration(node_to_node_mesh=False, listen_port=1790)
-    [found] = held("a", A, B, BGPPeer("p", B.addresses[0], 64512, NodeName("a")), port).values()
-    assert (found.port, found.passive) == (1790, True)
-
-
-def test_another_port_of_a_node_is_not_the_node() -> None:
-    [found] = held("a", A, B, BGPPeer("p", B.addresses[0], 64512, NodeName("a"), port=2179), MESH_OFF).values()
-    assert (found.name, found.port, found.passive) == ("p", 2179, False)
-
-
-# --- passwords
-
-WITH_PASSWORD = BGPPeer("tor", TOR, 64500, password="tor/pw")  # noqa: S106 - a name
-
-
-def test_a_password_comes_from_its_secret_and_is_not_shown() -> None:
-    found = held("a", A, WITH_PASSWORD, Secret("tor/pw", "s3cret"))["172.31.1.1"]
-    assert found.password == "s3cret"  # noqa: S105 - a test
-    assert "s3cret" not in repr(found)
-    assert "s3cret" not in repr(cluster(A, WITH_PASSWORD, Secret("tor/pw", "s3cret")))
-
-
-@pytest.mark.parametrize(
-    ("secret", "sentence"),
-    [
-        ([], "BGPPeer tor has a password, tor/pw, that has not been read yet"),
-        (
-            [Secret("tor/pw", problem="/etc/felix/secrets/tor/pw does not exist; write it")],
-            "BGPPeer tor has a password that cannot be used: /etc/felix/secrets/tor/pw does not exist; write it",
-        ),
-    ],
-)
-def test_without_its_password_a_session_is_not_held(secret: list[Secret], sentence: str) -> None:
-    found = held("a", A, WITH_PASSWORD, *secret)["172.31.1.1"]
-    assert (found.password, found.obstacle) == (None, sentence)
-
-
-# --- two versions of IP
-
-A6, B6 = (replace(each, address6=IPv6Interface(f"fd00::{each.name}/64")) for each in (A, B))
-
-
-def test_nodes_with_both_addresses_hold_a_session_for_each() -> None:
-    assert kinds("a", A6, B6, C) == {"172.31.1.12": "mesh", "172.31.1.13": "mesh", "fd00::b": "mesh"}
-    assert kinds("c", A6, B6, C) == {"172.31.1.11": "mesh", "172.31.1.12": "mesh"}
-
-
-def test_selected_peers_hold_a_session_for_each_address_that_both_have() -> None:
-    asked = by_selector("p", "all()", "all()")
-    assert kinds("a", A6, B6, C, asked, MESH_OFF) == {
-        "172.31.1.12": "node",
-        "172.31.1.13": "node",
-        "fd00::b": "node",
-    }
-
-
-def test_a_peer_by_ipv6_is_mirrored_over_ipv6_only() -> None:
-    asked = BGPPeer("p", IPv6Address("fd00::b"), 64512, NodeName("a"))
-    assert kinds("b", A6, B6, asked, MESH_OFF) == {"fd00::a": "reverse"}
-
-
-def test_without_an_ipv6_address_an_ipv6_peer_is_not_held() -> None:
-    [found] = held("a", A, BGPPeer("six", IPv6Address("fd00::1"), 64500)).values()
-    assert found.obstacle == (
-        "BGPPeer six is IPv6, and this node has no such address; give Node a spec.bgp.ipv6Address"
-    )
-
-
-# --- the whole
-
-
-def test_what_the_speaker_is_told_besides() -> None:
-    community = {IPv4Network("10.65.0.0/16"): ((64512, 1),)}
-    found = sessions.settings(
-        cluster(
-            replace(A6, cluster_id=IPv4Address("244.0.0.1")),
-            BGPConfiguration(communities=community),
-            Filter("f"),
-            IPPool("default", IPv4Network("10.65.0.0/16")),
-            BlockAffinity("x", NodeName("a"), IPv4Network("10.65.3.0/26")),
-        ),
-        NodeName("a"),
-    )
-    assert found is not None
-    assert (found.local_address, found.local_address6) == (A.addresses[0], IPv6Address("fd00::a"))
-    assert found.cluster_id == IPv4Address("244.0.0.1")
-    assert found.communities == community
-    assert found.filters == {"f": Filter("f")}
-    assert found.announcements == {IPv4Network("10.65.3.0/26")}
-    assert [str(each) for each in found.listen_on] == ["0.0.0.0", "::"]  # noqa: S104 - Calico's default
-
-
-def test_bind_mode_node_ip_listens_at_our_own_addresses_only() -> None:
-    found = sessions.settings(cluster(A, BGPConfiguration(listen_everywhere=False)), NodeName("a"))
-    assert found is not None
-    assert found.listen_on == ()
-
-
 # --- laws
 
 LABELS = st.dictionaries(st.sampled_from(["x", "y"]), st.just(""), max_size=2)
@@ -418,6 +238,7 @@ def test_of_two_nodes_both_hold_the_session_and_one_dials(nodes: list[Node], pee
             )
             theirs = all_held[by_address[address].name][own]
             assert ours.passive is not theirs.passive
+            assert ours.asn == (theirs.local_asn or by_address[address].as_number or 64512)
             assert ours.obstacle is theirs.obstacle is None
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
 from felix_py.calc import encap
 from felix_py.kernel.objects import Route, RouteKey
+from felix_py.model import IPAddress
 
 
 class Kind(StrEnum):
@@ -64,7 +64,7 @@ class Candidate(NamedTuple):
     obstacle: str | None = None
     carrier: bool | None = None
     interface: int = 0
-    next_hop: IPv4Address | None = None
+    next_hop: IPAddress | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -7,8 +7,8 @@ from itertools import chain
 
 from felix_py.calc import candidates, encap, endpoints, next_hops, routes
 from felix_py.calc.candidates import Candidate, Lost
-from felix_py.kernel.objects import KernelState, Link, NextHopObject, Route, RouteKey, RoutePolicy
-from felix_py.model import BlockAffinity, IpipMode, IPPool, Node, NodeName, WorkloadEndpoint
+from felix_py.kernel.objects import IPV6, KernelState, Link, NextHopObject, Route, RouteKey, RoutePolicy
+from felix_py.model import BlockAffinity, IPInterface, IpipMode, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
 from ipip import tunnel
 
@@ -58,17 +58,15 @@ def desired(
         kept_next_hops: next-hop objects of ours as read back, that kept routes go through.
         objects: whether routes to a next hop that many share go through a next-hop object.
     """
-    node = cluster.node(me) or Node(me)
-    uplink = _uplink(node, links)
+    view = view_of(cluster.node(me) or Node(me), links, underlay or {})
     felix = cluster.felix(me)
-    view = next_hops.View(node, links, uplink, underlay or {})
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
     ranges = encap.by_range(pools)
     chosen, lost = candidates.winners(
         chain(
             routes.blackholes(view, cluster.of(BlockAffinity)),
-            routes.workloads(view, local, felix.device_route_source),
+            routes.workloads(view, local, felix.device_route_source, felix.device_route_source6),
             routes.remotes(view, learned, ranges),
             routes.gateway(view, needed=not default_route and bool(local)),
             routes.kept(kept or {}, kept_next_hops or {}, ranges),
@@ -80,21 +78,32 @@ def desired(
         routes=wanted,
         next_hops=through,
         tunnels=_tunnels(cluster, view, chosen, pools, tunnel_address),
-        sysctls=dict(endpoints.sysctls((endpoint.interface for endpoint in local), links, objects=objects)),
+        sysctls=dict(endpoints.sysctls(local, links, objects=objects, ipv6=_routes_ipv6(pools, local))),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
     )
-    return Desired(state, chosen, lost, waiting, uplink)
+    return Desired(state, chosen, lost, waiting, view.uplink)
 
 
 def _plain(chosen: Mapping[RouteKey, Candidate]) -> dict[RouteKey, Route]:
     return {key: winner.route for key, winner in chosen.items() if winner.obstacle is None}
 
 
-def _uplink(node: Node, links: Mapping[str, Link]) -> str | None:
-    """Return the interface that holds this node's address."""
-    if node.address is None:
+def _routes_ipv6(pools: tuple[IPPool, ...], local: Iterable[WorkloadEndpoint]) -> bool:
+    """Say whether this host is to be an IPv6 router; one that has nothing to do with IPv6 must not become one."""
+    networks = chain((pool.cidr for pool in pools), *(endpoint.networks for endpoint in local))
+    return any(network.version == IPV6 for network in networks)
+
+
+def view_of(node: Node, links: Mapping[str, Link], underlay: Mapping[RouteKey, Route]) -> next_hops.View:
+    """Return what a node knows of its host: its interfaces, those with its addresses, and the routes of others."""
+    return next_hops.View(node, links, _uplink(node.address, links), underlay, _uplink(node.address6, links))
+
+
+def _uplink(address: IPInterface | None, links: Mapping[str, Link]) -> str | None:
+    """Return the interface that holds this address of the node."""
+    if address is None:
         return None
-    start = f"{node.address.ip}/"
+    start = f"{address.ip}/"
     holders = [link for link in links.values() if any(address.startswith(start) for address in link.addresses)]
     # Two interfaces may hold one address; the order in which they were listed must not decide.
     return min(holders, key=lambda link: link.index).name if holders else None

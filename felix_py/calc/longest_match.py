@@ -1,32 +1,48 @@
-"""The longest match of an IPv4 address or prefix among many networks, without walking through them."""
+"""The longest match of an address or prefix among many networks, without walking through them."""
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Generic, TypeVar
+
+from felix_py.model import IPAddress, IPNetwork
 
 Value = TypeVar("Value")
 
-BITS = 32
-"""Of an IPv4 address."""
+BITS = {4: 32, 6: 128}
+"""Of an address, by version of IP."""
+
+ADDRESSES = (IPv4Address, IPv6Address)
+VERSIONS: Mapping[type, int] = {IPv4Address: 4, IPv4Network: 4, IPv6Address: 6, IPv6Network: 6}
+"""Of what may be looked for."""
 
 
 class LongestMatch(Generic[Value]):
-    """A value for each network; a look-up costs a dict access for each length of prefix that occurs among them."""
+    """A value for each network; a look-up costs a dict access for each length of prefix that occurs among them.
 
-    def __init__(self, entries: Iterable[tuple[IPv4Network, Value]]) -> None:
+    Networks of both versions of IP may be among them: what is asked is compared with those of its own.
+    """
+
+    def __init__(self, entries: Iterable[tuple[IPNetwork, Value]]) -> None:
         """Take the networks; of two entries for one network the first counts."""
-        tables: dict[int, dict[int, Value]] = {}
+        tables: dict[int, dict[int, dict[int, Value]]] = {version: {} for version in BITS}
         for network, value in entries:
-            tables.setdefault(network.prefixlen, {}).setdefault(int(network.network_address), value)
-        self._tables = [
-            (length, (1 << BITS) - (1 << BITS - length), tables[length]) for length in sorted(tables, reverse=True)
-        ]
+            tables[network.version].setdefault(network.prefixlen, {}).setdefault(int(network.network_address), value)
+        by_version = {
+            version: [(length, _mask(length, BITS[version]), found[length]) for length in sorted(found, reverse=True)]
+            for version, found in tables.items()
+        }
+        # By class, which is known faster than the version: a node asks once for each prefix that BGP knows.
+        self._tables = {kind: by_version[version] for kind, version in VERSIONS.items()}
 
-    def of(self, where: IPv4Address | IPv4Network) -> Value | None:
+    def of(self, where: IPAddress | IPNetwork) -> Value | None:
         """Return the value of the smallest network that contains `where`; None outside all of them."""
-        number, size = (int(where), BITS) if isinstance(where, IPv4Address) else (
+        number, size = (int(where), where.max_prefixlen) if isinstance(where, ADDRESSES) else (
             int(where.network_address), where.prefixlen)  # fmt: skip
-        for length, mask, table in self._tables:
+        for length, mask, table in self._tables[type(where)]:
             if length <= size and (number & mask) in table:
                 return table[number & mask]
         return None
+
+
+def _mask(length: int, bits: int) -> int:
+    return (1 << bits) - (1 << bits - length)

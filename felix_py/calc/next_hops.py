@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from felix_py.calc import encap
 from felix_py.calc.candidates import Candidate, Rank
 from felix_py.calc.longest_match import LongestMatch
 from felix_py.kernel.objects import Link, NextHop, NextHopObject, Route, RouteKey, RouteType
-from felix_py.model import IPPool, Node
+from felix_py.model import IPAddress, IPInterface, IPPool, Node
 from ipip import tunnel
 
 OBJECT_AT = 16
@@ -28,7 +28,7 @@ class View:
     """What this node knows of itself, of its interfaces, and of the routes that others gave it.
 
     Attributes:
-        uplink: the interface that holds this node's address; None where no interface does.
+        uplink, uplink6: the interfaces that hold this node's addresses; None where no interface does.
         underlay: routes of the main table that are not ours, by which a next hop beyond a router is reached.
     """
 
@@ -36,6 +36,15 @@ class View:
     links: Mapping[str, Link]
     uplink: str | None
     underlay: Mapping[RouteKey, Route] = field(default_factory=dict)
+    uplink6: str | None = None
+
+    def own(self, version: int) -> IPInterface | None:
+        """Return this node's address of a version of IP."""
+        return self.me.address if version == 4 else self.me.address6  # noqa: PLR2004 - IP versions
+
+    def uplink_of(self, version: int) -> str | None:
+        """Return the interface that holds it."""
+        return self.uplink if version == 4 else self.uplink6  # noqa: PLR2004 - IP versions
 
     def obstacle(self, device: str) -> str | None:
         """Say why no route can go out of `device` now; None when nothing is in the way."""
@@ -66,7 +75,7 @@ class Way(NamedTuple):
     choice: encap.Choice
     obstacle: str | None
     carrier: bool | None
-    next_hop: IPv4Address | None
+    next_hop: IPAddress | None
     notes: tuple[str, ...] = ()
 
 
@@ -75,23 +84,21 @@ class Ways:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._known: dict[str, dict[IPv4Address | tuple[IPv4Address, ...], Way]] = {}
+        self._known: dict[str, dict[IPAddress | tuple[IPAddress, ...], Way]] = {}
+        self._straights: dict[IPAddress, tuple[Route, str | None]] = {}
 
     @cached_property
     def _underlay(self) -> LongestMatch[Route]:
         usable = [
             (key.metric, key.dst, route)
             for key, route in self._view.underlay.items()
-            if isinstance(key.dst, IPv4Network) and not key.tos and route.type is RouteType.UNICAST and route.devices
+            if not key.tos and route.type is RouteType.UNICAST and route.devices
         ]
         # Of the routes to one network the kernel takes the one of the lowest metric.
         return LongestMatch((dst, route) for _, dst, route in sorted(usable, key=lambda each: each[0]))
 
-    def to(self, pool: IPPool, next_hop: IPv4Address, equal: tuple[IPv4Address, ...] = ()) -> Way:
-        """Return the way of a pool's packets to `next_hop`, which BGP likes best, and the `equal` ones beside it.
-
-        The node must have an address.
-        """
+    def to(self, pool: IPPool, next_hop: IPAddress, equal: tuple[IPAddress, ...] = ()) -> Way:
+        """Return the way of a pool's packets to `next_hop`, which BGP likes best, and the `equal` ones beside it."""
         known = self._known.setdefault(pool.name, {})
         name = (next_hop, *equal) if equal else next_hop
         found = known.get(name)
@@ -99,40 +106,58 @@ class Ways:
             found = known[name] = self._several(pool, next_hop, equal) if equal else self._one(pool, next_hop)
         return found
 
-    def _one(self, pool: IPPool, next_hop: IPv4Address) -> Way:
+    def straight(self, next_hop: IPAddress) -> tuple[Route, str | None]:
+        """Return the route of the underlay to a next hop, and what is in its way; packets in a tunnel take it, too."""
+        found = self._straights.get(next_hop)
+        if found is None:
+            found = self._on_the_link(next_hop) if next_hop.is_link_local else self._straight(next_hop)
+            self._straights[next_hop] = found
+        return found
+
+    def _on_the_link(self, next_hop: IPAddress) -> tuple[Route, str | None]:
+        # Link-local addresses are on every link: those that peers name are on the one that leads to peers.
+        view = self._view
+        uplink = view.uplink_of(next_hop.version) or view.uplink
+        return Route(via=next_hop, device=uplink), view.obstacle(uplink) if uplink else self._no_uplink(4)
+
+    def _one(self, pool: IPPool, next_hop: IPAddress) -> Way:
         """Return the way to a next hop: tunnel, own subnet, or through a router."""
         view = self._view
-        assert view.me.address is not None  # noqa: S101 - callers look first; mypy cannot see it
-        choice = encap.choose(pool, next_hop, view.me.address)
+        choice = encap.choose(pool, next_hop, view.own(next_hop.version))
         if choice.encapsulation is encap.Encapsulation.IPIP:
             # A tunnel that is missing or down is put by the same plan, before the route; but none without an uplink.
-            route, obstacle = Route(via=next_hop, device=tunnel.DEVICE, onlink=True), self._no_uplink()
+            # And its packets have to get to the other end all the same.
+            obstacle = self._no_uplink(next_hop.version) or self.straight(next_hop)[1]
+            route = Route(via=next_hop, device=tunnel.DEVICE, onlink=True)
             return Way(route, Rank.REMOTE_TUNNEL, choice, obstacle, view.carrier(tunnel.DEVICE), next_hop)
-        route, obstacle = self._straight(next_hop)
+        route, obstacle = self.straight(next_hop)
         carrier = view.carrier(next(iter(route.devices), None))
         return Way(route, Rank.REMOTE_DIRECT, choice, obstacle, carrier, next_hop)
 
-    def _straight(self, next_hop: IPv4Address) -> tuple[Route, str | None]:
+    def _straight(self, next_hop: IPAddress) -> tuple[Route, str | None]:
         """Return the route to a next hop without a tunnel, and what is in its way."""
-        view = self._view
-        if view.me.address is not None and next_hop in view.me.address.network:
-            obstacle = self._no_uplink() or view.obstacle(view.uplink or "")
-            return Route(via=next_hop, device=view.uplink, onlink=True), obstacle
+        view, version = self._view, next_hop.version
+        own, uplink = view.own(version), view.uplink_of(version)
+        if own is not None and next_hop in own.network:
+            obstacle = self._no_uplink(version) or view.obstacle(uplink or "")
+            return Route(via=next_hop, device=uplink, onlink=True), obstacle
         router = self._underlay.of(next_hop)
         if router is None:
-            return Route(via=next_hop, device=view.uplink), f"no route leads to next hop {next_hop}"
+            return Route(via=next_hop, device=uplink), f"no route leads to next hop {next_hop}"
         # A host with several routers spreads over them what it sends to the next hop, and so does our route.
         ways = {NextHop(hop.via or next_hop, hop.device, hop.onlink) for hop in _hops(router) if hop.device}
         free = {hop for hop in ways if view.obstacle(hop.device or "") is None} or ways
         route = _spread({hop for hop in free if view.carrier(hop.device) is not False} or free)
         return route, view.obstacle(route.devices[0])
 
-    def _no_uplink(self) -> str | None:
-        return None if self._view.uplink else f"no interface has this node's address {self._view.me.address}"
+    def _no_uplink(self, version: int) -> str | None:
+        if self._view.uplink_of(version):
+            return None
+        return f"no interface has this node's address {self._view.own(version)}"
 
-    def _several(self, pool: IPPool, next_hop: IPv4Address, equal: tuple[IPv4Address, ...]) -> Way:
+    def _several(self, pool: IPPool, next_hop: IPAddress, equal: tuple[IPAddress, ...]) -> Way:
         """Return the way that spreads flows over all next hops that are as good as each other from here."""
-        legs = {each: self._one(pool, each) for each in (next_hop, *sorted(equal))}
+        legs = {each: self._one(pool, each) for each in (next_hop, *sorted(equal, key=by_number))}
         used = {each: leg for each, leg in legs.items() if leg.obstacle is None}
         left_out = [f"equal next hop {each}: {leg.obstacle}" for each, leg in legs.items() if leg.obstacle is not None]
         if not used:
@@ -145,11 +170,12 @@ class Ways:
         if len(used) == 1:
             return used[first]._replace(notes=tuple(left_out))
         route = _spread(hop for leg in used.values() for hop in _hops(leg.route))
-        together = f"BGP finds {len(used)} next hops equal, and flows are spread: {', '.join(map(str, sorted(used)))}"
+        listed = ", ".join(map(str, sorted(used, key=by_number)))
+        together = f"BGP finds {len(used)} next hops equal, and flows are spread: {listed}"
         return used[first]._replace(route=route, next_hop=None, notes=(together, *left_out))
 
 
-def _without_carrier(legs: Mapping[IPv4Address, Way]) -> Iterator[tuple[IPv4Address, str]]:
+def _without_carrier(legs: Mapping[IPAddress, Way]) -> Iterator[tuple[IPAddress, str]]:
     # The kernel would go on to send this leg its share of the flows.
     if any(leg.carrier is not False for leg in legs.values()):
         for each, leg in legs.items():
@@ -157,14 +183,14 @@ def _without_carrier(legs: Mapping[IPv4Address, Way]) -> Iterator[tuple[IPv4Addr
                 yield each, f"not used while {next(iter(leg.route.devices), 'its interface')} has no carrier"
 
 
-def _of_lower_rank(legs: Mapping[IPv4Address, Way]) -> Iterator[tuple[IPv4Address, str]]:
+def _of_lower_rank(legs: Mapping[IPAddress, Way]) -> Iterator[tuple[IPAddress, str]]:
     best = min(leg.rank for leg in legs.values())
     for each, leg in legs.items():
         if leg.rank > best:
             yield each, "not used, as another is reached without a tunnel"
 
 
-def _besides_the_tunnel(legs: Mapping[IPv4Address, Way]) -> Iterator[tuple[IPv4Address, str]]:
+def _besides_the_tunnel(legs: Mapping[IPAddress, Way]) -> Iterator[tuple[IPAddress, str]]:
     # The userspace tunnel looks for the node of a prefix in a map with one node for each: `Tunnel.routes`.
     first, *others = legs
     if legs[first].rank is Rank.REMOTE_TUNNEL:
@@ -184,8 +210,14 @@ def _spread(hops: Iterable[NextHop]) -> Route:
     return Route(hops=tuple(several))
 
 
-def _order(hop: NextHop) -> tuple[int, str, bool]:
-    return int(hop.via or 0), hop.device or "", hop.onlink
+def _order(hop: NextHop) -> tuple[int, int, str, bool]:
+    version, number = by_number(hop.via) if hop.via is not None else (0, 0)
+    return version, number, hop.device or "", hop.onlink
+
+
+def by_number(address: IPAddress) -> tuple[int, int]:
+    """Return what addresses of both versions of IP are sorted by: IPv4 first, then as numbers."""
+    return address.version, int(address)
 
 
 def with_objects(
@@ -205,8 +237,8 @@ def with_objects(
     * Deleting an object deletes its routes, and a route can be added only after its object.
     * IDs are shared by all programs of the namespace. Addresses are above 2^24, and routing daemons count from 1.
 
-    Routes with several next hops stay plain. Where pools send to one next hop in two ways, the way of the more routes
-    goes through the object.
+    Routes with several next hops stay plain, and so do those with an IPv6 next hop, which is no number of 32 bits.
+    Where pools send to one next hop in two ways, the way of the more routes goes through the object.
 
     Args:
         chosen: winners by key; those with an obstacle are left out.
@@ -215,14 +247,15 @@ def with_objects(
     # Winners that share a way share the very objects that describe it, so they are counted without comparing values.
     groups: dict[tuple[int, int], list[Candidate]] = {}
     for winner in chosen.values():
-        if winner.next_hop is not None and winner.obstacle is None and winner.carrier is not False:
+        here = winner.obstacle is None and winner.carrier is not False
+        if here and isinstance(winner.next_hop, IPv4Address):
             groups.setdefault(_identity(winner), []).append(winner)
     ways = _busiest(groups.values(), at)
     through = {next_hop: Route(through=int(next_hop)) for next_hop in ways}
     instead = {
         identity: through[first.next_hop]
         for identity, (first, *_) in groups.items()
-        if first.next_hop is not None and ways.get(first.next_hop) == first.route
+        if isinstance(first.next_hop, IPv4Address) and ways.get(first.next_hop) == first.route
     }
     routes = {
         key: instead.get(_identity(winner), winner.route) for key, winner in chosen.items() if winner.obstacle is None
@@ -238,7 +271,7 @@ def _busiest(groups: Iterable[Sequence[Candidate]], at: int) -> dict[IPv4Address
     used: Counter[tuple[IPv4Address, Route]] = Counter()
     for group in groups:
         next_hop, route = group[0].next_hop, group[0].route
-        if next_hop is not None and route == _plain(route):
+        if isinstance(next_hop, IPv4Address) and route == _plain(route):
             used[next_hop, route] += len(group)
     busiest: dict[IPv4Address, Route] = {}
     for (next_hop, route), count in sorted(used.items(), key=lambda item: (-item[1], str(item[0][1]))):

@@ -1,7 +1,7 @@
 """Which routes this node should hold, and for each of them why: one function for each reason to want a route."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import NamedTuple
 
 from bgp.decision import BestPath
@@ -9,13 +9,19 @@ from bgp.types import IPAddress, IPNetwork
 from felix_py.calc import encap
 from felix_py.calc.candidates import Candidate, Kind, Rank
 from felix_py.calc.longest_match import LongestMatch
-from felix_py.calc.next_hops import View, Ways
+from felix_py.calc.next_hops import View, Ways, by_number
 from felix_py.kernel.objects import IPV6, NextHop, NextHopObject, Route, RouteKey, RouteType, Scope
 from felix_py.model import BlockAffinity, IPPool, WorkloadEndpoint
 from ipip import tunnel
 
 GATEWAY = IPv4Address("169.254.1.1")
 """The next hop of every pod, answered by proxy ARP; Calico's choice, so that no pod's subnet matters."""
+
+HOST_MAC = "ee:ee:ee:ee:ee:ee"
+"""Of the host side of every pod's veth, as Calico has it: pods can know it without asking."""
+
+GATEWAY6 = IPv6Address("fe80::ecee:eeff:feee:eeee")
+"""The IPv6 next hop of every pod: the link-local address that the kernel makes of that MAC (RFC 4291 appendix A)."""
 
 BLACKHOLE = Route(RouteType.BLACKHOLE)
 
@@ -30,15 +36,15 @@ class Learned(NamedTuple):
         equal: the next hops of the other paths that are as good; the flows are spread over all.
     """
 
-    prefix: IPv4Network
-    next_hop: IPv4Address
+    prefix: IPNetwork
+    next_hop: IPAddress
     peer: str
     stale: bool = False
-    equal: tuple[IPv4Address, ...] = ()
+    equal: tuple[IPAddress, ...] = ()
 
 
 def learned_of(best_paths: Mapping[IPNetwork, BestPath], peer_name: Callable[[BestPath], str]) -> tuple[Learned, ...]:
-    """Return what BGP knows, as far as routes need it; what is not IPv4, and paths that lead nowhere, is left out.
+    """Return what BGP knows, as far as routes need it; paths that lead nowhere are left out.
 
     Args:
         best_paths: the Loc-RIB.
@@ -49,7 +55,7 @@ def learned_of(best_paths: Mapping[IPNetwork, BestPath], peer_name: Callable[[Be
     for prefix, best in best_paths.items():
         path = best.path
         next_hop = path.attributes.next_hop
-        if not isinstance(next_hop, IPv4Address) or not isinstance(prefix, IPv4Network):
+        if next_hop is None:
             continue
         name = names.get(path.peer)
         if name is None:
@@ -58,10 +64,10 @@ def learned_of(best_paths: Mapping[IPNetwork, BestPath], peer_name: Callable[[Be
     return tuple(found)
 
 
-def _next_hops(best: BestPath) -> tuple[IPv4Address, ...]:
+def _next_hops(best: BestPath) -> tuple[IPAddress, ...]:
     """Return the next hops of the paths that are as good as the best one, lowest first, so that order means nothing."""
     hops = (path.attributes.next_hop for path in best.equal)
-    return tuple(sorted(hop for hop in hops if isinstance(hop, IPv4Address)))
+    return tuple(sorted((hop for hop in hops if hop is not None), key=by_number))
 
 
 def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Candidate]:
@@ -80,19 +86,23 @@ def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Cand
 
 
 def workloads(
-    view: View, endpoints: Iterable[WorkloadEndpoint], source: IPv4Address | None = None
+    view: View,
+    endpoints: Iterable[WorkloadEndpoint],
+    source: IPv4Address | None = None,
+    source6: IPv6Address | None = None,
 ) -> Iterator[Candidate]:
-    """Send each pod's address out of its veth, from `source` where this host itself speaks to IPv4 pods."""
+    """Send each pod's address out of its veth, from `source` or `source6` where this host itself speaks to pods."""
     for endpoint in endpoints:
         if endpoint.node != view.me.name:
             continue
         link = view.links.get(endpoint.interface)
         for key in map(RouteKey, endpoint.networks):
             # IPv6 knows no scopes of routes: the kernel reports every one as universe (rtm_scope, rtnetlink(7)).
-            scope = Scope.UNIVERSE if key.dst.version == IPV6 else Scope.LINK
+            six = key.dst.version == IPV6
+            scope = Scope.UNIVERSE if six else Scope.LINK
             yield Candidate(
                 key,
-                Route(device=endpoint.interface, scope=scope, source=None if key.dst.version == IPV6 else source),
+                Route(device=endpoint.interface, scope=scope, source=source6 if six else source),
                 Kind.WORKLOAD,
                 Rank.WORKLOAD,
                 origin=endpoint.name,
@@ -146,7 +156,7 @@ def kept(
     """
     behind = {number: (_plain(each.hop), IPv4Address(number)) for number, each in objects.items() if each.hop}
     for key, found in installed.items():
-        if not isinstance(key.dst, IPv4Network) or pools.of(key.dst) is None:
+        if pools.of(key.dst) is None:
             continue
         route, next_hop = (found, None) if found.through is None else behind.get(found.through, (found, None))
         if route.type is RouteType.UNICAST and _leads_on(route):

@@ -2,15 +2,22 @@
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
+from bgp.rib import in_order
 from bgp.speaker import SpeakerSettings
 from felix_py.calc import peering
-from felix_py.model import BGPFilter, BlockAffinity, IPAddress, IPPool, Node, NodeName
+from felix_py.model import BGPFilter, BlockAffinity, IPAddress, IPNetwork, IPPool, Node, NodeName
 from felix_py.state import ClusterState
 
 
-def own_blocks(cluster: ClusterState, me: NodeName) -> tuple[IPv4Network, ...]:
-    """Return this node's blocks, lowest first."""
-    return tuple(sorted(affinity.cidr for affinity in cluster.of(BlockAffinity) if affinity.node == me))
+def own_blocks(cluster: ClusterState, me: NodeName) -> tuple[IPNetwork, ...]:
+    """Return this node's blocks, IPv4 and the lowest first."""
+    own = (affinity.cidr for affinity in cluster.of(BlockAffinity) if affinity.node == me)
+    return tuple(sorted(own, key=in_order))
+
+
+def tunnel_block(cluster: ClusterState, me: NodeName) -> IPv4Network | None:
+    """Return the block that the tunnel of this node has its address from; the tunnel is one of IPv4."""
+    return next((block for block in own_blocks(cluster, me) if isinstance(block, IPv4Network)), None)
 
 
 def settings(cluster: ClusterState, me: NodeName) -> SpeakerSettings | None:

@@ -5,19 +5,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
 
+from felix_py import ipam
 from felix_py.allocations import AddressRefused, Allocations, AlreadyAttached, StoreFailed
 from felix_py.cni import podnet, results
 from felix_py.cni.request import CniError, Code, Command, Request
 from felix_py.kernel.objects import KernelRefused
 from felix_py.ledger import Attachment
-from felix_py.model import NodeName, WorkloadEndpoint
+from felix_py.model import IPNetwork, NodeName, WorkloadEndpoint
 
 WORKERS = 4
 """Threads that make pods. The kernel does one link change at a time (RTNL); more threads only wait in line."""
@@ -35,7 +35,7 @@ class Node(Protocol):
     def node_name(self) -> NodeName:
         """The name of this machine's Node resource."""
 
-    def blocks(self) -> tuple[IPv4Network, ...]:
+    def blocks(self) -> tuple[IPNetwork, ...]:
         """Return this node's blocks, in the order in which they are used."""
 
     def pod_mtu(self) -> int:
@@ -198,9 +198,7 @@ class Commands:
     async def _status(self, _: Request, __: int | None) -> Document:
         reason = self._node.not_ready()
         if reason is None:
-            blocks = [self._store.block(cidr) for cidr in self._node.blocks()]
-            full = [f"{block} is full: {block.used} of {block.size} in use" for block in blocks]
-            reason = None if any(block.used < block.size for block in blocks) else "; ".join(full)
+            reason = ipam.full([self._store.block(cidr) for cidr in self._node.blocks()])
         if reason is not None:
             raise CniError(Code.CANNOT_ADD, reason)
         return None

@@ -10,17 +10,18 @@ import fcntl
 import os
 import socket
 import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
-from felix_py.calc.endpoints import WORKLOAD
-from felix_py.calc.routes import GATEWAY
+from felix_py.calc import endpoints
+from felix_py.calc.routes import GATEWAY, GATEWAY6, HOST_MAC
 from felix_py.cni.request import CniError, Code
-from felix_py.cni.results import HOST_MAC
+from felix_py.cni.results import GATEWAYS
 from felix_py.kernel import links, ownership, sysctl
-from felix_py.kernel.links import LinkRefused
-from felix_py.kernel.objects import Route, RouteKey, Scope
+from felix_py.kernel.links import Change, LinkRefused
+from felix_py.kernel.objects import IPV6, Route, RouteKey, Scope
 from felix_py.ledger import Attachment, note
 
 CLONE_NEWNET = 0x40000000
@@ -32,7 +33,22 @@ LOOPBACK = 1
 
 OWN_NAMESPACE = Path("/proc/self/ns/net")
 
-DEFAULT = RouteKey(IPv4Network("0.0.0.0/0"))
+DEFAULT, DEFAULT6 = RouteKey(IPv4Network("0.0.0.0/0")), RouteKey(IPv6Network("::/0"))
+
+POD: Mapping[str, str] = {"net/ipv4/ip_forward": "0"}
+"""Parameters of the pod itself, path below /proc/sys to value: a new namespace may inherit the host's forwarding."""
+
+POD6: Mapping[str, str] = {
+    # Runtimes switch IPv6 off in the namespaces that they make, for networks that have none.
+    "net/ipv6/conf/all/disable_ipv6": "0",
+    "net/ipv6/conf/default/disable_ipv6": "0",
+    "net/ipv6/conf/lo/disable_ipv6": "0",
+    "net/ipv6/conf/all/forwarding": "0",
+}
+"""And of a pod with an IPv6 address."""
+
+NOTHING: Mapping[str, str] = {}
+"""No parameter is set."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,13 +77,15 @@ def add(attachment: Attachment, mtu: int, netns: int) -> None:
         CniError: where the pod has an interface of that name.
         LinkRefused: with the step that the kernel refused; `remove` undoes those before it.
     """
-    host, inside = attachment.host_interface, attachment.interface
+    host, inside, versions = attachment.host_interface, attachment.interface, _versions(attachment)
     with links.open_socket() as sock:
         _make(sock, attachment, mtu, netns)
-        links.carry_out(sock, [links.alias(host, note(attachment))])
-    for path, value in WORKLOAD.items():
-        sysctl.write(path.format(device=host), value)
-    pod, index = _enter(netns, inside, forwarding="0")
+        for path, value in endpoints.of_workload(host, ipv6=IPV6 in versions):
+            sysctl.write(path, value)
+        # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
+        own = [links.link_local(socket.if_nametoindex(host), host, GATEWAY6)] if IPV6 in versions else []
+        links.carry_out(sock, [links.alias(host, note(attachment)), *own])
+    pod, index = _enter(netns, inside, {**POD, **(POD6 if IPV6 in versions else {})})
     with pod:
         links.carry_out(
             pod,
@@ -75,16 +93,33 @@ def add(attachment: Attachment, mtu: int, netns: int) -> None:
                 links.up(LOOPBACK, "lo"),
                 links.up(index, inside),
                 *(links.address(index, inside, address) for address in attachment.addresses),
-                # With this entry the first packet leaves without asking for the gateway, whatever proxy_arp says.
-                links.neighbour(index, inside, GATEWAY, HOST_MAC),
-                links.route(
-                    index,
-                    RouteKey(IPv4Network(GATEWAY)),
-                    Route(device=inside, scope=Scope.LINK, protocol=ownership.BOOT),
-                ),
-                links.route(index, DEFAULT, Route(via=GATEWAY, device=inside, protocol=ownership.BOOT)),
+                *(change for version in versions for change in WAYS_OUT[version](index, inside)),
             ],
         )
+
+
+def _versions(attachment: Attachment) -> list[int]:
+    """Return the versions of IP that a pod has addresses of."""
+    return sorted({address.version for address in attachment.addresses})
+
+
+def _way_out(index: int, inside: str) -> Iterator[Change]:
+    # With this entry the first packet leaves without asking for the gateway, whatever proxy_arp says.
+    yield links.neighbour(index, inside, GATEWAY, HOST_MAC)
+    on_link = Route(device=inside, scope=Scope.LINK, protocol=ownership.BOOT)
+    yield links.route(index, RouteKey(IPv4Network(GATEWAY)), on_link)
+    yield links.route(index, DEFAULT, Route(via=GATEWAY, device=inside, protocol=ownership.BOOT))
+
+
+def _way_out6(index: int, inside: str) -> Iterator[Change]:
+    # With this entry nothing depends on the link-local address that the host's end has, or is about to have.
+    yield links.neighbour(index, inside, GATEWAY6, HOST_MAC)
+    # onlink: the pod's own link-local address, which would make the gateway a neighbour, may still be on its way.
+    yield links.route(index, DEFAULT6, Route(via=GATEWAY6, device=inside, onlink=True, protocol=ownership.BOOT))
+
+
+WAYS_OUT = {4: _way_out, 6: _way_out6}
+"""What makes packets leave the pod, by version of IP."""
 
 
 def _make(sock: socket.socket, attachment: Attachment, mtu: int, netns: int) -> None:
@@ -124,7 +159,8 @@ def missing(attachment: Attachment, netns: int) -> str | None:
         host = next((link for link in links.listing(sock) if link.name == attachment.host_interface), None)
     if host is None or not host.up:
         return f"{attachment.host_interface} {'is down' if host else 'does not exist'}"
-    wanted = {path.format(device=host.name): value for path, value in WORKLOAD.items()}
+    versions = _versions(attachment)
+    wanted = dict(endpoints.of_workload(host.name, ipv6=IPV6 in versions))
     for path, value in sysctl.read(wanted).items():
         if value != wanted[path]:
             return f"{path} is {value} and must be {wanted[path]}"
@@ -134,28 +170,30 @@ def missing(attachment: Attachment, netns: int) -> str | None:
         return str(refusal)
     with pod:
         found = links.addresses(pod, index)
-        gone = [str(address) for address in attachment.addresses if f"{address}/32" not in found]
+        gone = [str(each) for each in attachment.addresses if f"{each}/{each.max_prefixlen}" not in found]
         if gone:
             return f"{attachment.interface} lacks address {', '.join(gone)}"
-        return None if links.has_default_route(pod, index) else f"the pod has no default route by {GATEWAY}"
+        lost = (version for version in versions if not links.has_default_route(pod, index, version))
+        return next((f"the pod has no default route by {GATEWAYS[version]}" for version in lost), None)
 
 
-def _enter(netns: int, interface: str, *, forwarding: str | None = None) -> tuple[socket.socket, int]:
-    """Return a route socket inside the pod's namespace, and the index of `interface` there.
+def _enter(netns: int, interface: str, parameters: Mapping[str, str] = NOTHING) -> tuple[socket.socket, int]:
+    """Return a route socket inside the pod's namespace, and the index of `interface` there; set parameters on the way.
 
-    A new namespace inherits the host's forwarding, and a pod is no router: `forwarding` sets it on the way.
     A thread goes in and ends there: no way back that could fail, and no thread of ours is ever left inside.
     """
     outcome: Future[tuple[socket.socket, int]] = Future()
-    threading.Thread(target=_inside, args=(netns, interface, forwarding, outcome), name="inside-pod").start()
+    threading.Thread(target=_inside, args=(netns, interface, parameters, outcome), name="inside-pod").start()
     return outcome.result()
 
 
-def _inside(netns: int, interface: str, forwarding: str | None, outcome: Future[tuple[socket.socket, int]]) -> None:
+def _inside(
+    netns: int, interface: str, parameters: Mapping[str, str], outcome: Future[tuple[socket.socket, int]]
+) -> None:
     try:
         _set_namespace(netns)
-        if forwarding is not None:
-            sysctl.write("net/ipv4/ip_forward", forwarding)
+        for path, value in parameters.items():
+            sysctl.write(path, value)
         index = _index(interface)
         outcome.set_result((links.open_socket(), index))
     except Exception as error:  # noqa: BLE001 - handed to the thread that waits, which raises it

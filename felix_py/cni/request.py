@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import ip_interface
 from typing import Any
 
 from felix_py.kernel.ownership import WORKLOAD_PREFIX
+from felix_py.model import IPAddress
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 """Spec versions served, oldest first. Debian's containerd 1.6 refuses results of 1.1.0, so all four are needed."""
@@ -109,7 +110,7 @@ class Request:
     interface: str = ""
     netns: str = ""
     pod: str = ""
-    wanted: tuple[IPv4Address, ...] = ()
+    wanted: tuple[IPAddress, ...] = ()
     mac: str | None = None
     previous: Mapping[str, Any] = field(default_factory=dict)
     valid: frozenset[tuple[str, str]] | None = None
@@ -304,7 +305,7 @@ def _mapping(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 SUPPORTED_AT_RUN_TIME = ("ips", "mac")
 
 
-def _wanted(config: Mapping[str, Any], arguments: Mapping[str, str]) -> tuple[IPv4Address, ...]:
+def _wanted(config: Mapping[str, Any], arguments: Mapping[str, str]) -> tuple[IPAddress, ...]:
     """Return the addresses that runtimeConfig.ips or CNI_ARGS IP= ask for, and refuse by name what we cannot do."""
     run_time = _mapping(config, "runtimeConfig")
     for name, value in run_time.items():
@@ -321,9 +322,9 @@ def _wanted(config: Mapping[str, Any], arguments: Mapping[str, str]) -> tuple[IP
     try:
         if not isinstance(asked, list):
             raise TypeError  # noqa: TRY301 - the same answer as for an element that is no address
-        return tuple(dict.fromkeys(IPv4Interface(str(text)).ip for text in asked))
+        return tuple(dict.fromkeys(ip_interface(str(text)).ip for text in asked))
     except (ValueError, TypeError) as error:
-        sentence = f"the addresses {str(asked)[:80]!r} were asked for; give IPv4 addresses, as 10.65.0.9"
+        sentence = f"the addresses {str(asked)[:80]!r} were asked for; give addresses, as 10.65.0.9 or fd65::9"
         raise CniError(Code.INVALID_CONFIGURATION, sentence) from error
 
 

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from felix_py.calc.routes import GATEWAY
+from felix_py.calc.routes import GATEWAY, GATEWAY6, HOST_MAC
 from felix_py.cni.request import VERSIONS, CniError
 from felix_py.kernel.objects import Scope
 from felix_py.ledger import Attachment
+from felix_py.model import IPAddress
 
-HOST_MAC = "ee:ee:ee:ee:ee:ee"
-"""Of the host side of every pod's veth, as Calico has it: pods can know it without asking."""
+GATEWAYS = {4: GATEWAY, 6: GATEWAY6}
+"""Of every pod, by version of IP."""
+
+DEFAULTS = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 def added(version: str, attachment: Attachment, mtu: int, previous: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def added(version: str, attachment: Attachment, mtu: int, previous: Mapping[str,
         "cniVersion": version,
         "interfaces": [*earlier, *_interfaces(version, attachment, mtu)],
         "ips": [*_list(before, "ips"), *_ips(version, attachment, inside=len(earlier) + 1)],
-        "routes": [*_list(before, "routes"), *_routes(version)],
+        "routes": [*_list(before, "routes"), *_routes(version, attachment.addresses)],
         "dns": before.get("dns") or {},
     }
 
@@ -48,16 +51,20 @@ def _interfaces(version: str, attachment: Attachment, mtu: int) -> tuple[dict[st
 
 def _ips(version: str, attachment: Attachment, *, inside: int) -> list[dict[str, Any]]:
     """Return the addresses; `inside` is the index of the pod's end among all interfaces."""
-    family = {"version": "4"} if version in ("0.3.1", "0.4.0") else {}  # 1.0.0 took the field away
-    return [
-        {**family, "address": f"{address}/32", "gateway": str(GATEWAY), "interface": inside}
-        for address in attachment.addresses
-    ]
+    return [{**_ip(version, address), "interface": inside} for address in attachment.addresses]
 
 
-def _routes(version: str) -> list[dict[str, Any]]:
+def _ip(version: str, address: IPAddress) -> dict[str, Any]:
+    family = {"version": str(address.version)} if version in ("0.3.1", "0.4.0") else {}  # 1.0.0 took the field away
+    return {**family, "address": f"{address}/{address.max_prefixlen}", "gateway": str(GATEWAYS[address.version])}
+
+
+def _routes(version: str, addresses: tuple[IPAddress, ...]) -> list[dict[str, Any]]:
     scope = {"scope": int(Scope.LINK)} if version == "1.1.0" else {}  # 1.1.0 brought the field
-    return [{"dst": f"{GATEWAY}/32", **scope}, {"dst": "0.0.0.0/0", "gw": str(GATEWAY)}]
+    families = sorted({address.version for address in addresses})
+    # An IPv6 gateway is link-local, and needs no route of its own.
+    on_link: list[dict[str, Any]] = [{"dst": f"{GATEWAY}/32", **scope}] if 4 in families else []  # noqa: PLR2004 - IPv4
+    return [*on_link, *({"dst": DEFAULTS[family], "gw": str(GATEWAYS[family])} for family in families)]
 
 
 def error(version: str, refusal: CniError) -> dict[str, Any]:

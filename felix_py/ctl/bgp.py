@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from felix_py.ctl import bgp_paths, bgp_peer, client, output, watching
+from felix_py.ctl import bgp_node, bgp_paths, bgp_peer, client, output, watching
 from felix_py.ctl.output import Column, or_dash
 from felix_py.ctl.watching import View
 
@@ -44,7 +44,7 @@ WIDE = (
 
 
 CHANGES = {
-    "disable": "hold no session with a peer until it is enabled, or the agent starts anew",
+    "disable": "hold no session with a peer until it is enabled",
     "enable": "hold a session again that was disabled, or taken down for too many prefixes",
     "reset": "close a session and open it again",
     "refresh": "have a peer tell everything again, without closing the session (RFC 2918)",
@@ -68,6 +68,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         if verb in ("disable", "reset"):
             change.add_argument("--message", metavar="TEXT", help="why, for the people on the other side (RFC 9003)")
         change.set_defaults(run=change_session, verb=verb, message=None)
+    bgp_node.add(nouns)
     bgp_paths.add(nouns)
 
 
@@ -80,6 +81,8 @@ def _show(options: argparse.Namespace, document: Row) -> None:
     output.table(WIDE if options.output == "wide" else PEERS, document["peers"])
     if document["problem"]:
         print(output.paint(document["problem"], "bad"))
+    if said := bgp_node.sentence(document["maintenance"]):
+        print(output.paint(f"this node {said}", "warning"))
 
 
 def _status(document: Row) -> int:
@@ -95,4 +98,6 @@ def change_session(options: argparse.Namespace) -> int:
         print(
             f"{options.verb} of {options.address} is asked for; `felixctl bgp peer {options.address}` tells the outcome"
         )
+        if document.get("problem"):
+            print(output.paint(document["problem"], "bad"))
     return 0

@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 
 
 def _colour(row: Row) -> str:
-    return "bad" if not row["accepted"] else "warning" if row["stale"] else "good" if row["best"] else "dim"
+    return "bad" if not row["eligible"] else "warning" if row["stale"] else "good" if row["best"] else "dim"
 
 
 def as_path(hops: list[int | list[int]]) -> str:
@@ -25,6 +25,8 @@ def as_path(hops: list[int | list[int]]) -> str:
 def _verdict(row: Row) -> str:
     if not row["accepted"]:
         return "refused"
+    if not row["eligible"]:
+        return "not eligible" + (", stale" if row["stale"] else "")
     return ("best" if row["best"] else "equal" if row["equal"] else "accepted") + (", stale" if row["stale"] else "")
 
 

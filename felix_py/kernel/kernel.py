@@ -41,8 +41,8 @@ from felix_py.kernel.wire import (
 )
 from ipip.tunnel import DEVICE, Tunnel
 
-FORWARDING = "ip_forward"
-"""The one parameter that we keep for all interfaces at once: events about it name none of them."""
+OF_ALL = frozenset({"ip_forward", "all"})
+"""In the paths of parameters that we keep for all interfaces at once: events about them name no interface."""
 
 
 class TunnelDevice(Protocol):
@@ -135,7 +135,8 @@ class Kernel:
                     changes += self._link_changed(self.interfaces.see(event))
                 case ParameterEvent(index):
                     causes["parameter changed"] += 1
-                    self._stale_devices.add(self.interfaces.names.get(index, FORWARDING))
+                    name = self.interfaces.names.get(index)
+                    self._stale_devices |= OF_ALL if name is None else {name}
                 case EventsLost():
                     causes["events lost"] += 1
                     self.routes.observe(event, now)
@@ -224,9 +225,11 @@ class Kernel:
         unknown = [path for path in want.sysctls if path not in sysctls]
         if unknown:
             sysctls |= self._parameters.read(unknown)
+        # Packets of a tunnel may arrive by any interface but a pod's: a new one concerns it as much as its own device.
+        moved = any(not ownership.is_workload_device(name) for name in stale)
         # A tunnel that nobody wants any more is ours by its name, and has to be seen to be removed.
         for name in {*want.tunnels, DEVICE}:
-            if self._unread or name in stale or (name in want.tunnels and tunnels.get(name) != want.tunnels[name]):
+            if self._unread or moved or (name in want.tunnels and tunnels.get(name) != want.tunnels[name]):
                 found = self._tunnels.read(name)
                 tunnels.pop(name, None)
                 if found is not None:
@@ -296,7 +299,7 @@ class Kernel:
         return {number: each for number, each in found if each.protocol == ownership.ROUTE_PROTOCOL}
 
     def others(self) -> dict[RouteKey, Route]:
-        """Return the routes in the kernel that are not, outside of what we want."""
+        """Return the routes in the kernel that are not."""
         return dict(filter(None, map(self.routes.readable, self.routes.books.others.values())))
 
     def table(self, family: Family) -> list[tuple[RouteKey, Route, bool]]:

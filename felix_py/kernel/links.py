@@ -9,8 +9,9 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
-from felix_py.kernel import messages, neighbour_codec, netlink_socket, route_codec
+from felix_py.kernel import link_codec, messages, neighbour_codec, netlink_socket, route_codec
 from felix_py.kernel.messages import U32, attribute
 from felix_py.kernel.objects import MAIN_TABLE, KernelRefused, Neighbour, Route, RouteKey
 from felix_py.model import IPAddress
@@ -22,7 +23,13 @@ RTM_GETLINK, RTM_SETLINK, RTM_NEWNEIGH, RTM_GETADDR, RTM_GETNEIGH = 18, 19, 28, 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_NET_NS_FD = 1, 3, 4, 18, 20, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
+IFA_F_NODAD = 0x02
+"""Usable at once, instead of after the second in which others could object; include/uapi/linux/if_addr.h."""
+
 IFF_UP = 0x1
+
+LINK_LOCAL_BITS = 64
+"""Of the prefix of link-local addresses (RFC 4291 section 2.5.6)."""
 
 MAXIMUM_ALIAS = 255
 """Bytes of an interface's alias, IFALIASZ without its final zero, include/uapi/linux/if.h."""
@@ -119,10 +126,18 @@ def up(index: int, name: str) -> Change:
 
 
 def address(index: int, name: str, of_host: IPAddress) -> Change:
-    """Give an interface a single address, /32 or /128."""
-    head = IFADDRMSG.pack(_family(of_host), of_host.max_prefixlen, 0, 0, index)
+    """Give an interface a single address, /32 or /128, of which the caller knows that nobody else has it."""
+    flags = 0 if of_host.version == 4 else IFA_F_NODAD  # noqa: PLR2004 - IP versions
+    head = IFADDRMSG.pack(_family(of_host), of_host.max_prefixlen, flags, 0, index)
     body = head + attribute(IFA_LOCAL, of_host.packed) + attribute(IFA_ADDRESS, of_host.packed)
     return Change(f"address {of_host} of {name}", messages.RTM_NEWADDR, messages.CREATE | messages.EXCLUSIVE, body)
+
+
+def link_local(index: int, name: str, of_link: IPv6Address) -> Change:
+    """Give an interface a link-local address at once, which the kernel would do some time after it has a carrier."""
+    head = IFADDRMSG.pack(socket.AF_INET6, LINK_LOCAL_BITS, IFA_F_NODAD, 0, index)
+    body = head + attribute(IFA_LOCAL, of_link.packed) + attribute(IFA_ADDRESS, of_link.packed)
+    return Change(f"address {of_link} of {name}", messages.RTM_NEWADDR, messages.CREATE | messages.REPLACE, body)
 
 
 def neighbour(index: int, name: str, of_host: IPAddress, mac: str) -> Change:
@@ -163,19 +178,15 @@ def listing(sock: socket.socket) -> tuple[Seen, ...]:
 
 
 def addresses(sock: socket.socket, index: int) -> frozenset[str]:
-    """Return the IPv4 addresses of an interface of the socket's namespace, as `10.65.0.5/32`."""
-    found = set()
-    for body in dump(sock, RTM_GETADDR, IFADDRMSG.pack(socket.AF_INET, 0, 0, 0, 0)):
-        _, length, _, _, of_link = IFADDRMSG.unpack_from(body)
-        local = dict(messages.attributes(body, IFADDRMSG.size)).get(IFA_LOCAL)
-        if of_link == index and local:
-            found.add(f"{socket.inet_ntoa(local)}/{length}")
-    return frozenset(found)
+    """Return the addresses of an interface of the socket's namespace, as `10.65.0.5/32`, but link-local IPv6 ones."""
+    bodies = dump(sock, RTM_GETADDR, IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+    return frozenset(text for of_link, text in filter(None, map(link_codec.decode_address, bodies)) if of_link == index)
 
 
-def has_default_route(sock: socket.socket, index: int) -> bool:
-    """Say whether the socket's namespace has an IPv4 default route out of this interface."""
-    head = messages.RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+def has_default_route(sock: socket.socket, index: int, version: int = 4) -> bool:
+    """Say whether the socket's namespace has a default route of this version of IP out of this interface."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6  # noqa: PLR2004 - IP versions
+    head = messages.RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
     bodies = dump(sock, messages.RTM_GETROUTE, head + attribute(messages.RTA_TABLE, U32.pack(MAIN_TABLE)))
     entries = filter(None, (route_codec.decode(body, {index: "pod"}) for body in bodies))
     return any(key.dst.prefixlen == 0 and entry.device == "pod" for key, entry in entries)

@@ -21,8 +21,8 @@ from felix_py.kernel.wire import (
     Verb,
 )
 
-GROUPS = (1, 5, 7, 9, 11, 24, 32)
-"""Link; IPv4 address and route; IPv6 address and route; IPv4 parameters; next hop. RTNLGRP_..., rtnetlink.h."""
+GROUPS = (1, 5, 7, 9, 11, 24, 25, 32)
+"""Link; address and route of IPv4 and of IPv6; parameters of both; next hop. RTNLGRP_..., rtnetlink.h."""
 
 RTM_NEWNETCONF = 80
 NETCONFA_IFINDEX = 1

@@ -90,7 +90,7 @@ class NextHopEvent:
 
 @dataclass(frozen=True, slots=True)
 class ParameterEvent:
-    """A parameter below net/ipv4/conf of the interface with this index changed; -1 is all, -2 the default."""
+    """A parameter of IPv4 or IPv6 of the interface with this index changed; -1 is all, -2 the default."""
 
     index: int
 

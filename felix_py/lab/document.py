@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 from typing import Any, TypeAlias
 
 from felix_py import config, resources
 from felix_py.fields import MAXIMUM_AS, Reader
-from felix_py.lab.topology import Host, LabNode, Network, Router, Thing, Topology
-from felix_py.model import BGPConfiguration, Fault, Invalid, IPPool, NodeName, Resource
+from felix_py.lab.checks import CHECKS
+from felix_py.lab.topology import Host, LabNode, Network, Router, Topology
+from felix_py.model import BGPConfiguration, Fault, Invalid, IPNetwork, IPPool, NodeName, Resource
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,13}[a-z0-9]|[a-z]")
 """Names become interface names, which have at most 15 characters (IFNAMSIZ in linux/if.h), and host names."""
@@ -29,8 +30,9 @@ def parse(document: object, where: str) -> Topology:
     reader.known(document, "topology", {"networks", "routers", "nodes", "hosts", "cluster", "agent"})
     networks = tuple(_networks(reader, document))
     # A network that is named but faulty is no reason to complain about those who live in it.
-    cidrs: Cidrs = dict.fromkeys(map(str, reader.mapping(document, "networks", "networks", required=False)))
-    cidrs |= {network.name: network.cidr for network in networks}
+    named = map(str, reader.mapping(document, "networks", "networks", required=False))
+    cidrs: Cidrs = dict.fromkeys(named, (None, None))
+    cidrs |= {network.name: (network.cidr, network.cidr6) for network in networks}
     pools, bgp = _cluster(reader, document)
     topology = Topology(
         networks=networks,
@@ -52,8 +54,11 @@ def parse(document: object, where: str) -> Topology:
 
 # --- the parts of the document
 
-Cidrs: TypeAlias = dict[str, IPv4Network | None]
-"""The subnet of each network by its name; None where it could not be read."""
+Cidrs: TypeAlias = dict[str, tuple[IPv4Network | None, IPv6Network | None]]
+"""The subnets of each network by its name; None where there is none, or it could not be read."""
+
+Both: TypeAlias = tuple[IPv4Interface, IPv6Interface | None]
+"""A machine's addresses in one network."""
 
 Entries: TypeAlias = Iterator[tuple[str, str, Mapping[str, Any]]]
 
@@ -61,23 +66,23 @@ Entries: TypeAlias = Iterator[tuple[str, str, Mapping[str, Any]]]
 def _networks(reader: Reader, document: Mapping[str, Any]) -> Iterator[Network]:
     listed = reader.mapping(document, "networks", "networks")
     for name in listed:
-        cidr = reader.value(listed, name, "networks", _network, "a subnet without host bits, as 172.31.1.0/24")
+        cidr, cidr6 = _each_version(reader, listed, name, "networks", NETWORK, NETWORK6)
         if _named(reader, name, f"networks.{name}") and cidr is not None:
-            yield Network(name, cidr)
+            yield Network(name, cidr, cidr6)
 
 
 def _routers(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[Router]:
     for name, path, spec in _entries(reader, document, "routers", required=False):
         reader.known(spec, path, {"asNumber", "addresses", "announceDefault"})
         listed = reader.mapping(spec, "addresses", f"{path}.addresses")
-        addresses = {
-            network: _address(reader, listed, network, f"{path}.addresses", network, cidrs) for network in listed
-        }
+        read = {network: _address(reader, listed, network, f"{path}.addresses", network, cidrs) for network in listed}
+        found = {network: both for network, both in read.items() if both is not None}
         yield Router(
             name,
             reader.value(spec, "asNumber", path, _within(1, MAXIMUM_AS), "an AS number, as 64500") or 0,
-            {network: address for network, address in addresses.items() if address is not None},
+            {network: address for network, (address, _) in found.items()},
             reader.value(spec, "announceDefault", path, _boolean, "true or false", default=False) or False,
+            {network: address6 for network, (_, address6) in found.items() if address6 is not None},
         )
 
 
@@ -85,24 +90,23 @@ def _nodes(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterato
     for name, path, spec in _entries(reader, document, "nodes", required=True):
         reader.known(spec, path, {"network", "address", "blocks", "pods", "asNumber", "defaultRoute"})
         network = reader.value(spec, "network", path, _text, "the name of a network") or ""
-        address = _address(reader, spec, "address", path, network, cidrs)
+        both = _address(reader, spec, "address", path, network, cidrs)
         blocks = reader.value(spec, "blocks", path, _network_list, "a list of blocks, as [10.65.0.0/26]", ())
         pods = reader.value(spec, "pods", path, _within(0, MAXIMUM_PODS), f"a number from 0 to {MAXIMUM_PODS}", 0)
         as_number = reader.value(spec, "asNumber", path, _within(1, MAXIMUM_AS), "an AS number, as 64513", None)
         default_route = reader.value(spec, "defaultRoute", path, _boolean, "true or false", default=True)
-        if address is not None:
-            yield LabNode(
-                NodeName(name), network, address, blocks or (), pods or 0, as_number, default_route is not False
-            )
+        if both is not None:
+            fields = (blocks or (), pods or 0, as_number, default_route is not False)
+            yield LabNode(NodeName(name), network, both[0], *fields, both[1])
 
 
 def _hosts(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[Host]:
     for name, path, spec in _entries(reader, document, "hosts", required=False):
         reader.known(spec, path, {"network", "address"})
         network = reader.value(spec, "network", path, _text, "the name of a network") or ""
-        address = _address(reader, spec, "address", path, network, cidrs)
-        if address is not None:
-            yield Host(name, network, address)
+        both = _address(reader, spec, "address", path, network, cidrs)
+        if both is not None:
+            yield Host(name, network, *both)
 
 
 def _cluster(reader: Reader, document: Mapping[str, Any]) -> tuple[tuple[IPPool, ...], BGPConfiguration]:
@@ -174,21 +178,42 @@ def _address(
     path: str,
     network: str,
     cidrs: Cidrs,
-) -> IPv4Interface | None:
-    """Read an address and give it the mask of its network."""
-    address = reader.value(spec, name, path, IPv4Address, "an IPv4 address, as 172.31.1.11")
+) -> Both | None:
+    """Read a machine's address, or one of each version of IP, and give them the masks of their network."""
+    address, address6 = _each_version(reader, spec, name, path, ADDRESS, ADDRESS6)
     if network not in cidrs:
         known = ", ".join(cidrs) or "none"
         where = f"{path}.network" if name == "address" else path
         reader.fault(where, f"is {network!r}, which is no network of this file; known are {known}")
         return None
-    cidr = cidrs[network]
+    cidr, cidr6 = cidrs[network]
     if address is None or cidr is None:
         return None
     if address not in cidr or address in (cidr.network_address, cidr.broadcast_address):
         reader.fault(f"{path}.{name}", f"is {address}, no host address of network {network}; give one from {cidr}")
         return None
-    return IPv4Interface((address, cidr.prefixlen))
+    interface = IPv4Interface((address, cidr.prefixlen))
+    if address6 is None:
+        return interface, None
+    if cidr6 is None or address6 not in cidr6 or address6 == cidr6.network_address:
+        remedy = f"give one from {cidr6}" if cidr6 else f"give the network a subnet of IPv6, as [{cidr}, fd31:1::/64]"
+        reader.fault(f"{path}.{name}", f"is {address6}, no host address of network {network}; {remedy}")
+        return None
+    return interface, IPv6Interface((address6, cidr6.prefixlen))
+
+
+def _each_version(
+    reader: Reader, spec: Mapping[str, Any], name: str, path: str, four: "Wanted", six: "Wanted"
+) -> tuple[Any, Any]:
+    """Read a value of IPv4, or a list of one of IPv4 and one of IPv6; neither where one of them is faulty."""
+    raw = spec.get(name)
+    if not isinstance(raw, list):
+        return reader.value(spec, name, path, *four), None
+    if len(raw) != 2:  # noqa: PLR2004 - versions of IP
+        reader.fault(f"{path}.{name}", f"is {raw!r}; give {four[1]}, or a list of that and {six[1]}")
+        return None, None
+    both = reader.parsed(raw[0], f"{path}.{name}[0]", *four), reader.parsed(raw[1], f"{path}.{name}[1]", *six)
+    return (None, None) if None in both else both
 
 
 def _text(raw: object) -> str:
@@ -219,100 +244,23 @@ def _network(raw: object) -> IPv4Network:
     return network
 
 
-def _network_list(raw: object) -> tuple[IPv4Network, ...]:
+def _network6(raw: object) -> IPv6Network:
+    network = IPv6Network(_text(raw))
+    if network.prefixlen > 126:  # noqa: PLR2004 - the lowest address means every router (RFC 4291 section 2.6.1)
+        raise ValueError
+    return network
+
+
+def _network_list(raw: object) -> tuple[IPNetwork, ...]:
     if not isinstance(raw, list):
         raise TypeError
-    return tuple(IPv4Network(_text(item)) for item in raw)
+    return tuple(ip_network(_text(item)) for item in raw)
 
 
-# --- what the parts must not do to each other
+Wanted: TypeAlias = tuple[Callable[[Any], Any], str]
+"""A parser, and what it expects in words."""
 
-Complaints: TypeAlias = Iterator[tuple[str, str]]
-
-
-def _shared_names(topology: Topology) -> Complaints:
-    seen: dict[str, str] = {}
-    for path, name in _all_names(topology):
-        rival = seen.setdefault(name, path)
-        if rival != path:
-            yield path, f"has the name {name}, which {rival} has already; give each thing a name of its own"
-
-
-def _all_names(topology: Topology) -> Iterator[tuple[str, str]]:
-    sections: Mapping[str, tuple[Thing, ...]] = {
-        "networks": topology.networks,
-        "routers": topology.routers,
-        "nodes": topology.nodes,
-        "hosts": topology.hosts,
-    }
-    for section, things in sections.items():
-        for thing in things:
-            yield f"{section}.{thing.name}", thing.name
-    for pod, node in topology.pods.items():
-        yield f"nodes.{node.name}.pods ({pod})", pod
-
-
-def _shared_addresses(topology: Topology) -> Complaints:
-    seen: dict[IPv4Address, str] = {}
-    for path, address in _all_addresses(topology):
-        rival = seen.setdefault(address, path)
-        if rival != path:
-            yield path, f"is {address}, which {rival} has already; give each machine an address of its own"
-    networks: list[Network] = []
-    for network in topology.networks:
-        for other in networks:
-            if other.cidr.overlaps(network.cidr):
-                sentence = f"is {network.cidr}, which overlaps {other.name} ({other.cidr}); give it a range of its own"
-                yield f"networks.{network.name}", sentence
-        networks.append(network)
-
-
-def _all_addresses(topology: Topology) -> Iterator[tuple[str, IPv4Address]]:
-    for router in topology.routers:
-        for network, address in router.addresses.items():
-            yield f"routers.{router.name}.addresses.{network}", address.ip
-    for node in topology.nodes:
-        yield f"nodes.{node.name}.address", node.address.ip
-    for host in topology.hosts:
-        yield f"hosts.{host.name}.address", host.address.ip
-
-
-def _blocks(topology: Topology) -> Complaints:
-    taken: dict[IPv4Network, str] = {}
-    for node in topology.nodes:
-        for position, block in enumerate(node.blocks):
-            path = f"nodes.{node.name}.blocks[{position}]"
-            yield from _block(topology, path, block, taken)
-            taken[block] = path
-        room = sum(block.num_addresses for block in node.blocks) - 1
-        if node.pods > max(room, 0):
-            sentence = f"is {node.pods}, and its blocks have room for {max(room, 0)} (one address is the tunnel's)"
-            yield f"nodes.{node.name}.pods", f"{sentence}; give the node another block, or fewer pods"
-
-
-def _block(topology: Topology, path: str, block: IPv4Network, taken: Mapping[IPv4Network, str]) -> Complaints:
-    pool = next((pool for pool in topology.pools if block.subnet_of(pool.cidr)), None)
-    if pool is None:
-        yield path, f"is {block}, which lies in no pool; add one to cluster.ipPools"
-    elif block.prefixlen != pool.block_size:
-        yield path, f"is {block}, but blocks of pool {pool.name} are /{pool.block_size}; give one of that size"
-    rival = next((other for other in taken if other.overlaps(block)), None)
-    if rival is not None:
-        yield path, f"is {block}, which overlaps {taken[rival]} ({rival}); a block has one node"
-
-
-def _default_routes(topology: Topology) -> Complaints:
-    for node in topology.nodes:
-        if not topology.routers or topology.gateway(node.network) is not None:
-            continue
-        sentence = f"is {node.network}, which has no router; give a router an address there"
-        yield f"nodes.{node.name}.network", sentence
-
-
-CHECKS: tuple[tuple[str | None, Callable[[Topology], Complaints]], ...] = (
-    (None, _shared_names),
-    (None, _shared_addresses),
-    ("cluster", _blocks),
-    ("routers", _default_routes),
-)
-"""Each check of the whole, with the section that must be without faults for it to mean something."""
+NETWORK: Wanted = (_network, "a subnet without host bits, as 172.31.1.0/24")
+NETWORK6: Wanted = (_network6, "a subnet of IPv6, as fd31:1::/64")
+ADDRESS: Wanted = (IPv4Address, "an IPv4 address, as 172.31.1.11")
+ADDRESS6: Wanted = (IPv6Address, "an IPv6 address, as fd31:1::11")

@@ -3,13 +3,15 @@
 import json
 import subprocess
 from collections.abc import Iterator
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from typing import Any
 
+from bgp.rib import in_order
 from felix_py.ctl import client
 from felix_py.lab import rendering
 from felix_py.lab.state import Lab
 from felix_py.lab.topology import LabNode, Router, Topology
+from felix_py.model import IPNetwork
 
 Document = dict[str, Any]
 
@@ -66,8 +68,9 @@ def node_problems(lab: Lab, topology: Topology, node: LabNode) -> Iterator[str]:
 
 def sessions(topology: Topology, node: LabNode) -> int:
     """Return how many sessions a node should hold."""
-    routers = sum(node.network in router.addresses for router in topology.routers)
-    return routers + (len(topology.nodes) - 1 if topology.bgp.node_to_node_mesh else 0)
+    routers = sum(len(tuple(rendering.sessions(router, node))) for router in topology.routers)
+    others = [other for other in topology.nodes if other != node] if topology.bgp.node_to_node_mesh else []
+    return routers + sum(min(len(node.ends), len(other.ends)) for other in others)
 
 
 def _blocks(topology: Topology) -> set[str]:
@@ -78,14 +81,16 @@ def router_problems(lab: Lab, topology: Topology, router: Router) -> Iterator[st
     """Yield the blocks of its neighbours that a router has no route to."""
     neighbours = rendering.neighbours(topology, router)
     expected = {block for node in neighbours for block in node.blocks}
-    for block in sorted(expected - learned(lab, router.name)):
+    for block in sorted(expected - learned(lab, router.name), key=in_order):
         yield f"{router.name} has no route to {block}"
 
 
-def learned(lab: Lab, router: str) -> set[IPv4Network]:
-    """Return the prefixes that BIRD put into a router's kernel."""
-    command = ["ip", "-n", lab.namespace(router), "-json", "route", "show", "proto", "bird"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        return set()
-    return {IPv4Network(route["dst"]) for route in json.loads(answer.stdout or "[]") if route["dst"] != "default"}
+def learned(lab: Lab, router: str) -> set[IPNetwork]:
+    """Return the prefixes of both versions of IP that BIRD put into a router's kernel."""
+    found: set[IPNetwork] = set()
+    for family in ("-4", "-6"):
+        command = ["ip", family, "-n", lab.namespace(router), "-json", "route", "show", "proto", "bird"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        rows = json.loads(answer.stdout or "[]") if answer.returncode == 0 else []
+        found |= {ip_network(route["dst"]) for route in rows if route["dst"] != "default"}
+    return found

@@ -117,16 +117,19 @@ def _exec(options: argparse.Namespace, lab: Lab) -> int:
 
 def _ping(options: argparse.Namespace, lab: Lab) -> int:
     if options.source is None:
-        found = matrix.ping_all(status.ends(lab, lab.topology()))
-        screen.say(matrix.table(found, plain=screen.plain()))
-        (screen.cross if found.lost else screen.tick)(matrix.summary(found))
-        return 1 if found.lost else 0
+        lost = False
+        for title, found in status.matrices(lab, lab.topology()):
+            screen.say(matrix.table(found, plain=screen.plain()))
+            (screen.cross if found.lost else screen.tick)(title + matrix.summary(found))
+            lost = lost or bool(found.lost)
+        return 1 if lost else 0
     if options.target is None:
         raise Refused("ping takes two ends, or none for all; give SRC and DST", status=2)
-    ends = {end.name: end.address for end in status.ends(lab, lab.topology())}
-    address = ends.get(options.target, options.target)
-    words = [*machines.enter(lab, options.source), "ping", "-c", "3", "-i", "0.2", "-W", "2", address]
-    return subprocess.run(words, check=False).returncode
+    topology = lab.topology()
+    every = (end for version in topology.versions for end in status.ends(lab, topology, version))
+    addresses = [end.address for end in every if end.name == options.target] or [options.target]
+    words = [*machines.enter(lab, options.source), "ping", "-c", "3", "-i", "0.2", "-W", "2"]
+    return max(subprocess.run([*words, address], check=False).returncode for address in addresses)
 
 
 def _fail(options: argparse.Namespace, lab: Lab) -> int:

@@ -21,6 +21,11 @@ PACE = 0.0005
 ECHO_REPLY, ECHO_REQUEST = 0, 8
 """ICMP types, RFC 792."""
 
+ECHO_REQUEST6, ECHO_REPLY6 = 128, 129
+"""ICMPv6 types, RFC 4443."""
+
+ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number
+
 PAYLOAD = 56
 """Bytes of data in each request, as ping(8) sends."""
 
@@ -78,6 +83,19 @@ def echo_request(identifier: int, sequence: int) -> bytes:
     return struct.pack("!BBHHH", ECHO_REQUEST, 0, checksum(head + body), identifier, sequence) + body
 
 
+def echo_request6(identifier: int, sequence: int) -> bytes:
+    """Return an ICMPv6 echo request, RFC 4443 section 4.1; the kernel writes the checksum."""
+    return struct.pack("!BBHHH", ECHO_REQUEST6, 0, 0, identifier, sequence) + bytes(range(PAYLOAD))
+
+
+def reply6(packet: bytes, identifier: int) -> int | None:
+    """Return the sequence number of an ICMPv6 echo reply to us; None for any other packet."""
+    if len(packet) < ECHO.size:
+        return None
+    kind, _, _, found, sequence = ECHO.unpack_from(packet)
+    return int(sequence) if (kind, found) == (ECHO_REPLY6, identifier) else None
+
+
 def reply(packet: bytes, identifier: int) -> int | None:
     """Return the sequence number of an echo reply to us; None for any other packet."""
     header = (packet[0] & 0xF) * 4
@@ -86,18 +104,25 @@ def reply(packet: bytes, identifier: int) -> int | None:
     return sequence if (kind, found) == (ECHO_REPLY, identifier) else None
 
 
+RAW = socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP
+RAW6 = socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6
+"""The socket that an end of each version of IP sends by."""
+
 Pair = tuple[str, str]
 """Names of source and target."""
 
 
 def ping_all(ends: Sequence[End]) -> Matrix:
-    """Send one echo request from everybody to everybody else, one every PACE seconds, and wait for the answers."""
+    """Send one echo request from everybody to everybody else, one every PACE seconds, and wait for the answers.
+
+    All ends have addresses of the same version of IP.
+    """
     identifier = os.getpid() & 0xFFFF
     sockets: dict[socket.socket, End] = {}
     try:
         for end in ends:
             with namespaces.inside(end.namespace):
-                raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+                raw = socket.socket(*(RAW6 if ":" in end.address else RAW))
             raw.settimeout(0)
             sockets[raw] = end
         return Matrix(tuple(ends), _exchange(sockets, ends, identifier))
@@ -116,7 +141,8 @@ def _exchange(sockets: Mapping[socket.socket, End], ends: Sequence[End], identif
                 continue
             with contextlib.suppress(OSError):  # no route: that is an answer too, and the pair counts as lost
                 now = time.monotonic()
-                raw.sendto(echo_request(identifier, sequence), (target.address, 0))
+                request = echo_request6 if ":" in target.address else echo_request
+                raw.sendto(request(identifier, sequence), (target.address, 0))
                 sent[source.name, target.name] = now
             _gather(sockets, ends, identifier, sent, seconds, until=time.monotonic() + PACE)
     _gather(sockets, ends, identifier, sent, seconds, until=time.monotonic() + DEADLINE)
@@ -135,8 +161,8 @@ def _gather(
     """Note in `seconds` the answers that arrive."""
     while len(seconds) < len(sent) and (left := until - time.monotonic()) > 0:
         for raw in select.select(list(sockets), [], [], left)[0]:
-            packet, (address, _) = raw.recvfrom(2048)
-            sequence = reply(packet, identifier)
+            packet, (address, *_) = raw.recvfrom(2048)
+            sequence = (reply6 if raw.family == socket.AF_INET6 else reply)(packet, identifier)
             if sequence is None or sequence >= len(ends) or ends[sequence].address != address:
                 continue
             pair = sockets[raw].name, ends[sequence].name

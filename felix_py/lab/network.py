@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from felix_py.lab import interrupts, namespaces, plan
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Topology
 
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+IFA_F_NODAD = 0x02
+"""An address is usable at once: the file says that nobody else has it. include/uapi/linux/if_addr.h."""
+
 DEADLINE = 5.0
 """Seconds that killed processes may take to be gone."""
 
@@ -24,7 +30,7 @@ def build(lab: Lab, topology: Topology) -> None:
         netns.create(name)
     for router in topology.routers:
         with interrupts.held(), namespaces.inside(lab.namespace(router.name)):
-            for parameter, value in plan.ROUTER_PARAMETERS.items():
+            for parameter, value in plan.router_parameters(router):
                 Path("/proc/sys", parameter).write_text(value)
     for scripts in (
         plan.switches(topology),
@@ -62,18 +68,21 @@ def _do(kernel: IPRoute, step: plan.Step) -> None:
         case plan.Set(device, up):
             kernel.link("set", index=_index(kernel, device), state="up" if up else "down")
         case plan.Address(device, address):
-            where, broadcast = _index(kernel, device), str(address.network.broadcast_address)
+            broadcast = {"broadcast": str(address.network.broadcast_address)} if address.version == 4 else {}  # noqa: PLR2004
             kernel.addr(
                 "replace",
-                index=where,
+                index=_index(kernel, device),
+                family=FAMILIES[address.version],
                 address=str(address.ip),
                 prefixlen=address.network.prefixlen,
-                broadcast=broadcast,
+                flags=0 if broadcast else IFA_F_NODAD,
+                **broadcast,
             )
         case plan.Route(destination, gateway):
-            kernel.route("replace", dst=str(destination), gateway=str(gateway), proto="boot")
+            family = FAMILIES[destination.version]
+            kernel.route("replace", family=family, dst=str(destination), gateway=str(gateway), proto="boot")
         case plan.NoRoute(destination):
-            kernel.route("del", dst=str(destination))
+            kernel.route("del", family=FAMILIES[destination.version], dst=str(destination))
         case _:
             assert_never(step)
 

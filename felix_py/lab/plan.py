@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
 from felix_py.lab.topology import Host, Machine, Router, Topology
+from felix_py.model import IPAddress, IPInterface, IPNetwork
 
 UPLINK = "eth0"
 """The interface of a node or host towards its network, and of a pod towards its node."""
@@ -13,7 +14,7 @@ UPLINK = "eth0"
 SWITCH = "switch"
 """The bridge inside a network's namespace; its ports are named after the machines that they lead to."""
 
-DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
+DEFAULT_ROUTE, DEFAULT_ROUTE6 = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +46,22 @@ class Address:
     """Give an interface an address."""
 
     device: str
-    address: IPv4Interface
+    address: IPInterface
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """Route a destination through a gateway."""
 
-    destination: IPv4Network
-    gateway: IPv4Address
+    destination: IPNetwork
+    gateway: IPAddress
 
 
 @dataclass(frozen=True, slots=True)
 class NoRoute:
     """Remove a route."""
 
-    destination: IPv4Network
+    destination: IPNetwork
 
 
 Step: TypeAlias = Bridge | Cable | Set | Address | Route | NoRoute
@@ -115,22 +116,26 @@ def _router(router: Router) -> Iterator[Step]:
     yield Set("lo")
     for network, address in router.addresses.items():
         yield Address(network, address)
+        if network in router.addresses6:
+            yield Address(network, router.addresses6[network])
         yield Set(network)
 
 
 def uplink(topology: Topology, machine: Machine) -> Iterator[Step]:
-    """Yield what gives a node or host its address and its routes beyond its network."""
+    """Yield what gives a node or host its addresses and its routes beyond its network."""
     yield Address(UPLINK, machine.address)
+    if machine.address6 is not None:
+        yield Address(UPLINK, machine.address6)
     yield Set(UPLINK)
-    gateway = topology.gateway(machine.network)
-    if gateway is None:
-        return
+    gateway, gateway6 = topology.gateway(machine.network), topology.gateway6(machine.network)
     if isinstance(machine, Host) or machine.default_route:
-        yield Route(DEFAULT_ROUTE, gateway)
+        yield from [Route(DEFAULT_ROUTE, gateway)] if gateway else []
+        yield from [Route(DEFAULT_ROUTE6, gateway6)] if gateway6 and machine.address6 else []
         return
     for network in topology.networks:
         if network.name != machine.network:
-            yield Route(network.cidr, gateway)
+            yield from [Route(network.cidr, gateway)] if gateway else []
+            yield from [Route(network.cidr6, gateway6)] if network.cidr6 and gateway6 and machine.address6 else []
 
 
 ROUTER_PARAMETERS: Mapping[str, str] = {
@@ -139,3 +144,13 @@ ROUTER_PARAMETERS: Mapping[str, str] = {
     "net/ipv4/conf/default/rp_filter": "0",
 }
 """What makes a namespace a router, whatever the host has set for itself: files in /proc/sys."""
+
+ROUTER_PARAMETERS6: Mapping[str, str] = {"net/ipv6/conf/all/forwarding": "1"}
+"""And one of IPv6."""
+
+
+def router_parameters(router: Router) -> Iterator[tuple[str, str]]:
+    """Yield what makes a router's namespace one: files in /proc/sys, and what to write there."""
+    yield from ROUTER_PARAMETERS.items()
+    if router.addresses6:
+        yield from ROUTER_PARAMETERS6.items()

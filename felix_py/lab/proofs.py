@@ -1,16 +1,16 @@
 """What the demo proves, each by commands on the screen with their real output; a proof that fails says what it saw."""
 
-import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from felix_py.lab import faults, health, lifecycle, machines, matrix, screen, status, watching
 from felix_py.lab.state import DEFAULT_NAME, Lab
 from felix_py.lab.topology import LabNode, Topology
-from felix_py.model import IpipMode
+from felix_py.model import IpipMode, lies_in
 
 REPAIR_MILLISECONDS = 100.0
 """What a repair may take at most; the contract with users."""
@@ -36,10 +36,17 @@ class Stage:
     near: LabNode | None
     far: LabNode | None
 
-    def pod(self, node: LabNode) -> tuple[str, str]:
+    def pod(self, node: LabNode, version: int = 4) -> tuple[str, str]:
         """Return a node's first pod: its name and its address."""
         name = node.pod_names[0]
-        return name, self.lab.pod_addresses()[name]
+        return name, self.lab.pod_addresses(version)[name]
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions of IP that the pods of these nodes have addresses of."""
+        nodes = [each for each in (self.here, self.near, self.far) if each is not None]
+        every = [{block.version for block in node.blocks} for node in nodes]
+        return tuple(sorted(set.intersection(*every)))
 
     def run(self, target: str, *words: str, limit: int = 12) -> str:
         """Show a command and its output, run where the target is; return the output.
@@ -78,39 +85,48 @@ def stage(lab: Lab, topology: Topology) -> Stage | None:
 def everybody_reaches_everybody(on: Stage) -> str:
     """Ping from every node, pod and host to every other."""
     screen.command([*on.typed(), "ping"])
-    found = matrix.ping_all(status.ends(on.lab, on.topology))
-    screen.output(matrix.table(found, plain=screen.plain()), limit=200)
-    if found.lost:
-        raise NotProved(matrix.summary(found))
-    return matrix.summary(found)
+    told = []
+    for title, found in status.matrices(on.lab, on.topology):
+        screen.output(matrix.table(found, plain=screen.plain()), limit=200)
+        told.append(title + matrix.summary(found))
+        if found.lost:
+            raise NotProved(told[-1])
+    return "; ".join(told)
 
 
 def packets_on_the_wire(on: Stage) -> str:
     """Capture a ping to a pod of the same network, and one to a pod of another."""
     words = []
-    if on.near is not None:
-        words.append(_path(on, on.near, where=on.here.network, interface=str(on.here.name)))
-    if on.far is not None:
-        router = next(router.name for router in on.topology.routers if on.here.network in router.addresses)
-        words.append(_path(on, on.far, where=router, interface=on.here.network))
+    for version in on.versions:
+        if on.near is not None:
+            words.append(_path(on, on.near, version, where=on.here.network, interface=str(on.here.name)))
+        if on.far is not None:
+            router = next(router.name for router in on.topology.routers if on.here.network in router.addresses)
+            words.append(_path(on, on.far, version, where=router, interface=on.here.network))
     if not words:
         raise NotProved("there is one node only; nobody to send to")
     return "; ".join(words)
 
 
-def encapsulated(on: Stage, target: LabNode) -> bool:
+def encapsulated(on: Stage, target: LabNode, version: int = 4) -> bool:
     """Say whether the target's pool wants packets from here to there in IP-in-IP."""
-    pool = next(pool for pool in on.topology.pools if target.blocks[0].subnet_of(pool.cidr))
+    block = next(block for block in target.blocks if block.version == version)
+    pool = next(pool for pool in on.topology.pools if lies_in(block, pool.cidr))
     if pool.ipip_mode is IpipMode.CROSS_SUBNET:
         return target.network != on.here.network
     return pool.ipip_mode is IpipMode.ALWAYS
 
 
-def _path(on: Stage, target: LabNode, *, where: str, interface: str) -> str:
-    (source_pod, source), (_, destination) = on.pod(on.here), on.pod(target)
-    wrapped = encapsulated(on, target)
-    # In-rack everything of interest is captured, so that a packet in the tunnel would be seen too.
-    expression = "ip proto 4" if wrapped else "icmp or ip proto 4"
+# Everything of interest is captured, so that a packet in a tunnel would be seen too; of ICMPv6 only echoes (RFC 4443).
+STRAIGHT = {4: "icmp or ip proto 4", 6: "ip6[40] == 128 or ip6[40] == 129 or proto 41"}
+WORDS = {4: ("IP", "ICMP"), 6: ("IP6", "ICMP6,")}
+"""By version of IP: what tcpdump is asked for where nothing should be encapsulated, and how it calls IP and ICMP."""
+
+
+def _path(on: Stage, target: LabNode, version: int, *, where: str, interface: str) -> str:
+    (source_pod, source), (_, destination) = on.pod(on.here, version), on.pod(target, version)
+    wrapped = encapsulated(on, target, version)
+    expression = "ip proto 4" if wrapped else STRAIGHT[version]
     command = ["tcpdump", "-nn", "-t", "--immediate-mode", "-i", interface, "-c", "2", *expression.split()]
     with watching.running([*machines.enter(on.lab, where), *command]) as capture:
         capture.wait_for_complaint("listening on")
@@ -118,30 +134,36 @@ def _path(on: Stage, target: LabNode, *, where: str, interface: str) -> str:
         lines = capture.lines()
     screen.command([*on.typed(), "exec", where, *command, f"   # {source_pod} pings a pod on {target.name}"])
     screen.output("\n".join(lines))
-    inner = f"{source} > {destination}: ICMP echo request"
+    ip, icmp = WORDS[version]
     outer = f"IP {on.here.address.ip} > {target.address.ip}: " if wrapped else ""
-    expected = re.compile(rf"{re.escape(f'{outer}IP {inner}')}, ")
-    if not any(map(expected.match, lines)):
-        raise NotProved(f"no packet `{outer}IP {inner}` was seen on {interface} of {where}")
-    road = f"{on.here.name} to {target.name}"
+    packet = f"{outer}{ip} {source} > {destination}: {icmp} echo request"
+    if not any(line.startswith(f"{packet}, ") for line in lines):
+        raise NotProved(f"no packet `{packet}` was seen on {interface} of {where}")
+    road = f"{on.here.name} to {target.name}" + (f" by IPv{version}" if len(on.versions) > 1 else "")
     addresses = f"{on.here.address.ip} and {target.address.ip}"
     return f"{road} in IP protocol 4 between {addresses}" if wrapped else f"{road} not encapsulated"
+
+
+IP = {4: ["ip"], 6: ["ip", "-6"]}
+"""The program that shows and changes routes, by version of IP."""
 
 
 def outside_by_bgp(on: Stage) -> str:
     """Reach a pod from a host that knows only its router, which learned the way by BGP."""
     router = on.topology.routers[0]
     on.run(router.name, "birdc", "show", "route")
-    on.run(router.name, "ip", "route", "show", "proto", "bird")
+    for version in on.versions:
+        on.run(router.name, *IP[version], "route", "show", "proto", "bird")
     problems = list(health.router_problems(on.lab, on.topology, router))
     if problems:
         raise NotProved("; ".join(problems))
     host = next(host.name for host in on.topology.hosts)
     node = on.far or on.here
-    _, address = on.pod(node)
-    on.run(host, "ping", "-c", "3", "-i", "0.1", "-W", "2", address)
-    count = len(health.learned(on.lab, router.name))
-    return f"{router.name} has {count} routes by BGP, and {host} reaches {address} on {node.name} through them"
+    addresses = [on.pod(node, version)[1] for version in on.versions]
+    for address in addresses:
+        on.run(host, "ping", "-c", "3", "-i", "0.1", "-W", "2", address)
+    count, reached = len(health.learned(on.lab, router.name)), " and ".join(addresses)
+    return f"{router.name} has {count} routes by BGP, and {host} reaches {reached} on {node.name} through them"
 
 
 def felixctl_tells(on: Stage) -> str:
@@ -159,27 +181,32 @@ def felixctl_tells(on: Stage) -> str:
 def deaths_cost_nothing(on: Stage) -> str:
     """Kill the agent, then its ExaBGP, under a running ping and in sight of every machine's route monitor."""
     target = on.far or on.near or on.here
-    (source_pod, _), (target_pod, address) = on.pod(on.here), on.pod(target)
-    watched = [*(node.name for node in on.topology.nodes), *(router.name for router in on.topology.routers)]
-    ping = ["ping", "-i", "0.005", address]
+    source_pod, target_pod = on.here.pod_names[0], target.pod_names[0]
+    pings = [["ping", "-i", "0.005", on.pod(target, version)[1]] for version in on.versions]
+    commands = {
+        name: watching.route_monitor(on.lab, name, on.versions)
+        for name in (*(node.name for node in on.topology.nodes), *(router.name for router in on.topology.routers))
+    }
     with ExitStack() as stack:
-        monitors = {
-            name: stack.enter_context(watching.running(watching.route_monitor(on.lab, name))) for name in watched
-        }
+        monitors = {name: stack.enter_context(watching.running(words)) for name, words in commands.items()}
         for monitor in monitors.values():
             monitor.wait_for_netlink()
-        words = watching.route_monitor(on.lab, watched[-1])
-        screen.command([*words, f"   # and on {', '.join(watched[:-1])}, all the while"])
-        screen.command([*on.typed(), "exec", source_pod, *ping, f"   # {target_pod}, 200 packets a second"])
-        pinging = stack.enter_context(watching.running([*machines.enter(on.lab, source_pod), *ping]))
+        *others, last = commands
+        screen.command([*commands[last], f"   # and on {', '.join(others)}, all the while"])
+        pinging = []
+        for ping in pings:
+            screen.command([*on.typed(), "exec", source_pod, *ping, f"   # {target_pod}, 200 packets a second"])
+            pinging.append(stack.enter_context(watching.running([*machines.enter(on.lab, source_pod), *ping])))
         time.sleep(0.5)  # some packets before, so that a loss at the first death shows
         for part in ("agent", "bgp"):
             _kill(on, part)
         time.sleep(0.5)  # and some after
-        summary = watching.ping_summary(pinging.stop())
+        summaries = [watching.ping_summary(each.stop()) for each in pinging]
         events = {name: watching.route_events(monitor.stop()) for name, monitor in monitors.items()}
-    screen.output(summary.line)
-    return judge(summary, events)
+    for summary in summaries:
+        screen.output(summary.line)
+    sent, answered = sum(each.transmitted for each in summaries), sum(each.received for each in summaries)
+    return judge(watching.PingSummary(sent, answered, ""), events)
 
 
 def _kill(on: Stage, part: str) -> None:
@@ -223,9 +250,9 @@ def repaired_at_once(on: Stage) -> str:
     name = on.here.name
     slowest = 0.0
     for prefix in _repairable(on):
-        with watching.running(watching.route_monitor(on.lab, name)) as monitor:
+        with watching.running(watching.route_monitor(on.lab, name, on.versions)) as monitor:
             monitor.wait_for_netlink()
-            on.run(name, "ip", "route", "del", prefix)
+            on.run(name, *_ip(prefix), "route", "del", prefix)
             lifecycle.wait(on.lab, lambda: _absent(on, prefix), 2.0)  # noqa: B023 - used in this turn only
             events = watching.route_events(monitor.stop())
         screen.output("\n".join(f"{event.at:%H:%M:%S.%f}  {event.text}" for event in events))
@@ -238,14 +265,19 @@ def repaired_at_once(on: Stage) -> str:
 
 
 def _repairable(on: Stage) -> Iterator[str]:
-    for node in (on.near, on.far):
-        if node is not None:
-            yield str(node.blocks[0])
-    yield f"{on.pod(on.here)[1]}/32"
+    for version in on.versions:
+        for node in (on.near, on.far):
+            if node is not None:
+                yield next(str(block) for block in node.blocks if block.version == version)
+        yield str(ip_network(on.pod(on.here, version)[1]))
+
+
+def _ip(prefix: str) -> list[str]:
+    return IP[ip_network(prefix).version]
 
 
 def _absent(on: Stage, prefix: str) -> list[str]:
-    shown = on.quietly(on.here.name, "ip", "route", "show", "exact", prefix).stdout.strip()
+    shown = on.quietly(on.here.name, *_ip(prefix), "route", "show", "exact", prefix).stdout.strip()
     return [] if shown else [f"{on.here.name}: route {prefix} is not back"]
 
 

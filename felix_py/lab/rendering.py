@@ -6,10 +6,13 @@ from typing import Any
 import yaml
 
 from felix_py.lab.topology import LabNode, Router, Topology
-from felix_py.model import IPPool
+from felix_py.model import IPAddress, IPPool
 from felix_py.resources import API_VERSION
 
 Document = dict[str, Any]
+
+NOT_IN_NAMES = str.maketrans(".:/", "---")
+"""One for one, so that no two blocks of IPv6 have one name."""
 
 
 def felix_yaml(topology: Topology, node: LabNode) -> str:
@@ -19,10 +22,18 @@ def felix_yaml(topology: Topology, node: LabNode) -> str:
 
 def hosts(topology: Topology) -> str:
     """Return /etc/hosts of nodes and routers: every machine by its name."""
-    routers = ((min(router.addresses.values()).ip, router.name) for router in topology.routers if router.addresses)
-    machines = ((machine.address.ip, machine.name) for machine in topology.machines)
+    routers = ((address, router.name) for router in topology.routers for address in _lowest(router))
+    machines = ((address, machine.name) for machine in topology.machines for address in machine.ends)
     lines = (f"{address} {name}" for address, name in (*routers, *machines))
     return "\n".join(["127.0.0.1 localhost", *lines, ""])
+
+
+def _lowest(router: Router) -> Iterator[IPAddress]:
+    """Yield a router's lowest address of each version of IP."""
+    if router.addresses:
+        yield min(router.addresses.values()).ip
+    if router.addresses6:
+        yield min(router.addresses6.values()).ip
 
 
 def resources(topology: Topology) -> dict[str, str]:
@@ -61,6 +72,8 @@ def _pool(pool: IPPool) -> Document:
 
 def _node(node: LabNode) -> Document:
     bgp: Document = {"ipv4Address": str(node.address)}
+    if node.address6 is not None:
+        bgp["ipv6Address"] = str(node.address6)
     if node.as_number is not None:
         bgp["asNumber"] = node.as_number
     return _resource("Node", node.name, {"bgp": bgp})
@@ -70,7 +83,7 @@ def _affinities(topology: Topology) -> Iterator[Document]:
     for node in topology.nodes:
         for block in node.blocks:
             # Calico names an affinity by node and block, with a hyphen for what a name may not hold.
-            name = f"{node.name}-{str(block).replace('.', '-').replace('/', '-')}"
+            name = f"{node.name}-{str(block).translate(NOT_IN_NAMES)}"
             yield _resource("BlockAffinity", name, {"node": str(node.name), "cidr": str(block), "state": "confirmed"})
 
 
@@ -80,28 +93,45 @@ def neighbours(topology: Topology, router: Router) -> tuple[LabNode, ...]:
 
 
 def _peers(topology: Topology) -> Iterator[Document]:
-    """One BGPPeer for each node: a router has another address in every network."""
+    """One BGPPeer for each node and version of IP: a router has another address in every network."""
     for router in topology.routers:
         for node in neighbours(topology, router):
-            spec = {
-                "node": str(node.name),
-                "peerIP": str(router.addresses[node.network].ip),
-                "asNumber": router.as_number,
-            }
-            yield _resource("BGPPeer", f"{router.name}-{node.name}", spec)
+            for far, near in sessions(router, node):
+                spec = {"node": str(node.name), "peerIP": str(far), "asNumber": router.as_number}
+                name = f"{router.name}-{node.name}" + ("" if near.version == 4 else "-ipv6")  # noqa: PLR2004
+                yield _resource("BGPPeer", name, spec)
+
+
+def sessions(router: Router, node: LabNode) -> Iterator[tuple[IPAddress, IPAddress]]:
+    """Yield the addresses of each session between a router and a node: one for each version of IP that both have."""
+    for far in router.ends(node.network):
+        yield from ((far, near) for near in node.ends if near.version == far.version)
 
 
 def bird_conf(topology: Topology, router: Router) -> str:
     """Return the configuration of a router's BIRD 2."""
-    pools = ", ".join(f"{pool.cidr}+" for pool in topology.pools if not pool.disabled)
     head = BIRD_HEAD.format(
         name=router.name,
         router_id=min(address.ip for address in router.addresses.values()),
         default=BIRD_DEFAULT if router.announce_default else "",
-        accept=f"net ~ [ {pools} ]" if pools else "false",
+        accept=_accepted(topology, 4),
     )
-    sessions = (_bird_session(topology, router, node) for node in neighbours(topology, router))
-    return head + "".join(sessions)
+    if router.addresses6:
+        default = BIRD_DEFAULT6 if router.announce_default else ""
+        head += BIRD_HEAD6.format(default=default, accept=_accepted(topology, 6))
+    every = (
+        _bird_session(topology, router, node, *ends)
+        for node in neighbours(topology, router)
+        for ends in sessions(router, node)
+    )
+    return head + BIRD_LOOPS + "".join(every)
+
+
+def _accepted(topology: Topology, version: int) -> str:
+    """Return the condition for what a router takes from nodes: what lies in the pools."""
+    pools = (f"{pool.cidr}+" for pool in topology.pools if not pool.disabled and pool.cidr.version == version)
+    listed = ", ".join(pools)
+    return f"net ~ [ {listed} ]" if listed else "false"
 
 
 BIRD_HEAD = """\
@@ -124,7 +154,24 @@ template bgp felix_node {{
   error wait time 1, 5;
   ipv4 {{ import where {accept}; next hop self; }};
 }}
+"""
 
+BIRD_HEAD6 = """
+protocol kernel kernel6 {{
+  graceful restart on;
+  ipv6 {{ import none; export where source = RTS_BGP; }};
+}}
+{default}
+template bgp felix_node6 {{
+  graceful restart on;
+  connect delay time 1;
+  connect retry time 2;
+  error wait time 1, 5;
+  ipv6 {{ import where {accept}; next hop self; }};
+}}
+"""
+
+BIRD_LOOPS = """
 # What came from an AS is not told to that AS: it would refuse it as a loop (RFC 4271, 9.1.2).
 """
 
@@ -135,23 +182,34 @@ protocol static default_route {
 }
 """
 
+BIRD_DEFAULT6 = """
+protocol static default_route6 {
+  ipv6;
+  route ::/0 unreachable;
+}
+"""
+
 BIRD_SESSION = """
-protocol bgp 'node-{name}' from felix_node {{
+protocol bgp 'node-{name}' from {template} {{
   local {local} as {local_as};
   neighbor {address} as {remote_as};
-  ipv4 {{ export where {export}; }};
+  {channel} {{ export where {export}; }};
 }}
 """
 
 
-def _bird_session(topology: Topology, router: Router, node: LabNode) -> str:
+def _bird_session(topology: Topology, router: Router, node: LabNode, far: IPAddress, near: IPAddress) -> str:
     remote_as = node.as_number or topology.bgp.as_number
     learned = f"(source = RTS_BGP && ! (bgp_path ~ [= * {remote_as} * =]))"
+    six = near.version == 6  # noqa: PLR2004 - IP versions
+    default = "default_route6" if six else "default_route"
     return BIRD_SESSION.format(
-        name=node.name,
-        local=router.addresses[node.network].ip,
+        name=f"{node.name}-ipv6" if six else node.name,
+        template="felix_node6" if six else "felix_node",
+        local=far,
         local_as=router.as_number,
-        address=node.address.ip,
+        address=near,
         remote_as=remote_as,
-        export=f'{learned} || proto = "default_route"' if router.announce_default else learned,
+        channel="ipv6" if six else "ipv4",
+        export=f'{learned} || proto = "{default}"' if router.announce_default else learned,
     )

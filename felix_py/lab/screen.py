@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from felix_py.lab.topology import Topology
 
@@ -104,17 +104,21 @@ def _routers(topology: Topology, starts: Sequence[int]) -> list[str]:
 
 def _column(topology: Topology, position: int) -> list[str]:
     network = topology.networks[position]
-    lines = [f"│ {network.name}  {network.cidr}"]
+    lines = [f"│ {network.name}  {_words(network.cidrs)}"]
     for machine in topology.machines:
         if machine.network != network.name:
             continue
         node = topology.node(machine.name)
-        lines.append(f"├─ {machine.name}  {machine.address.ip}")
+        lines.append(f"├─ {machine.name}  {_words(machine.ends)}")
         if node is not None:
-            blocks = " ".join(map(str, node.blocks)) or "no block"
+            blocks = _words(node.blocks) or "no block"
             lines.append(f"│    {blocks}  {node.pods} pods")
     last = next((place for place in reversed(range(len(lines))) if lines[place].startswith("├")), None)
     if last is not None:
         lines[last] = lines[last].replace("├", "└", 1)
         lines[last + 1 :] = [line.replace("│", " ", 1) for line in lines[last + 1 :]]
     return lines
+
+
+def _words(values: Iterable[object]) -> str:
+    return " ".join(map(str, values))

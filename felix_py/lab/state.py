@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,14 @@ class Lab:
         except FileNotFoundError:
             raise Refused(f"no lab named {self.name} is up; `felix-lab up` starts one", status=2) from None
 
-    def pod_addresses(self) -> dict[str, str]:
-        """Return each attached pod's address, from what the plugin answered."""
-        found = {}
+    def pod_addresses(self, version: int = 4) -> dict[str, str]:
+        """Return the address of this version of IP of each attached pod that has one, as the plugin answered."""
+        found: dict[str, str] = {}
         for path in sorted((self.directory / "pods").glob("*.json")):
             answer: dict[str, Any] = json.loads(path.read_text())
-            found[path.stem] = str(answer["ips"][0]["address"]).split("/")[0]
+            for address in (ip_interface(each["address"]).ip for each in answer["ips"]):
+                if address.version == version:
+                    found[path.stem] = str(address)
         return found
 
 

@@ -1,24 +1,34 @@
 """`felix-lab status`: what every machine does, in one line each, and what is not as it should be."""
 
+from collections.abc import Iterable, Iterator
+
 from felix_py.ctl import client
-from felix_py.lab import faults, health, machines, screen
-from felix_py.lab.matrix import End
+from felix_py.lab import faults, health, machines, matrix, screen
+from felix_py.lab.matrix import End, Matrix
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import LabNode, Router, Topology
+from felix_py.model import IPAddress
 
 Row = tuple[str, str, str, str]
 
 
-def ends(lab: Lab, topology: Topology) -> list[End]:
-    """Return everybody who can ping: nodes with their pods, and hosts."""
-    addresses = lab.pod_addresses()
+def ends(lab: Lab, topology: Topology, version: int = 4) -> list[End]:
+    """Return everybody who can ping by this version of IP: nodes with their pods, and hosts."""
+    addresses = lab.pod_addresses(version)
     found = []
-    for node in topology.nodes:
-        found.append(End(node.name, lab.namespace(node.name), str(node.address.ip), node.name))
-        found += [End(pod, lab.namespace(pod), addresses[pod], node.name) for pod in node.pod_names if pod in addresses]
-    return found + [
-        End(host.name, lab.namespace(host.name), str(host.address.ip), host.name) for host in topology.hosts
-    ]
+    for machine in topology.machines:
+        own = (str(each) for each in machine.ends if each.version == version)
+        found += [End(machine.name, lab.namespace(machine.name), each, machine.name) for each in own]
+        pods = machine.pod_names if isinstance(machine, LabNode) else ()
+        found += [End(pod, lab.namespace(pod), addresses[pod], machine.name) for pod in pods if pod in addresses]
+    return found
+
+
+def matrices(lab: Lab, topology: Topology) -> Iterator[tuple[str, Matrix]]:
+    """Yield who reaches whom, by each version of IP that is spoken here, with what to write above it."""
+    for version in topology.versions:
+        title = f"IPv{version}: " if len(topology.versions) > 1 else ""
+        yield title, matrix.ping_all(ends(lab, topology, version))
 
 
 def show(lab: Lab, topology: Topology) -> int:
@@ -27,7 +37,7 @@ def show(lab: Lab, topology: Topology) -> int:
     rows: list[Row] = [("NAME", "KIND", "ADDRESS", "STATE")]
     rows += [_router(lab, topology, router, problems) for router in topology.routers]
     rows += [_node(lab, topology, node, problems) for node in topology.nodes]
-    rows += [(host.name, "host", str(host.address.ip), "up") for host in topology.hosts]
+    rows += [(host.name, "host", _listed(host.ends), "up") for host in topology.hosts]
     for line in _aligned(rows):
         screen.say(line)
     failed = sorted(faults.failed(lab))
@@ -48,8 +58,12 @@ def _aligned(rows: list[Row]) -> list[str]:
 def _router(lab: Lab, topology: Topology, router: Router, problems: list[str]) -> Row:
     problems += health.router_problems(lab, topology, router)
     state = f"BIRD {_process(lab, router.name, problems)}, {len(health.learned(lab, router.name))} routes learned"
-    addresses = " ".join(str(address.ip) for address in router.addresses.values())
-    return router.name, "router", addresses, state
+    every = (each.ip for table in (router.addresses, router.addresses6) for each in table.values())
+    return router.name, "router", _listed(every), state
+
+
+def _listed(addresses: Iterable[IPAddress]) -> str:
+    return " ".join(map(str, addresses))
 
 
 def _node(lab: Lab, topology: Topology, node: LabNode, problems: list[str]) -> Row:
@@ -58,12 +72,12 @@ def _node(lab: Lab, topology: Topology, node: LabNode, problems: list[str]) -> R
     try:
         status = health.ask(lab, node.name, "status")
     except client.Unreachable:
-        return node.name, "node", str(node.address.ip), state
+        return node.name, "node", _listed(node.ends), state
     bgp, tunnel = status["bgp"], status["tunnel"] or {}
     state += f", {'in sync' if status['inSync'] else 'not in sync'}"
     state += f", {bgp['established']} of {bgp['configured']} sessions, {status['routes'].get('installed', 0)} routes"
     state += f", {node.pods} pods, tunnel by {tunnel.get('driver', 'nobody')}"
-    return node.name, "node", str(node.address.ip), state
+    return node.name, "node", _listed(node.ends), state
 
 
 def _process(lab: Lab, name: str, problems: list[str]) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, TypeAlias
 
-from felix_py.model import BGPConfiguration, IPPool, NodeName
+from felix_py.model import BGPConfiguration, IPAddress, IPNetwork, IPPool, NodeName
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,12 @@ class Network:
 
     name: str
     cidr: IPv4Network
+    cidr6: IPv6Network | None = None
+
+    @property
+    def cidrs(self) -> tuple[IPNetwork, ...]:
+        """Its subnets, IPv4 first."""
+        return (self.cidr, *((self.cidr6,) if self.cidr6 else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,11 @@ class Router:
     as_number: int
     addresses: Mapping[str, IPv4Interface]
     announce_default: bool = False
+    addresses6: Mapping[str, IPv6Interface] = field(default_factory=dict)
+
+    def ends(self, network: str) -> tuple[IPAddress, ...]:
+        """Return its addresses in a network, IPv4 first."""
+        return tuple(each[network].ip for each in (self.addresses, self.addresses6) if network in each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +44,16 @@ class LabNode:
     name: NodeName
     network: str
     address: IPv4Interface
-    blocks: tuple[IPv4Network, ...] = ()
+    blocks: tuple[IPNetwork, ...] = ()
     pods: int = 0
     as_number: int | None = None
     default_route: bool = True
+    address6: IPv6Interface | None = None
+
+    @property
+    def ends(self) -> tuple[IPAddress, ...]:
+        """Its addresses, IPv4 first."""
+        return tuple(each.ip for each in (self.address, self.address6) if each is not None)
 
     @property
     def pod_names(self) -> tuple[str, ...]:
@@ -51,6 +68,12 @@ class Host:
     name: str
     network: str
     address: IPv4Interface
+    address6: IPv6Interface | None = None
+
+    @property
+    def ends(self) -> tuple[IPAddress, ...]:
+        """Its addresses, IPv4 first."""
+        return tuple(each.ip for each in (self.address, self.address6) if each is not None)
 
 
 Machine: TypeAlias = LabNode | Host
@@ -78,6 +101,15 @@ class Topology:
     def gateway(self, network: str) -> IPv4Address | None:
         """Return the address of a network's first router; None where there is no router."""
         return next((router.addresses[network].ip for router in self.routers if network in router.addresses), None)
+
+    def gateway6(self, network: str) -> IPv6Address | None:
+        """Return the IPv6 address of a network's first router that has one; None where there is none."""
+        return next((router.addresses6[network].ip for router in self.routers if network in router.addresses6), None)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions of IP that are spoken here."""
+        return (4, 6) if any(machine.address6 for machine in self.machines) else (4,)
 
     def node(self, name: str) -> LabNode | None:
         """Return the node of that name."""

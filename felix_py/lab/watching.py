@@ -4,8 +4,9 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,8 +24,10 @@ class Watcher:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = words
+        # A pipe that nobody reads fills up, and the program waits: a ping would stop sending, and seem to lose nothing.
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - `close` does
         self._process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=machines.environment()
+            words, stdin=subprocess.DEVNULL, stdout=self._out, stderr=subprocess.PIPE, env=machines.environment()
         )
 
     def wait_for_complaint(self, text: str) -> None:
@@ -51,21 +54,30 @@ class Watcher:
     def lines(self) -> tuple[str, ...]:
         """Wait until the program ends by itself, and return what it printed."""
         try:
-            out, _ = self._process.communicate(timeout=DEADLINE)
+            self._process.communicate(timeout=DEADLINE)
         except subprocess.TimeoutExpired:
             return self.stop()
-        return tuple(out.decode(errors="replace").splitlines())
+        return self._printed()
 
     def stop(self) -> tuple[str, ...]:
         """End the program as Ctrl-C does, and return what it printed."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         try:
-            out, _ = self._process.communicate(timeout=DEADLINE)
+            self._process.communicate(timeout=DEADLINE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            out, _ = self._process.communicate()
-        return tuple(out.decode(errors="replace").splitlines())
+            self._process.communicate()
+        return self._printed()
+
+    def close(self) -> None:
+        """End it, and forget what it printed."""
+        self.stop()
+        self._out.close()
+
+    def _printed(self) -> tuple[str, ...]:
+        self._out.seek(0)
+        return tuple(self._out.read().decode(errors="replace").splitlines())
 
 
 def _listens(line: str, process: int) -> bool:
@@ -81,12 +93,13 @@ def running(words: Sequence[str]) -> Iterator[Watcher]:
     try:
         yield watcher
     finally:
-        watcher.stop()
+        watcher.close()
 
 
-def route_monitor(lab: Lab, name: str) -> list[str]:
-    """Return the command that prints every change of a machine's IPv4 routes with its time."""
-    return ["ip", "-4", "-n", lab.namespace(name), "-ts", "monitor", "route"]
+def route_monitor(lab: Lab, name: str, versions: Collection[int] = (4,)) -> list[str]:
+    """Return the command that prints every change of a machine's routes, of IPv4 or of both, with its time."""
+    family = [] if len(versions) > 1 else ["-4"]
+    return ["ip", *family, "-n", lab.namespace(name), "-ts", "monitor", "route"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +115,9 @@ class RouteEvent:
         return self.text.startswith("Deleted ")
 
     def is_about(self, prefix: str) -> bool:
-        """Say whether it is about this prefix; `ip` leaves the /32 of a host route out."""
+        """Say whether it is about this prefix; `ip` leaves the /32 or /128 of a host route out."""
         words = self.text.removeprefix("Deleted ").split()
-        return prefix.removesuffix("/32") in words[:2]
+        return prefix.removesuffix("/32" if "." in prefix else "/128") in words[:2]
 
 
 EVENT = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)\] (.*)")

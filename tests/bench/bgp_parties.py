@@ -66,9 +66,8 @@ class Wire:
         self._resident = self.start(self.target, "sleep", "infinity")
 
     def down(self) -> None:
-        for program in reversed(self._programs):
-            program.kill()
-            program.wait()
+        for program in tuple(reversed(self._programs)):
+            self.stop(program, signal.SIGKILL)
         for name in (self.source, self.target):
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
@@ -88,6 +87,10 @@ class Wire:
     def stop(self, program: subprocess.Popen[str], number: int = signal.SIGTERM) -> None:
         program.send_signal(number)
         program.wait()
+        for pipe in (program.stdin, program.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # what was still to be written has nobody to read it
+                    pipe.close()
         self._programs.remove(program)
 
     def routes(self) -> int:

@@ -15,6 +15,9 @@ HELPERS = {
     "run",
     "bgp_listener",
     "bgp_parties",
+    "busy_peers",
+    "churned",
+    "churner",
     "figures",
     "route_agent",
     "route_memory",
@@ -26,6 +29,7 @@ HELPERS = {
     "route_resync",
     "route_space",
     "route_watch",
+    "tunnel_pair",
 }
 """Modules here that are no benchmarks."""
 

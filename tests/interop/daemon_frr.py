@@ -61,7 +61,8 @@ class Frr(Daemon):
         configuration.write_text("".join(f"{line}\n" for line in (*_head(setup), *self._networks(self.said))))
         # -S: it stays root, who alone may enter a test's folder.
         command: list[str | Path] = [BGPD, "-S", "-Z", "-f", configuration, "--vty_socket", own, "-i", own / "pid"]
-        self.process.start(*command, "-P", "0", "-l", str(setup.address))
+        listen = (word for address in setup.addresses for word in ("-l", str(address)))
+        self.process.start(*command, "-P", "0", *listen)
         self._ask("enable")
 
     def announce(self, announcements: Announcements) -> None:
@@ -161,6 +162,8 @@ class Frr(Daemon):
 
 def _head(setup: Setup) -> Iterator[str]:
     yield "hostname frr"
+    if setup.address6:
+        yield from ("route-map own6 permit 10", f"set ipv6 next-hop global {setup.address6}", "exit")
     yield f"router bgp {setup.asn}"
     yield f"bgp router-id {setup.identifier}"
     # RFC 8212 and the check against a table that is not there: a lab says what it means.
@@ -179,6 +182,9 @@ def _head(setup: Setup) -> Iterator[str]:
                 yield f"neighbor {neighbour.address} activate"
                 if neighbour.client:
                     yield f"neighbor {neighbour.address} route-reflector-client"
+                if setup.address6 and family is Family.IPV6_UNICAST and neighbour.address.version == 4:
+                    # Without zebra it knows no address of its own but its end of the session, which is IPv4.
+                    yield f"neighbor {neighbour.address} route-map own6 out"
                 yield "exit-address-family"
 
 

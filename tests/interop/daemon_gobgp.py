@@ -156,7 +156,7 @@ def _configuration(setup: Setup) -> Iterator[str]:
     yield "[global.config]"
     yield f"as = {setup.asn}"
     yield f'router-id = "{setup.identifier}"'
-    yield f'local-address-list = ["{setup.address}"]'
+    yield f"local-address-list = {json.dumps(list(map(str, setup.addresses)))}"
     for neighbour in setup.neighbours:
         yield from _neighbour(setup, neighbour)
 
@@ -172,7 +172,7 @@ def _neighbour(setup: Setup, neighbour: Neighbour) -> Iterator[str]:
     yield f"keepalive-interval = {max(1, neighbour.hold_time // 3)}"
     yield from ("connect-retry = 1", "idle-hold-time-after-reset = 1")
     yield "[neighbors.transport.config]"
-    yield f'local-address = "{setup.address}"'
+    yield f'local-address = "{setup.towards(neighbour)}"'
     yield f"passive-mode = {str(neighbour.passive).lower()}"
     if neighbour.hops:
         yield from ("[neighbors.ebgp-multihop.config]", "enabled = true", f"multihop-ttl = {neighbour.hops}")

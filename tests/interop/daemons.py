@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import ClassVar
 
@@ -64,7 +64,9 @@ class Setup:
     """What a daemon is to be.
 
     Attributes:
+        address6: for neighbours over IPv6, where `address` is IPv4.
         router_id: its address, where it has none of its own.
+        forwards: its best paths go into the kernel of its machine; BIRD alone can.
         restarting: it comes back from the dead, and keeps to graceful restart's rules for that (RFC 4724 section 4.1).
     """
 
@@ -73,7 +75,18 @@ class Setup:
     neighbours: tuple[Neighbour, ...]
     router_id: IPv4Address | None = None
     cluster_id: IPv4Address | None = None
+    forwards: bool = False
     restarting: bool = False
+    address6: IPv6Address | None = None
+
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """Where it listens."""
+        return (self.address, *((self.address6,) if self.address6 else ()))
+
+    def towards(self, neighbour: Neighbour) -> IPAddress:
+        """Return its end of a session."""
+        return next(each for each in self.addresses if each.version == neighbour.address.version)
 
     @property
     def identifier(self) -> IPv4Address:

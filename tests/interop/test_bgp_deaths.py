@@ -4,15 +4,17 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bgp_lab import BLOCKS, NODES, TOR, TOR_BLOCK, Lab, Node, bird_configuration, running, settings, tor, until
 
-from bgp import exabgp_process
-
 pytestmark = pytest.mark.interop
+
+HANGS = 3
+"""How often it is stopped: each time at another moment between two KEEPALIVEs."""
 
 
 @pytest.fixture
@@ -25,9 +27,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         made.down()
 
 
-def test_ten_kills_in_a_row_lose_no_route_anywhere(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exabgp_process, "RESPAWN_LAST", 0.4)  # seconds, not 10: ten of them would take a minute
-
+def test_kills_in_a_row_lose_no_route_anywhere(lab: Lab) -> None:
     async def scenario() -> None:
         lab.bird.start(bird_configuration())
         one, two = Node(lab, "n1"), Node(lab, "n2")
@@ -37,7 +37,7 @@ def test_ten_kills_in_a_row_lose_no_route_anywhere(lab: Lab, monkeypatch: pytest
             await until(lambda: one.settled() and two.settled(), "all is up")
             await until(lambda: all(lab.bird.has(block) for block in BLOCKS.values()), "BIRD has both blocks")
             with lab.route_events() as events:
-                for number in range(1, 11):
+                for number in range(1, 4):  # tests/netns/test_deaths.py has twenty, with agents and packets
                     child = one.service.child_pid
                     assert child is not None
                     os.kill(child, signal.SIGKILL)
@@ -125,21 +125,59 @@ def test_a_child_that_writes_rubbish_is_replaced(lab: Lab, tmp_path: Path) -> No
     asyncio.run(scenario())
 
 
-def test_a_child_that_hangs_is_replaced(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exabgp_process, "PING", 0.2)
-    monkeypatch.setattr(exabgp_process, "SILENCE", 0.8)
+def test_a_child_that_hangs_is_replaced_before_a_peer_with_the_shortest_hold_time_gives_us_up(lab: Lab) -> None:
+    """A peer whose hold timer runs out forgets our paths at once; one whose connection ends keeps them (RFC 4724)."""
 
     async def scenario() -> None:
         lab.bird.start(bird_configuration(n2=False))
         one = Node(lab, "n1")
-        one.service.configure(settings("n1", tor(), mesh=False))
+        one.service.configure(settings("n1", tor(hold_time=3), mesh=False))
         async with running(one):
             await until(one.settled, "the session is up")
-            child = one.service.child_pid
-            assert child is not None
-            os.kill(child, signal.SIGSTOP)
-            await until(lambda: one.service.respawns == 1 and one.settled(), "the next child works")
+            await until(lambda: lab.bird.has(BLOCKS["n1"]), "BIRD has our block")
+            with lab.route_events() as events:
+                for number in range(1, HANGS + 1):
+                    child = one.service.child_pid
+                    assert child is not None
+                    start = time.monotonic()
+                    os.kill(child, signal.SIGSTOP)
+                    await until(lambda before=child: one.service.child_pid != before, "it is found", within=2)
+                    took = time.monotonic() - start
+                    await until(lambda n=number: one.service.respawns == n and one.settled(), "the next one works")
+                    await until(lambda: lab.bird.session_up("n1"), "BIRD is done")
+                    print(f"stuck for {took:.2f} s")  # noqa: T201 - a figure
+                assert events() == ""
             assert one.lost == set()
+            assert "nothing was heard of it" in " ".join(change.cause for change in one.peer().history)
+
+    asyncio.run(scenario())
+
+
+CLOCK_IS_SET = """
+import time
+of_day, began = time.time, time.monotonic()
+time.time = lambda: of_day() + ({step} if time.monotonic() > began + 2 else 0)
+from bgp.exabgp_start import main
+raise SystemExit(main())
+"""
+
+
+def test_a_clock_that_is_set_ends_no_session(lab: Lab, tmp_path: Path) -> None:
+    """An hour forward on one node, back on the other; no test may set a host's clock, so the process is misled."""
+
+    def misled(name: str, step: int) -> Node:
+        (tmp_path / f"{name}.py").write_text(CLOCK_IS_SET.format(step=step))
+        return Node(lab, name, wrapper=(sys.executable, "-P", str(tmp_path / f"{name}.py")))
+
+    async def scenario() -> None:
+        lab.bird.start(bird_configuration())
+        nodes = misled("n1", 3600), misled("n2", -3600)
+        for name, node in zip(NODES, nodes, strict=True):
+            node.service.configure(settings(name, tor(hold_time=3), mesh=False))
+        async with running(*nodes):
+            await until(lambda: all(node.established() for node in nodes), "both sessions are up")
+            await asyncio.sleep(2 + 5)  # until the clock is set, and longer than the hold time after it
+            assert [(node.established(), node.peer().flaps) for node in nodes] == [(True, 0), (True, 0)]
 
     asyncio.run(scenario())
 

@@ -103,7 +103,7 @@ def test_packets_from_too_far_are_dropped_for_that_peer_only(lab: Lab, passive: 
             restart(lab, bird())
             await until(lambda: count(lab, "n1", "TcpExtTCPMinTTLDrop") > 2, "packets of the router are dropped")
             assert not one.established()
-            assert one.peer(NODES["n2"]).flaps == 0
+            assert one.peer(NODES["n2"]).flaps == 0, one.peer(NODES["n2"]).history
 
     asyncio.run(scenario())
 

@@ -1,12 +1,12 @@
 """Nodes of ours against each other: the real agents, in a mesh, dying and returning."""
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
 from felix_node import FelixNode, block, configuration, node, pool
-from interop_lab import ADDRESSES, BLOCKS, N1, N2, Lab, until
+from interop_lab import ADDRESSES, BLOCKS, N1, N2, Lab, six, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.matrix]
 
@@ -73,6 +73,29 @@ def test_both_agents_killed_together_cost_no_route(mesh: tuple[FelixNode, FelixN
         lab.together(one.start, two.start)
         until(lambda: _settled(one) and _settled(two), "all is as before", within=15)
         assert (first(), second()) == ("", "")
+
+
+def test_a_mesh_of_both_versions_of_ip_carries_each_over_its_own_session(lab: Lab) -> None:
+    blocks6 = {name: IPv6Network(f"fd65::{name[1]}:0/122") for name in BLOCKS}
+    both = (
+        configuration(mesh=True),
+        *(node(name, ADDRESSES[name], ipv6Address=f"{six(ADDRESSES[name])}/64") for name in BLOCKS),
+        *(block(name, cidr) for each in (BLOCKS, blocks6) for name, cidr in each.items()),
+        *(pool(), pool(IPv6Network("fd65::/48"))),
+    )
+    one, two = lab.stopped_felix("n1"), lab.stopped_felix("n2")
+    lab.together(lambda: one.start(*both), lambda: two.start(*both))
+    until(lambda: one.forwards(BLOCKS["n2"]) and two.forwards(BLOCKS["n1"]), "the nodes have each other's IPv4 block")
+    until(lambda: one.forwards(blocks6["n2"]) and two.forwards(blocks6["n1"]), "and each other's IPv6 block")
+    assert (one.gateways(BLOCKS["n2"]), one.gateways(blocks6["n2"])) == ({str(N2)}, {str(six(N2))})
+    assert [each["family"] for each in one.session(N2)["families"]] == ["ipv4 unicast"]
+    assert [each["family"] for each in one.session(six(N2))["families"]] == ["ipv6 unicast"]
+    for each in (one, two):
+        each.apply(*(document for document in both if document["spec"].get("cidr") != str(blocks6["n1"])))
+    until(lambda: not two.forwards(blocks6["n1"]), "a block that is taken away leaves the other kernel")
+    assert two.forwards(BLOCKS["n1"])
+    assert one.route(blocks6["n1"]) is None, "and its blackhole leaves its own"
+    assert (two.session(N1)["flaps"], two.session(six(N1))["flaps"]) == (0, 0)
 
 
 def _settled(each: FelixNode) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 from socket import if_nametoindex
 
@@ -14,7 +14,7 @@ from felix_py.kernel.objects import KernelRefused, Route, RouteKey, Scope
 from felix_py.kernel.route_codec import Encoder
 from felix_py.kernel.wire import Mode, Verb
 from felix_py.kernel.writer import Writer
-from felix_py.model import NodeName, WorkloadEndpoint
+from felix_py.model import IPNetwork, NodeName, WorkloadEndpoint
 
 
 class RoutingNode:
@@ -22,13 +22,13 @@ class RoutingNode:
 
     node_name = NodeName("n1")
 
-    def __init__(self, blocks: tuple[IPv4Network, ...], trouble: Path, store: Allocations) -> None:
+    def __init__(self, blocks: tuple[IPNetwork, ...], trouble: Path, store: Allocations) -> None:
         self._blocks = blocks
         self._trouble = trouble
         self._writer = Writer()
         self._endpoints = {endpoint.name: endpoint for endpoint in store.endpoints()}
 
-    def blocks(self) -> tuple[IPv4Network, ...]:
+    def blocks(self) -> tuple[IPNetwork, ...]:
         return self._blocks
 
     def pod_mtu(self) -> int:
@@ -60,7 +60,7 @@ class RoutingNode:
 async def main(socket_path: str, state: str, trouble: str, *blocks: str) -> None:
     log.set_up(log_format="json", level="info")
     store = Allocations(Path(state), NodeName("n1"))
-    node = RoutingNode(tuple(map(IPv4Network, blocks)), Path(trouble), store)
+    node = RoutingNode(tuple(map(ip_network, blocks)), Path(trouble), store)
     serving = asyncio.create_task(CniServer(Path(socket_path), node, store).serve())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     await asyncio.wait([serving])

@@ -221,3 +221,13 @@ def parameters_are_told(lab: Lab) -> None:
     assert ParameterEvent(index) in lab.events()
     lab.parameter("net/ipv4/conf/all/rp_filter", "2")
     assert ParameterEvent(-1) in lab.events()
+
+
+def parameters_of_ipv6_are_told(lab: Lab) -> None:
+    index = lab.link("cali1").index
+    lab.parameter("net/ipv6/conf/cali1/forwarding", "1")
+    assert ParameterEvent(index) in lab.events()
+    lab.parameter("net/ipv6/conf/all/forwarding", "1")
+    assert ParameterEvent(-1) in lab.events()
+    lab.parameter("net/ipv6/conf/cali1/accept_ra", "0")
+    assert ParameterEvent(index) not in lab.events()

@@ -22,6 +22,7 @@ from builders import block, node, pool
 from spaces import SECONDS, Monitor, Pod, Space
 from structlog.testing import capture_logs
 
+from bgp.speaker_words import NextHops
 from felix_py.agent import Agent
 from felix_py.config import Config
 from felix_py.daemon import Bell
@@ -62,6 +63,7 @@ class ToldSpeaker:
 
     paths: dict[IPv4Network, Any] = field(default_factory=dict)
     done: bool = True
+    told: list[NextHops] = field(default_factory=list)
 
     def configure(self, settings: Any) -> None:
         """Sessions are none of these tests' business."""
@@ -74,6 +76,12 @@ class ToldSpeaker:
 
     def converged(self) -> bool:
         return self.done
+
+    def next_hops(self) -> frozenset[IPv4Address]:
+        return frozenset(each.path.attributes.next_hop for each in self.paths.values())
+
+    def tell(self, event: NextHops) -> None:
+        self.told.append(event)
 
 
 class SilentDatastore:

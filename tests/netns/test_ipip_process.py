@@ -1,4 +1,4 @@
-"""The userspace driver's process: outlives the agent, is found again, is replaced when it fails."""
+"""The tun driver's process: outlives the agent, is found again, is replaced when it fails."""
 
 import json
 import os
@@ -24,7 +24,7 @@ import os, pathlib, signal, sys
 sys.path[:0] = sys.argv[1:3]
 import ipip_lab
 from ipip.device import Device
-Device(pathlib.Path(sys.argv[3]), "userspace").put(ipip_lab.wish(1))
+Device(pathlib.Path(sys.argv[3]), "tun").put(ipip_lab.wish(1))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -68,7 +68,7 @@ def test_an_agent_that_dies_loses_no_packet(bare: Racks) -> None:
 def test_a_new_agent_adopts_the_process(racks: Racks) -> None:
     before = racks.a1.carriers()
     device = racks.a1.namespace.do(Device, run_directory=racks.a1.directory)
-    assert device.why == "userspace: tunl0 is a TUN device already; `felix-agent cleanup` lets us choose anew"
+    assert device.why == "tun: tunl0 is a TUN device already; `felix-agent cleanup` lets us choose anew"
     assert racks.a1.namespace.do(device.read, "tunl0") == racks.a1.wish
     racks.a1.namespace.do(device.put, racks.a1.wish)
     assert racks.a1.carriers() == before
@@ -135,7 +135,7 @@ def test_a_terminated_process_says_so(racks: Racks) -> None:
 
 
 def test_one_device_has_one_process(racks: Racks) -> None:
-    other = racks.a1.namespace.do(Device, run_directory=racks.a1.directory / "other", driver="userspace")
+    other = racks.a1.namespace.do(Device, run_directory=racks.a1.directory / "other", driver="tun")
     racks.a1.namespace.do(other.put, racks.a1.wish)
     assert len(racks.a1.carriers()) == 1
     assert racks.a1.namespace.do(other.read, "tunl0") == racks.a1.wish

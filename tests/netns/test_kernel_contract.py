@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from types import ModuleType
 
+import contract_extended
 import contract_histories
 import contract_ipv6
 import contract_links
@@ -27,7 +28,9 @@ def cases(module: ModuleType) -> list[Case]:
 
 
 CASES = [
-    case for module in (contract_routes, contract_ipv6, contract_links, contract_objects) for case in cases(module)
+    case
+    for module in (contract_routes, contract_extended, contract_ipv6, contract_links, contract_objects)
+    for case in cases(module)
 ]
 named = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.replace("_", " "))
 
