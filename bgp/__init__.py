@@ -21,7 +21,8 @@ Read in this order:
    it is taken for stuck, and how soon a dead one is started again).
 9. `exabgp_start`, `exabgp_child`, `exabgp_reactor`, `exabgp_wire`, `exabgp_timers`, `exabgp_options`,
    `exabgp_shortcuts`: what runs there.
-10. `report`: what people and metrics see; `notification`: error codes in words.
+10. `report`, `policy_report`, `path_report`: what people and metrics see; `notification`: error codes in words.
+11. `faults`: why a session is not up, as a table of sentences; `drops`: what the kernel has dropped, the evidence.
 
 ```
  configure() ─▶ Speaker ─Announce, Withdraw, HoldSessions─▶ codec ─text─▶ child (ExaBGP) ─▶ peers

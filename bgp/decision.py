@@ -111,12 +111,14 @@ class Beaten:
 
     Attributes:
         rule: the name of the rule that it lost by.
-        reason: what was compared, as `AS path length: 2, and 1 is better`.
+        reason: what was compared, as `AS path length: 1 is better than 2`.
+        to: the path that it was compared with there.
     """
 
     path: Contender
     rule: str
     reason: str
+    to: Contender
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,11 @@ def _apply(rule: Rule, paths: Sequence[Contender]) -> tuple[Sequence[Contender],
     lowest: dict[Any, Contender] = {}
     for path in paths:
         group = rule.among(path)
-        if group not in lowest or rule.rank(path) < rule.rank(lowest[group]):
+        # Of equals, the one that is named to losers must not depend on the order either.
+        if group not in lowest or (rule.rank(path), _address(path)) < (
+            rule.rank(lowest[group]),
+            _address(lowest[group]),
+        ):
             lowest[group] = path
     stay, lost = [], []
     for path in paths:
@@ -188,5 +194,9 @@ def _apply(rule: Rule, paths: Sequence[Contender]) -> tuple[Sequence[Contender],
             stay.append(path)
         else:
             reason = f"{rule.name}: {rule.say(winner)} is better than {rule.say(path)}"
-            lost.append(Beaten(path, rule.name, reason))
-    return stay, sorted(lost, key=lambda each: (rule.rank(each.path), each.path.peer.version, int(each.path.peer)))
+            lost.append(Beaten(path, rule.name, reason, winner))
+    return stay, sorted(lost, key=lambda each: (rule.rank(each.path), _address(each.path)))
+
+
+def _address(path: Contender) -> tuple[int, int]:
+    return path.peer.version, int(path.peer)

@@ -119,6 +119,7 @@ class Link(Processes):  # type: ignore[misc]
         elif verb == "close":
             self._reactor.close_session(json.loads(argument))
         elif verb == "ping":
+            self._reactor.tell_drops()
             number, _, wanted = argument.partition(" ")
             self.tell(type="pong", number=int(number), counters=self._reactor.counters() if wanted else {})
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import Any, TypeAlias
 
+from bgp.drops import Drop, PacketsDropped
 from bgp.notification import words
 from bgp.types import (
     ConnectFailed,
+    DialFailure,
     Endpoint,
     Family,
     GracefulRestart,
@@ -65,7 +67,7 @@ class CannotListen:
     reason: str
 
 
-Answer: TypeAlias = Configured | CommandRefused | Alive | CannotListen
+Answer: TypeAlias = Configured | CommandRefused | Alive | CannotListen | PacketsDropped
 
 
 # --- from the child
@@ -151,7 +153,21 @@ def _fsm(event: Mapping[str, Any]) -> Iterator[Heard]:
 
 
 def _dial(event: Mapping[str, Any]) -> Iterator[Heard]:
-    yield ConnectFailed(ip_address(event["peer"]), f"cannot connect: {event['reason']}")
+    failure = FAILURES.get(event["error"], DialFailure.OTHER)
+    yield ConnectFailed(ip_address(event["peer"]), failure, str(event["reason"]))
+
+
+FAILURES = {
+    "ECONNREFUSED": DialFailure.REFUSED,
+    "ENETUNREACH": DialFailure.NO_ROUTE,
+    "EHOSTUNREACH": DialFailure.UNREACHABLE,
+    "ETIMEDOUT": DialFailure.NO_ANSWER,
+}
+"""What the names of connect(2)'s errors mean."""
+
+
+def _drops(event: Mapping[str, Any]) -> Iterator[Answer]:
+    yield PacketsDropped({Drop(name): int(count) for name, count in event["counts"].items()})
 
 
 def _open(event: Mapping[str, Any]) -> Iterator[Heard]:
@@ -210,7 +226,8 @@ def _notification(event: Mapping[str, Any]) -> Iterator[Heard]:
     communication = text.partition('Shutdown Communication: "')[2].rstrip('"')
     if sent and (code, subcode) in COMMUNICATIVE:
         communication = text[1:]  # what we send is told as it is: the length comes first
-    notification = Notification(code, subcode, communication)
+    data = "" if communication else str(said.get("data", "")).removeprefix("0x").lower()
+    notification = Notification(code, subcode, communication, data)
     peer = _peer(event)
     yield NotificationSent(peer, notification) if sent else NotificationReceived(peer, notification)
 
@@ -255,6 +272,7 @@ READERS = {
     "route-refresh": _route_refresh,
     "notification": _notification,
     "dial": _dial,
+    "drops": _drops,
     "pong": _pong,
     "listen": _listen,
     "configured": _configured,

@@ -1,6 +1,7 @@
 """The speaker with a real wire: an ExaBGP child under supervision, and the tables that it fills."""
 
 import asyncio
+import contextlib
 import random
 import sys
 import time
@@ -11,11 +12,13 @@ from typing import assert_never
 import structlog
 
 from bgp import exabgp_codec as codec
-from bgp import exabgp_events, report, waiting
+from bgp import exabgp_events, path_report, report, waiting
 from bgp.child_process import Child
 from bgp.exabgp_updates import TITLE, CloseSession, Pieces, Updates
 from bgp.moved import Moved
-from bgp.report import Clock, PeerReport, RouteReport
+from bgp.path_report import AdvertisedReport, RouteReport
+from bgp.policy_report import TermReport
+from bgp.report import Clock, PeerReport
 from bgp.speaker import BestPath, Speaker
 from bgp.speaker_words import (
     Configured,
@@ -45,11 +48,18 @@ from bgp.types import (
     HoldSessions,
     IPAddress,
     IPNetwork,
+    MessagesCounted,
     Refresh,
     Teardown,
     UpdateFaulty,
     Withdraw,
 )
+
+COUNTING = 0.5
+"""Seconds that counting messages may take; a child that works answers within milliseconds."""
+
+COUNTED = 0
+"""The number of a question that only asks for counts; those whether the child lives begin with 1."""
 
 REMEMBERED = 10_000
 """Refused paths and malformed UPDATEs that are not logged again; beyond that they are, before they fill the memory."""
@@ -66,12 +76,18 @@ class BgpService:
     """
 
     def __init__(
-        self, *, on_change: Callable[[], None], python: str = sys.executable, wrapper: tuple[str, ...] = ()
+        self,
+        *,
+        on_change: Callable[[], None],
+        on_news: Callable[[], None] = lambda: None,
+        python: str = sys.executable,
+        wrapper: tuple[str, ...] = (),
     ) -> None:
         """Take what is needed to start the child.
 
         Args:
             on_change: called in the loop's thread after best paths or sessions have changed, once for many changes.
+            on_news: called there after anything has changed that people may see.
             python: the interpreter of the child.
             wrapper: put before the child's command, as ("ip", "netns", "exec", "blue").
         """
@@ -79,6 +95,8 @@ class BgpService:
         self.child_pid: int | None = None
         self._respawns = Respawns()
         self._on_change = on_change
+        self._on_news = on_news
+        self._counted = asyncio.Event()
         self._command = (*wrapper, python, "-P", "-m", "bgp.exabgp_start")
         self._speaker: Speaker | None = None
         self._child: Child | None = None
@@ -160,17 +178,30 @@ class BgpService:
         """Report every session."""
         return report.peers(self._speaker, Clock(_now(), datetime.now(UTC))) if self._speaker else ()
 
-    def routes(self) -> tuple[RouteReport, ...]:
-        """Report every path that was received, refused ones with the reason."""
-        return report.routes(self._speaker) if self._speaker else ()
+    async def count_messages(self) -> None:
+        """Have the messages of all sessions counted now and not at the next ping; a stuck child is not waited for."""
+        if self._child:
+            self._counted.clear()
+            self._child.write(codec.ping(COUNTED, counters=True))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COUNTING):
+                    await self._counted.wait()
 
-    def received(self, peer: IPAddress) -> tuple[RouteReport, ...]:
-        """Report every path that one peer told."""
-        return report.routes(self._speaker, peer) if self._speaker else ()
+    def policies(self, peer: IPAddress) -> tuple[tuple[TermReport, ...], tuple[TermReport, ...]]:
+        """Report the import and export policy of one session, term by term."""
+        return report.policies(self._speaker, peer) if self._speaker else ((), ())
 
-    def advertised(self, peer: IPAddress) -> tuple[IPNetwork, ...]:
+    def routes(self, peer: IPAddress | None = None, prefix: IPNetwork | None = None) -> tuple[RouteReport, ...]:
+        """Report every path that was received, or those of one peer, or to one prefix; refused ones with the reason."""
+        return path_report.routes(self._speaker, peer, prefix) if self._speaker else ()
+
+    def advertised(self, peer: IPAddress, prefix: IPNetwork | None = None) -> tuple[AdvertisedReport, ...]:
         """Report what one peer was told since its session is up."""
-        return report.advertised(self._speaker, peer) if self._speaker else ()
+        return path_report.advertised(self._speaker, peer, prefix) if self._speaker else ()
+
+    def withheld(self, peer: IPAddress, prefix: IPNetwork | None = None) -> tuple[AdvertisedReport, ...]:
+        """Report what one peer is not told although it could be, and why."""
+        return path_report.withheld(self._speaker, peer, prefix) if self._speaker else ()
 
     # --- the child's life
 
@@ -270,8 +301,9 @@ class BgpService:
                 child.kill(self.problem)
             case exabgp_events.CommandRefused():
                 child.kill("ExaBGP did not understand a command")
-            case exabgp_events.Alive():
-                pass
+            case exabgp_events.Alive(number):
+                if number == COUNTED:
+                    asyncio.get_running_loop().call_soon(self._counted.set)  # the counts come with it, in the same line
             case exabgp_events.CannotListen():
                 self.problem = _cannot_listen(event)
                 self._changed()
@@ -287,6 +319,8 @@ class BgpService:
     def _hear(self, event: Event) -> None:
         """Give the speaker an event, and do what it says; whoever calls sees to the timer."""
         if self._speaker:
+            if not (isinstance(event, MessagesCounted) and report.known(self._speaker, event)):
+                self._on_news()
             for effect in self._speaker.on(event, now=_now()):
                 self._do(effect)
             next_hops = self._speaker.next_hops

@@ -5,12 +5,14 @@ It is pinned to 5.0.15, since this file reaches into its classes; tests/interop 
 
 import errno
 import itertools
+import math
 import os
 import pwd
 import select
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from exabgp.bgp.fsm import FSM
@@ -23,7 +25,7 @@ from exabgp.reactor.listener import Listener
 from exabgp.reactor.network.error import BindingError, NetworkError, NotConnected
 from exabgp.reactor.network.outgoing import Outgoing
 
-from bgp import exabgp_options, exabgp_shortcuts, exabgp_timers, exabgp_wire
+from bgp import drops, exabgp_options, exabgp_shortcuts, exabgp_timers, exabgp_wire
 from bgp.exabgp_timers import NEVER
 from bgp.exabgp_wire import Wire
 
@@ -36,8 +38,14 @@ RECONNECT_FIRST, RECONNECT_GROWTH, RECONNECT_LAST = 0.25, 1.3, 2.0
 SYN_RETRIES = 2
 """A peer that does not answer is given up after 1 + 2 + 4 s and dialled anew, which finds it sooner than SYNs do."""
 
+SILENCE = 3.5
+"""Seconds without an answer after which it is said; that nobody on the wire has the address takes the kernel 3.1."""
+
 HOT = 3
 """Turns that all peers get at once after a command or a connection: it is worked off after their turn, not before."""
+
+NETSTAT = Path("/proc/self/net/netstat")
+"""Where the kernel counts, for this network namespace."""
 
 UNPRIVILEGED = "nobody"
 """Whom the process becomes when it listens."""
@@ -79,11 +87,20 @@ class ShortDelay(Delay):  # type: ignore[misc]
         return self._time - time.monotonic()
 
 
+class Unconnected(NotConnected):  # type: ignore[misc]
+    """A connection that the kernel did not make."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.name = errno.errorcode.get(number, "")
+
+
 class Dialler(Outgoing):  # type: ignore[misc]
     """One attempt at a connection, which ends with a connection or with the kernel's reason (stock tries for ever)."""
 
     at_work: "set[Dialler]" = set()  # noqa: RUF012 - one for the process, on purpose
     local: str | None
+    silent_at = 0.0
 
     def establish(self) -> Iterator[bool]:
         """Yield False while the kernel tries, True when it has connected."""
@@ -97,9 +114,10 @@ class Dialler(Outgoing):  # type: ignore[misc]
                 yield False
             error = self.io.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
-                raise NotConnected(os.strerror(error))
+                raise Unconnected(error)
             self.success()
             self.local = self.local or self.io.getsockname()[0]
+            self.silent_at = math.inf
             # Still at work, for ExaBGP takes one more turn until it says OPEN: nothing else would wake it up for that.
             yield True
         finally:
@@ -110,7 +128,8 @@ class Dialler(Outgoing):  # type: ignore[misc]
         self.io.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         error = self.io.connect_ex((self.peer, self.port))
         if error and error != errno.EINPROGRESS:
-            raise NotConnected(os.strerror(error))
+            raise Unconnected(error)
+        self.silent_at = time.monotonic() + SILENCE
 
 
 def _writable(io: socket.socket) -> bool:
@@ -196,8 +215,8 @@ class Peer(peer.Peer):  # type: ignore[misc]
     def _close(self, message: str = "", error: Any = "") -> None:
         self.goodbye, self.keepalive_due = None, NEVER
         if isinstance(error, NotConnected) and self.proto is None:
-            told = {"type": "dial", "peer": str(self.neighbor["peer-address"]), "reason": str(error)}
-            self.reactor.processes.tell(**told)
+            name = error.name if isinstance(error, Unconnected) else ""
+            self.reactor.tell_failure(self.neighbor["peer-address"], name, str(error))
         super()._close(message, error)
 
     def begin(self, session: int) -> dict[str, Any]:
@@ -264,6 +283,7 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
         self._next_turn = 0.0
         self._parent = os.getppid()
         self._sessions = itertools.count(1)
+        self._dropped = drops.counted(NETSTAT.read_text())
 
     def take(self, text: str) -> str | None:
         """Hold the sessions of a new configuration; return what is wrong with it."""
@@ -293,6 +313,24 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
                 data = bytes.fromhex(order["data"])
                 each.close_with(order["code"], order["subcode"], data, order.get("session"))
 
+    def tell_failure(self, peer: Any, error: str, reason: str) -> None:
+        """Tell that a peer was not reached, after what the kernel has dropped meanwhile: it may be why."""
+        self.tell_drops()
+        self.processes.tell(type="dial", peer=str(peer), error=error, reason=reason)
+
+    def tell_drops(self) -> None:
+        """Tell what the kernel has dropped since it was told last."""
+        now = drops.counted(NETSTAT.read_text())
+        counts, self._dropped = drops.since(self._dropped, now), now
+        if counts:
+            self.processes.tell(type="drops", counts=counts)
+
+    def _tell_silence(self, now: float) -> None:
+        for dialler in Dialler.at_work:
+            if dialler.silent_at <= now:
+                dialler.silent_at = math.inf
+                self.tell_failure(dialler.peer, "ETIMEDOUT", "")
+
     def counters(self) -> dict[str, dict[str, int]]:
         """Return the counts of messages of every established peer, by its address."""
         return {
@@ -311,6 +349,7 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
         if self.hot or now >= self._next_turn:
             self.hot = max(0, self.hot - 1)
             self._next_turn = now + PERIOD
+            self._tell_silence(now)
             if os.getppid() != self._parent:
                 self.processes.end()
             return set(super().active_peers())

@@ -1,5 +1,6 @@
 """How many prefixes a peer may tell, and what is done about one that tells more."""
 
+from bgp.faults import Cause
 from bgp.session import Closed, Session
 from bgp.speaker_words import ManyPrefixes
 
@@ -21,4 +22,4 @@ def excess(session: Session, now: float) -> Closed | None:
     if limit.restart is not None:
         then = f"it is tried again after {limit.restart:g} s"
     sentence = f"the peer told {prefixes} prefixes, and maxPrefixes allows {limit.maximum}; {then}"
-    return Closed(sentence, None if limit.restart is None else now + limit.restart)
+    return Closed(sentence, None if limit.restart is None else now + limit.restart, Cause.MAX_PREFIXES)

@@ -1,17 +1,19 @@
-"""What the speaker shows to people and to metrics: sessions and paths as frozen values with wall-clock times."""
+"""What the speaker shows of its sessions to people and to metrics: frozen values with wall-clock times."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
-from bgp.decision import ONLY_PATH
-from bgp.notification import words
+from bgp import policy_report
+from bgp.faults import Fault
 from bgp.peering import PeerSettings
-from bgp.rib import Told, in_order
+from bgp.policy_report import TermReport
+from bgp.rib import Told
 from bgp.session import Session
 from bgp.speaker import Speaker
-from bgp.types import Attributes, Endpoint, IPAddress, IPNetwork, Open, SessionState
+from bgp.types import FAMILY, Endpoint, Family, IPAddress, MessagesCounted, Notification, Open, SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +26,40 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilyReport:
+    """What one family of a session comes to.
+
+    Attributes:
+        stale: paths kept although the session is gone, or not said again since it is back.
+        stale_until: when they are forgotten unless the peer says them again; None while there are none.
+        end_of_rib: the peer has told everything of it.
+        kept_by_us: we keep its paths if the peer restarts, since it asks for it (RFC 4724).
+        preserved: the peer says that it has forwarded packets all the while it restarted (F bit).
+    """
+
+    family: Family
+    received: int
+    accepted: int
+    rejected: int
+    advertised: int
+    stale: int
+    stale_until: datetime | None
+    end_of_rib: bool
+    kept_by_us: bool
+    preserved: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PeerReport:
     """Everything about one session.
 
     Attributes:
         since: when the state was reached.
         uptime: how long the session is established; None while it is not.
-        stale: paths kept although the session is gone.
+        families: what each comes to, the first of the settings first.
+        fault, fault_at: why it is not up, or what went wrong last, and when.
         hold_time: what both sides agreed on; None before the first OPEN.
-        keepalive: seconds between KEEPALIVE messages, a third of the hold time.
+        keepalive: seconds between our KEEPALIVE messages.
         dialled: we opened the connection.
         restart: the state of graceful restart, in words.
         sent, received_messages: messages by kind since the session is up.
@@ -42,12 +69,9 @@ class PeerReport:
     state: SessionState
     since: datetime
     uptime: timedelta | None
-    received: int
-    accepted: int
-    rejected: int
-    advertised: int
-    stale: int
-    last_error: str | None
+    families: tuple[FamilyReport, ...]
+    fault: Fault | None
+    fault_at: datetime | None
     hold_time: int | None
     keepalive: int | None
     open_sent: Open | None
@@ -61,10 +85,41 @@ class PeerReport:
     end_of_rib: bool
     sent: Mapping[str, int]
     received_messages: Mapping[str, int]
-    notification_sent: str | None
-    notification_received: str | None
+    notification_sent: Notification | None
+    notification_received: Notification | None
     flaps: int
+    malformed: int
     history: tuple[StateChange, ...]
+
+    @property
+    def received(self) -> int:
+        """Paths that the peer has told, of all families."""
+        return sum(each.received for each in self.families)
+
+    @property
+    def accepted(self) -> int:
+        """Those that import policy takes."""
+        return sum(each.accepted for each in self.families)
+
+    @property
+    def rejected(self) -> int:
+        """Those that it does not take."""
+        return sum(each.rejected for each in self.families)
+
+    @property
+    def advertised(self) -> int:
+        """Prefixes that the peer is told."""
+        return sum(each.advertised for each in self.families)
+
+    @property
+    def stale(self) -> int:
+        """Paths that are kept for graceful restart."""
+        return sum(each.stale for each in self.families)
+
+    @property
+    def last_error(self) -> str | None:
+        """Why it is not up, or what went wrong last, in a sentence."""
+        return self.fault.sentence if self.fault else None
 
     @property
     def capabilities_in_common(self) -> tuple[str, ...]:
@@ -73,41 +128,6 @@ class PeerReport:
             return ()
         names = {_name(each) for each in self.open_received.capabilities}
         return tuple(each for each in self.open_sent.capabilities if _name(each) in names)
-
-
-@dataclass(frozen=True, slots=True)
-class RouteReport:
-    """One path of an Adj-RIB-In.
-
-    Attributes:
-        attributes: as import policy leaves them.
-        received: as the peer told them.
-        decided_by: the rule of a filter, or the reason of a refusal, that decided; empty where nothing had to be.
-        accepted: by the import policy.
-        refusal: the policy's reason against it.
-        best: it is the path of the Loc-RIB.
-        equal: it is as good as that one, and takes its share of the flows.
-        eligible: it is accepted, and its next hop can be reached.
-        rule: which rule made it the best, or which one it lost by; None for a refused path.
-        why: the same with the values that were compared.
-    """
-
-    prefix: IPNetwork
-    peer: IPAddress
-    peer_name: str
-    attributes: Attributes
-    received: Attributes
-    external: bool
-    router_id: IPv4Address
-    accepted: bool
-    refusal: str | None
-    decided_by: str
-    best: bool
-    equal: bool
-    eligible: bool
-    rule: str | None
-    why: str | None
-    stale: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,35 +147,31 @@ def peers(speaker: Speaker, clock: Clock) -> tuple[PeerReport, ...]:
     return tuple(_peer(speaker, speaker.sessions[peer.address], clock) for peer in speaker.settings.peers)
 
 
-def routes(speaker: Speaker, peer: IPAddress | None = None) -> tuple[RouteReport, ...]:
-    """Report what peers said, or one of them, by prefix."""
-    sessions = [each for each in speaker.sessions.values() if peer in (None, each.settings.address)]
-    found = (_route(speaker, session, prefix) for session in sessions for prefix in session.adj_rib_in.entries)
-    return tuple(sorted(found, key=lambda route: (in_order(route.prefix), not route.best, str(route.peer))))
+def known(speaker: Speaker, counted: MessagesCounted) -> bool:
+    """Say whether these counts are no news."""
+    session = speaker.sessions.get(counted.peer)
+    return session is None or session.messages == counted
 
 
-def advertised(speaker: Speaker, peer: IPAddress) -> tuple[IPNetwork, ...]:
-    """Report what one peer has been told; nothing while its session is down."""
+def policies(speaker: Speaker, peer: IPAddress) -> tuple[tuple[TermReport, ...], tuple[TermReport, ...]]:
+    """Report the terms of a session's import and export policy, each with its hits; nothing of no session."""
     session = speaker.sessions.get(peer)
-    return tuple(sorted(session.adj_rib_out.told, key=in_order)) if session and session.established else ()
+    return ((), ()) if session is None else (policy_report.imported(session), policy_report.exported(speaker, session))
 
 
 def _peer(speaker: Speaker, session: Session, clock: Clock) -> PeerReport:
-    table, counted = session.adj_rib_in, session.messages if session.established else None
-    since = clock.at(session.since)
+    counted = session.messages if session.established else None
+    since, fault = clock.at(session.since), session.present_fault(clock.now)
     return PeerReport(
         settings=session.settings,
         state=session.state,
         since=since,
         uptime=clock.wall - since if session.established else None,
-        received=len(table.entries),
-        accepted=len(table.entries) - table.refused,
-        rejected=table.refused,
-        advertised=len(session.adj_rib_out.told) if session.established else 0,
-        stale=table.stale,
-        last_error=session.last_error,
+        families=tuple(_families(session, clock)),
+        fault=fault[0] if fault else None,
+        fault_at=clock.at(fault[1]) if fault else None,
         hold_time=session.hold_time,
-        keepalive=session.hold_time // 3 if session.hold_time is not None else None,
+        keepalive=_keepalive(session),
         open_sent=session.open_sent,
         open_received=session.open_received,
         local_router_id=speaker.settings.router_id,
@@ -167,11 +183,19 @@ def _peer(speaker: Speaker, session: Session, clock: Clock) -> PeerReport:
         end_of_rib=session.end_of_rib,
         sent=dict(counted.sent) if counted else {},
         received_messages=dict(counted.received) if counted else {},
-        notification_sent=words(session.notification_sent) if session.notification_sent else None,
-        notification_received=words(session.notification_received) if session.notification_received else None,
+        notification_sent=session.notification_sent,
+        notification_received=session.notification_received,
         flaps=session.flaps,
+        malformed=session.malformed,
         history=tuple(StateChange(clock.at(each.at), each.state, each.cause) for each in session.history),
     )
+
+
+def _keepalive(session: Session) -> int | None:
+    """Return the seconds between our KEEPALIVEs: as configured, and a third of the hold time at most."""
+    if session.hold_time is None:
+        return None
+    return min(session.hold_time // 3, session.settings.keepalive or session.hold_time // 3)
 
 
 def _restart(session: Session, now: float) -> str:
@@ -185,45 +209,41 @@ def _restart(session: Session, now: float) -> str:
     return f"the peer's paths are kept for {time} s if it restarts" if time else "the peer helps, and asks for no help"
 
 
-def _route(speaker: Speaker, session: Session, prefix: IPNetwork) -> RouteReport:
-    told, best = session.adj_rib_in.entries[prefix], speaker.loc_rib.best.get(prefix)
-    is_best = best is not None and told.refusal is None and best.path == told
-    lost = next((each for each in best.beaten if each.path == told), None) if best else None
-    verdict = best if is_best else lost
-    unreachable = _unreachable(speaker, told)
-    rule, why = (verdict.rule, verdict.reason) if verdict else (NEXT_HOP if unreachable else None, unreachable)
-    if is_best and rule == ONLY_PATH and len(speaker.loc_rib.contests[prefix].paths) > 1:
-        rule, why = NEXT_HOP, f"{NEXT_HOP}: only this one's can be reached"
-    return RouteReport(
-        prefix=prefix,
-        peer=told.peer,
-        peer_name=session.settings.name,
-        attributes=told.attributes,
-        received=told.received,
-        external=told.external,
-        router_id=told.router_id,
-        accepted=told.refusal is None,
-        refusal=str(told.refusal) if told.refusal else None,
-        decided_by=told.decided_by,
-        best=is_best,
-        equal=best is not None and told.refusal is None and told in best.equal,
-        eligible=told.refusal is None and unreachable is None,
-        rule=rule,
-        why=why,
-        stale=told.stale,
-    )
+def _families(session: Session, clock: Clock) -> Iterator[FamilyReport]:
+    counts: dict[Family, Counter[str]] = {family: Counter() for family in session.settings.carried}
+    for family, told, count in _told(session):
+        kinds = counts.setdefault(family, Counter())
+        kinds["received"] += count
+        kinds["rejected"] += count if told.refusal is not None else 0
+        kinds["stale"] += count if told.stale else 0
+    out = session.adj_rib_out.told if session.established else {}
+    only = session.settings.carried[0] if len(session.settings.carried) == 1 else None
+    advertised = {only: len(out)} if only else Counter(FAMILY[prefix.version] for prefix in out)
+    until = clock.at(session.keep_until) if session.keep_until is not None else None
+    for family, kinds in counts.items():
+        yield FamilyReport(
+            family=family,
+            received=kinds["received"],
+            accepted=kinds["received"] - kinds["rejected"],
+            rejected=kinds["rejected"],
+            advertised=advertised.get(family, 0),
+            stale=kinds["stale"],
+            stale_until=until if kinds["stale"] else None,
+            end_of_rib=family in session.ended,
+            kept_by_us=family in session.restartable,
+            preserved=family in session.kept_forwarding,
+        )
 
 
-def _unreachable(speaker: Speaker, told: Told) -> str | None:
-    """Say why packets cannot be sent by an accepted path; None where they can."""
-    next_hop = told.attributes.next_hop
-    if told.refusal is not None or next_hop is None or next_hop not in speaker.loc_rib.obstacles:
-        return None
-    return f"{NEXT_HOP}: {next_hop} cannot be reached: {speaker.loc_rib.obstacles[next_hop]}"
-
-
-NEXT_HOP = "next hop"
-"""The rule that a path loses by which leads nowhere (RFC 4271 section 9.1.2)."""
+def _told(session: Session) -> Iterator[tuple[Family, Told, int]]:
+    """Yield what a peer says, each with of how many prefixes of a family."""
+    carried = session.settings.carried
+    if len(carried) == 1:
+        for told, count in policy_report.groups(session).values():
+            yield carried[0], told, count
+        return
+    for prefix, told in session.adj_rib_in.entries.items():
+        yield FAMILY[prefix.version], told, 1
 
 
 def _name(capability: str) -> str:

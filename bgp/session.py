@@ -1,10 +1,14 @@
 """One session as the speaker sees it: where it stands, how it came there, what each side said, and what is kept."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bgp import faults
+from bgp.drops import Drop
 from bgp.export_policy import ExportPolicy
-from bgp.notification import words
+from bgp.faults import Cause, Fault
+from bgp.notification import CEASE
 from bgp.peering import PeerSettings
 from bgp.policy import Accepted, ImportPolicy
 from bgp.rib import AdjRibIn, AdjRibOut, Told
@@ -24,6 +28,7 @@ from bgp.types import (
     OpenSent,
     SessionState,
     StateChanged,
+    Teardown,
     UpdateFaulty,
 )
 
@@ -33,6 +38,12 @@ HISTORY = 20
 
 SILENT_WAIT = 5.0
 """Seconds after which a peer without graceful restart, which says no End-of-RIB, is taken to have said everything."""
+
+DIAL_WAIT = 5.0
+"""Seconds after which it is worth a word that a peer has not dialled us, or not said its OPEN."""
+
+EVIDENCE = 60.0
+"""Seconds for which packets that our kernel dropped say something of a session; peers dial oftener."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +62,12 @@ class Closed:
     Attributes:
         sentence: the reason, and what brings it back.
         until: when it is tried again; None: when somebody says so.
+        cause: the same for programs.
     """
 
     sentence: str
-    until: float | None = None
+    until: float | None
+    cause: Cause
 
 
 @dataclass(slots=True)
@@ -83,6 +96,9 @@ class Session:
         restarting: the session ended because our own process did, so it is us whom the peer waits for.
         unconfirmed: while it tells everything again: by family, what it has not told yet.
         warned: that it tells nearly too many prefixes has been said.
+        fault: what went wrong last, and `fault_at` when.
+        up_at: when the session was established last.
+        dropped: what our kernel has dropped while there was no session: how many packets, and when the last.
         told: what it says, by what policy made of it, so that what it says alike stays one object.
         next_hops: that it has named since it last said nothing, those of refused paths among them.
     """
@@ -106,7 +122,10 @@ class Session:
     dialled: bool | None = None
     notification_sent: Notification | None = None
     notification_received: Notification | None = None
-    last_error: str | None = None
+    fault: Fault | None = None
+    fault_at: float | None = None
+    up_at: float | None = None
+    dropped: dict[Drop, tuple[int, float]] = field(default_factory=dict)
     messages: MessagesCounted | None = None
     flaps: int = 0
     adj_rib_in: AdjRibIn = field(default_factory=AdjRibIn)
@@ -194,6 +213,10 @@ class Session:
         if state is self.state:
             return
         self.state, self.since = state, now
+        if state is SessionState.OPEN_SENT:  # a connection is there: nothing is dropped
+            self.dropped.clear()
+        if state is SessionState.ESTABLISHED:
+            self.up_at = now
         self.history.append(Change(now, state, cause))
 
     def take_note(self, event: Heard, now: float) -> None:
@@ -201,49 +224,98 @@ class Session:
         match event:
             case StateChanged(_, state):
                 self.move(state, CAUSES.get(state, ""), now)
-            case ConnectFailed(_, reason):
-                self.blame(reason)
+            case ConnectFailed():
+                self.blame(faults.unconnected(self.settings, event, self._evidence(now)), now)
             case OpenSent(_, offered):
                 self.open_sent = offered
             case OpenReceived(_, offered):
                 self.open_received = offered
             case NotificationSent(_, notification):
-                self.sent(notification)
+                self.sent(notification, now)
             case NotificationReceived(_, notification):
-                self.received(notification)
+                self.received(notification, now)
             case UpdateFaulty(_, sentence):
                 self.malformed += 1
-                self.blame(sentence)
+                self.blame(Fault(Cause.MALFORMED, sentence), now)
             case MessagesCounted():
                 self.messages = event
 
-    def blame(self, sentence: str) -> None:
+    def blame(self, fault: Fault, now: float) -> None:
         """Remember what went wrong last; why there is to be no session outlives what follows from it."""
-        self.last_error = self.why_not or sentence
+        if self.why_not is not None:
+            self.forgive(now)
+            return
+        if self.fault is not None and self._is_recent and self.fault.outlives(fault):
+            return
+        self.fault, self.fault_at = fault, now
 
-    def sent(self, notification: Notification) -> None:
+    def hung_up(self, reason: str, before: SessionState, now: float) -> None:
+        """Take note that a connection, if there was one, has ended without a NOTIFICATION."""
+        if before not in (SessionState.IDLE, self.resting):
+            self.blame(faults.ended(reason, before), now)
+
+    @property
+    def _is_recent(self) -> bool:
+        """Whether there was no session since what went wrong last."""
+        return self.up_at is None or (self.fault_at is not None and self.fault_at >= self.up_at)
+
+    def forgive(self, now: float) -> None:
+        """Forget what went wrong; but for what stands against a session still."""
+        before, self.fault = self.fault, None
+        if self.closed is not None:
+            self.fault = Fault(self.closed.cause, self.closed.sentence)
+        elif self.obstacle is not None:
+            cause = Cause.NOT_HELD if self.settings.disabled is None else Cause.DISABLED
+            self.fault = Fault(cause, self.obstacle)
+        if self.fault is None:
+            self.fault_at = None
+        elif self.fault != before:  # what stands against it still is no news when settings of something else change
+            self.fault_at = now
+
+    @property
+    def last_error(self) -> str | None:
+        """What went wrong last, in a sentence."""
+        return self.fault.sentence if self.fault else None
+
+    def present_fault(self, now: float) -> tuple[Fault, float] | None:
+        """Return why there is no session now, or what went wrong last, and when; None where nothing did."""
+        known = None if self.fault is None or self.fault_at is None else (self.fault, self.fault_at)
+        waited = now - self.since
+        if waited < DIAL_WAIT or self.why_not is not None:
+            return known
+        dropped = self._evidence(now)
+        if self.state is SessionState.OPEN_SENT:
+            return faults.not_opened(self.settings, waited, dropped), self.since + DIAL_WAIT
+        # What was said when the last session ended tells more than that no other one came, unless packets are dropped.
+        if self.state is SessionState.ACTIVE and (known is None or dropped):
+            return faults.not_dialled(self.settings, waited, dropped), self.since + DIAL_WAIT
+        return known
+
+    def drop(self, counts: Mapping[Drop, int], now: float) -> None:
+        """Take note of packets that our kernel has dropped: perhaps they were the peer's."""
+        for drop, count in counts.items():
+            if not self.established:
+                self.dropped[drop] = self.dropped.get(drop, (0, now))[0] + count, now
+
+    def _evidence(self, now: float) -> dict[Drop, int]:
+        return {drop: count for drop, (count, at) in self.dropped.items() if now - at <= EVIDENCE}
+
+    def teardown(self, subcode: int, message: str) -> Teardown:
+        """Take note that we close the session with a Cease, which the wire may not find the time to tell; say it."""
+        self.notification_sent = Notification(CEASE, subcode, message)
+        return Teardown(self.settings.address, subcode, message)
+
+    def sent(self, notification: Notification, now: float) -> None:
         """Take note of our own NOTIFICATION, in the words of what we found wrong."""
         self.notification_sent = notification
-        self.blame(self._found_wrong(notification) or words(notification))
+        opens = self.open_sent, self.open_received
+        self.blame(faults.we_said(self.settings, notification, *opens, self.hold_time), now)
 
-    def received(self, notification: Notification) -> None:
+    def received(self, notification: Notification, now: float) -> None:
         """Take note of the peer's NOTIFICATION."""
         self.notification_received = notification
-        sentence = f"peer said {words(notification)}"
-        if (notification.code, notification.subcode) == BAD_PEER_AS and self.open_sent:
-            sentence += f": the peer expects another AS than ours, {self.open_sent.asn}"
-        self.blame(sentence)
-
-    def _found_wrong(self, notification: Notification) -> str | None:
-        wrong_as = (notification.code, notification.subcode) == BAD_PEER_AS
-        if not wrong_as or self.open_received is None:
-            return None
-        plain = words(Notification(*BAD_PEER_AS))
-        return f"{plain}: peer says AS {self.open_received.asn}, configured {self.settings.asn}"
+        self.blame(faults.peer_said(notification, self.open_sent), now)
 
 
 CAUSES = {SessionState.OPEN_SENT: "connected, OPEN sent", SessionState.OPEN_CONFIRM: "the peer's OPEN accepted"}
 """What leads to the states between a connection and a session (RFC 4271 section 8.2.2)."""
-
-BAD_PEER_AS = (2, 2)
-"""Code and subcode of the NOTIFICATION for an AS that is not the configured one (RFC 4271 section 6.2)."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from bgp import exporting, importing, keeping, limits, waiting
 from bgp.decision import BestPath
+from bgp.drops import PacketsDropped
 from bgp.exporting import Export, Share
 from bgp.keeping import RESTART_TIME
 from bgp.peering import PeerSettings
@@ -35,6 +36,7 @@ from bgp.speaker_words import (
     hindered,
     obstacle,
     reachable,
+    reflection,
     told_to_the_wire,
 )
 from bgp.types import (
@@ -123,7 +125,7 @@ class Speaker:
             self._owed.clear()
         return tuple(effects)
 
-    def _happened(self, event: Event, now: float) -> Iterator[Effect]:
+    def _happened(self, event: Event, now: float) -> Iterator[Effect]:  # noqa: PLR0911 - one for each kind of event
         match event:
             case Configured(settings):
                 return self._configured(settings, now)
@@ -135,6 +137,10 @@ class Speaker:
                 return self._tick(now)
             case NextHops(obstacles, interfaces):
                 return self._next_hops(obstacles, interfaces)
+            case PacketsDropped(counts):
+                for each in self.sessions.values():
+                    each.drop(counts, now)
+                return iter(())
             case _:
                 session = self.sessions.get(event.peer)
                 # A peer that has just been removed may still have a word on its way.
@@ -171,7 +177,7 @@ class Speaker:
         yield from self._agree_sessions(now)
         yield from self._hold()
         self._own = set(before.announcements ^ settings.announcements)
-        yield from self._renew_policies(whole=_reflection(before) != _reflection(settings))
+        yield from self._renew_policies(whole=reflection(before) != reflection(settings))
 
     def _agree_sessions(self, now: float) -> Iterator[Effect]:
         """Make one session for each peer, and drop all others with what they said."""
@@ -205,7 +211,7 @@ class Speaker:
     def _new_session(self, peer: PeerSettings, now: float) -> Session:
         session = Session(peer, *self._policies.new(peer), obstacle=obstacle(self.settings, peer), since=now)
         if session.obstacle is not None:
-            session.blame(session.obstacle)
+            session.forgive(now)
         elif self._wire:
             session.move(session.resting, "added to the settings", now)
         return session
@@ -286,8 +292,8 @@ class Speaker:
         self, session: Session, subcode: int, reason: str, now: float, message: str = ""
     ) -> Iterator[Effect]:
         if session.established:
-            yield Teardown(session.settings.address, subcode, message)
-        session.last_error = reason
+            yield session.teardown(subcode, message)
+        session.forgive(now)
         yield from self._down(session, reason, now, until=None, notified=True)
         self._follow(session, keeping.lost(session, None, by_us=False))
 
@@ -299,7 +305,7 @@ class Speaker:
 
     def _rest(self, session: Session, cause: str, now: float) -> None:
         """Let a session wait to be connected again after something stood against it."""
-        session.last_error = session.why_not
+        session.forgive(now)
         if self._wire:
             session.move(session.resting, cause, now)
 
@@ -351,12 +357,10 @@ class Speaker:
         """Take note that a session is down; keep its paths as stale until then, or forget them at once."""
         was_up, before = session.established, session.state
         session.move(state or session.resting, reason, now)
-        if not was_up:
-            if not notified and before not in (SessionState.IDLE, session.resting):
-                session.blame(f"{reason} in state {before}")
-            return
         if not notified:
-            session.blame(reason)
+            session.hung_up(reason, before, now)
+        if not was_up:
+            return
         session.flaps += 1
         session.warned = False
         self._owed.discard(session.settings.address)
@@ -391,8 +395,3 @@ class Speaker:
     def _follow(self, session: Session, prefixes: Iterable[IPNetwork]) -> None:
         """Choose anew for prefixes of which a peer says something else now."""
         self._moved += self.loc_rib.follow(session.settings.address, session.adj_rib_in, prefixes)
-
-
-def _reflection(settings: SpeakerSettings) -> tuple[object, ...]:
-    """Return what decides about what is passed on besides the policy of the one who is told."""
-    return settings.leaving, settings.cluster_id, tuple(peer.address for peer in settings.peers if peer.client)

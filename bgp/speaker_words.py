@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
 from bgp.communities import Community
+from bgp.drops import PacketsDropped
 from bgp.filters import Filter
 from bgp.peering import PeerSettings, PrefixLimit
 from bgp.policy import Refusal
@@ -72,6 +73,11 @@ def hindered(settings: SpeakerSettings, obstacles: Mapping[IPAddress, str]) -> S
 def parted(settings: SpeakerSettings) -> SpeakerSettings:
     """Return the settings with every session disabled, so that peers know that we do not come back soon."""
     return replace(settings, peers=tuple(replace(peer, disabled=settings.farewell) for peer in settings.peers))
+
+
+def reflection(settings: SpeakerSettings) -> tuple[object, ...]:
+    """Return what decides about what is passed on besides the policy of the one who is told."""
+    return settings.leaving, settings.cluster_id, tuple(peer.address for peer in settings.peers if peer.client)
 
 
 def told_to_the_wire(peer: PeerSettings) -> PeerSettings:
@@ -158,7 +164,7 @@ class RefreshAsked:
 OfPeer: TypeAlias = Heard | Enabled | ResetAsked | RefreshAsked
 """What happens to one session."""
 
-Event: TypeAlias = Configured | WireStarted | WireLost | Tick | NextHops | OfPeer
+Event: TypeAlias = Configured | WireStarted | WireLost | Tick | NextHops | PacketsDropped | OfPeer
 
 
 # --- what the speaker wants done, besides what is to be said on the wire

@@ -130,12 +130,14 @@ class Notification:
     """Why a side closed the session (RFC 4271 section 4.5).
 
     Attributes:
-        text: what came in the data field, if it can be read.
+        text: what came in the data field, if it is for people.
+        data: what came there otherwise, in hexadecimal digits.
     """
 
     code: int
     subcode: int
     text: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +162,27 @@ class StateChanged:
     state: SessionState
 
 
+class DialFailure(StrEnum):
+    """What came of an attempt to connect."""
+
+    REFUSED = "refused"
+    NO_ROUTE = "no route"
+    UNREACHABLE = "unreachable"
+    NO_ANSWER = "no answer"
+    OTHER = "other"
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectFailed:
-    """A connection to a peer could not be made; it will be tried again."""
+    """A connection to a peer could not be made, or nobody has answered for a while; it is tried again.
+
+    Attributes:
+        reason: the kernel's words, where there are some.
+    """
 
     peer: IPAddress
-    reason: str
+    failure: DialFailure
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any
 
 import structlog
@@ -10,7 +9,7 @@ import structlog
 from bgp.exabgp_process import BgpService
 from bgp.speaker_words import Enabled, RefreshAsked, ResetAsked
 from bgp.types import IPAddress
-from felix_py import maintenance
+from felix_py import bgp_answers, maintenance
 from felix_py.agent import Agent
 from felix_py.api import Answer
 from felix_py.maintenance import Maintenance, Presence
@@ -66,16 +65,16 @@ class BgpActions:
         return 200, {"asked": verb, **self._outcome()}
 
     def _of_session(self, address: str, verb: str, message: str) -> Answer:
-        known = {str(peer.settings.address) for peer in self._speaker.peers()}
-        if address not in known:
-            return 404, {"error": f"no session with {address} is configured; configured are {_listed(known)}"}
-        log.info("bgp.session.asked", peer=address, verb=verb, message=message)
-        peer = ip_address(address)
+        found = bgp_answers.session(self._speaker, address)
+        if isinstance(found, tuple):
+            return found
+        peer = found.settings.address
+        log.info("bgp.session.asked", peer=str(peer), verb=verb, message=message)
         if verb in LASTING:
             self._want(LASTING[verb](self._standing.value, peer, message))
         if verb in AT_ONCE:
             self._speaker.tell(AT_ONCE[verb](peer, message))
-        return 200, {"peer": address, "asked": verb, **(self._outcome() if verb in LASTING else {})}
+        return 200, {"peer": str(peer), "asked": verb, **(self._outcome() if verb in LASTING else {})}
 
     def _want(self, wanted: Maintenance) -> None:
         self._standing.put(wanted)
@@ -83,7 +82,3 @@ class BgpActions:
 
     def _outcome(self) -> dict[str, Any]:
         return {"maintenance": maintenance.shown(self._standing.value), "problem": self._standing.problem}
-
-
-def _listed(addresses: set[str]) -> str:
-    return ", ".join(sorted(addresses)) or "none"

@@ -31,6 +31,7 @@ from felix_py.kernel.wire import Family
 from felix_py.maintenance_file import MaintenanceFile
 from felix_py.metrics import Metrics
 from felix_py.model import Key
+from felix_py.news import News
 from felix_py.observation import Observation
 from felix_py.probes import Probes
 from felix_py.state import Present
@@ -104,7 +105,11 @@ class Node:
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         kernel = Kernel(self._wire, self.device, TunnelRefused, sysctl, self._conntrack, families())
         self._store = Allocations(settings.state_directory, settings.node_name)
-        self.speaker = BgpService(on_change=lambda: self.agent.bgp_changed())  # noqa: PLW0108 - made below
+        self._news = News()
+        self.speaker = BgpService(
+            on_change=lambda: self.agent.bgp_changed(),  # noqa: PLW0108 - made below
+            on_news=self._news.ring,
+        )
         datastore = DirectoryDatastore(settings.resource_directory, settings.secret_directory)
         self.agent = Agent(settings, kernel, datastore, self.speaker, self._store.tunnel_address)
         # Pods of before are known before anything is compared: no turn happens until the datastore is in sync.
@@ -112,6 +117,7 @@ class Node:
         self._standing = MaintenanceFile(settings.state_directory)
         self.agent.adjust = self._standing.applied
         self.observation = Observation(metrics, self.agent, self.speaker, self._store, self._conntrack)
+        self.observation.on_turn = self._news.ring
         self.agent.onlooker = self.observation
         self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.stir)  # noqa: PLW0108 - reopened
         self.agent.rearm = self._bell.arm
@@ -128,7 +134,7 @@ class Node:
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what has to run, with its name."""
         directory, address = self._settings.run_directory, self._settings.metrics_address
-        answers = Handlers(self.agent, self.speaker, self.device, self._standing)
+        answers = Handlers(self.agent, self.speaker, self.device, self._standing, self._news)
         handlers, actions = {**answers.all(), "events": self._journal.events}, answers.actions()
         # In this order: who reads on one socket that the node is in sync finds the other one open.
         yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()

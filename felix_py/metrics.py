@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from bgp.report import PeerReport
-from bgp.types import Family, SessionState
+from bgp.types import SessionState
 from felix_py import __version__
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
@@ -31,17 +31,15 @@ class PeerFacts(NamedTuple):
     Attributes:
         peer: its address, the label.
         flaps: how often the session was lost since the agent started.
-        routes: by kind: received, accepted, advertised.
+        routes: by family and kind (received, accepted, advertised).
         messages: by direction (sent, received) and kind, since the session is up.
-        family: what it carries; both with a comma between them, since a session that carries both counts them together.
     """
 
     peer: str
     state: str
     flaps: int
-    routes: Mapping[str, int]
+    routes: Mapping[tuple[str, str], int]
     messages: Mapping[tuple[str, str], int]
-    family: str = str(Family.IPV4_UNICAST)
 
 
 class Facts(Protocol):
@@ -67,13 +65,21 @@ def peer_facts(report: PeerReport) -> PeerFacts:
     """Take what counts from the speaker's report of one session."""
     sent = {("sent", kind): count for kind, count in report.sent.items()}
     received = {("received", kind): count for kind, count in report.received_messages.items()}
+    routes = {
+        (str(each.family), kind): count
+        for each in report.families
+        for kind, count in (
+            ("received", each.received),
+            ("accepted", each.accepted),
+            ("advertised", each.advertised),
+        )
+    }
     return PeerFacts(
         str(report.settings.address),
         str(report.state),
         report.flaps,
-        {"received": report.received, "accepted": report.accepted, "advertised": report.advertised},
+        routes,
         sent | received,
-        ", ".join(report.settings.carried),
     )
 
 
@@ -217,7 +223,7 @@ def _sessions(peers: tuple[PeerFacts, ...]) -> Iterator[Metric]:
         "felix_bgp_routes",
         "Routes of a session",
         ["peer", "family", "kind"],
-        (((each.peer, each.family, kind), count) for each in peers for kind, count in each.routes.items()),
+        (((each.peer, *kind), count) for each in peers for kind, count in each.routes.items()),
     )
     flaps = CounterMetricFamily(
         "felix_bgp_session_flaps", "Times that an established session was lost", labels=["peer"]

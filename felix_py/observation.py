@@ -19,7 +19,11 @@ MARGIN = 30.0
 
 
 class Observation:
-    """Looks on at the turns of an agent (`seams.Onlooker`), and answers `metrics.Facts`."""
+    """Looks on at the turns of an agent (`seams.Onlooker`), and answers `metrics.Facts`.
+
+    Attributes:
+        on_turn: called after each turn.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Observation:
         self._store = store
         self._conntrack = conntrack
         self._clock = clock
+        self.on_turn: Callable[[], None] = lambda: None
         self._states: Mapping[str, int] = {}
         self._purged = 0
         self.health = Health(
@@ -74,12 +79,14 @@ class Observation:
                 metrics.refused(hold.refusal.code)
         purged, self._purged = self._purged, self._conntrack.entries_removed
         metrics.conntrack_purged(self._purged - purged)
+        self.on_turn()
 
     def failed(self, reason: str) -> None:
         """Take note of a turn in which the kernel could not be read or written."""
         now = self._clock()
         self.health.beat("loop", now)
         self.health.fail("kernel", reason, now)
+        self.on_turn()
 
     # --- what is counted when asked
 

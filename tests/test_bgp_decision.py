@@ -6,7 +6,7 @@ from bgp_builders import A2, B1, TOR, attributes, network, path, peer, settings,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgp import report
+from bgp import path_report
 from bgp.decision import MERITS, MOST_PATHS, RULES, best, prefer
 from bgp.rib import AdjRibIn, LocRib
 from bgp.speaker import Speaker
@@ -261,7 +261,7 @@ def test_a_path_that_takes_its_share_is_reported_as_equal() -> None:
         update = UpdateReceived(address, (network("10.65.9.0/26"),), (), attributes(str(address), *hops))
         speaker.on(update, now=2)
     # No OPEN was seen, so all have the same router ID and the address decides.
-    assert [(str(each.peer), each.best, each.equal) for each in report.routes(speaker)] == [
+    assert [(str(each.peer), each.best, each.equal) for each in path_report.routes(speaker)] == [
         ("172.31.1.12", True, False),
         ("172.31.1.1", False, False),
         ("172.31.2.11", False, True),

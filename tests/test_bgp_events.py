@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bgp.exabgp_events import Alive, CannotListen, CommandRefused, Configured, Rubbish, down_in_words, heard
 from bgp.types import (
     ConnectFailed,
+    DialFailure,
     Endpoint,
     Family,
     GracefulRestart,
@@ -105,8 +106,8 @@ def line(kind: str, content: str) -> str:
             id="a refresh begins",
         ),
         pytest.param(
-            '{"type": "dial", "peer": "172.31.2.11", "reason": "No route to host"}',
-            (ConnectFailed(B1, "cannot connect: No route to host"),),
+            '{"type": "dial", "peer": "172.31.2.11", "error": "EHOSTUNREACH", "reason": "No route to host"}',
+            (ConnectFailed(B1, DialFailure.UNREACHABLE, "No route to host"),),
             id="no connection",
         ),
         pytest.param(
@@ -180,7 +181,7 @@ def test_an_unknown_reason_is_passed_on() -> None:
         pytest.param('{"type": ["state"]}', id="a type that is a list"),
         pytest.param('{"type": "state"}', id="a state of nobody"),
         pytest.param('{"type": "route-refresh", "peer": "10.0.0.1", "family": "vpn", "stage": "query"}', id="a family"),
-        pytest.param('{"type": "dial", "peer": "nobody", "reason": ""}', id="an address that is none"),
+        pytest.param('{"type": "dial", "peer": "nobody", "error": "", "reason": ""}', id="an address that is none"),
         pytest.param('{"type": "pong", "number": 1e999, "counters": {}}', id="an infinite number"),
         pytest.param("[" * 100_000, id="a deep nest"),
         pytest.param(b"\xff\xfe\x00", id="bytes"),
@@ -194,6 +195,7 @@ def test_rubbish_is_named_and_nothing_else(rubbish: str | bytes) -> None:
 WORDS = """
 type state update open neighbor address peer 172.31.2.11 up down message attribute announce withdraw nlri 10.65.2.0/26
 as-path 0 element value as-sequence capabilities pong number counters session local eor afi notification fsm dial
+drops error counts
 """
 words = st.sampled_from(["ipv4 unicast", *WORDS.split()])
 documents = st.recursive(
@@ -204,7 +206,7 @@ documents = st.recursive(
 
 
 @given(
-    st.sampled_from(["state", "fsm", "open", "route-refresh", "notification", "dial", "pong", "listen"]),
+    st.sampled_from(["state", "fsm", "open", "route-refresh", "notification", "dial", "drops", "pong", "listen"]),
     documents,
     documents,
 )

@@ -1,9 +1,11 @@
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 
-from bgp_builders import B1, HELPED, TOR, TOR_AS, attributes, network, offered, peer, settings
+from bgp_builders import B1, HELPED, ME, TOR, TOR_AS, attributes, network, offered, peer, settings
 
-from bgp import report
+from bgp import path_report, report
+from bgp.notification import words
+from bgp.path_report import AdvertisedReport
 from bgp.report import Clock
 from bgp.speaker import Speaker, WireStarted
 from bgp.speaker_words import NextHops
@@ -60,7 +62,8 @@ def test_a_session_that_is_down() -> None:
     speaker.on(PeerDown(B1, "peer said Cease: Administrative Shutdown", notified=True), now=50)
     _, b1 = report.peers(speaker, Clock(100, NOON))
     assert b1.uptime is None
-    assert b1.notification_received == 'Cease: Administrative Shutdown: "bye"'
+    assert b1.notification_received is not None
+    assert words(b1.notification_received) == 'Cease: Administrative Shutdown: "bye"'
     assert b1.last_error == 'peer said Cease: Administrative Shutdown: "bye"'
     assert (b1.received, b1.advertised, b1.flaps) == (0, 0, 1)
 
@@ -76,7 +79,7 @@ def test_paths_that_are_kept_are_counted_down() -> None:
 def test_every_path_has_its_verdict() -> None:
     listed = [
         (str(each.prefix), str(each.peer), each.accepted, each.best, each.refusal or each.why)
-        for each in report.routes(two_peers())
+        for each in path_report.routes(two_peers())
     ]
     assert listed == [
         ("0.0.0.0/0", "172.31.1.1", False, False, "default route"),
@@ -89,7 +92,7 @@ def test_a_path_whose_next_hop_cannot_be_reached_says_so_and_the_one_that_takes_
     speaker = two_peers()
 
     def verdicts() -> list[tuple[str, bool, bool, str | None, str | None]]:
-        listed = [each for each in report.routes(speaker) if each.prefix == PREFIX]
+        listed = [each for each in path_report.routes(speaker) if each.prefix == PREFIX]
         return [(str(each.peer), each.best, each.eligible, each.rule, each.why) for each in listed]
 
     speaker.on(NextHops({B1: "eth0 is down"}), now=13)
@@ -112,12 +115,20 @@ def test_a_path_whose_next_hop_cannot_be_reached_says_so_and_the_one_that_takes_
 
 
 def test_the_paths_of_one_peer() -> None:
-    assert [str(each.peer) for each in report.routes(two_peers(), B1)] == ["172.31.2.11"]
+    assert [str(each.peer) for each in path_report.routes(two_peers(), B1)] == ["172.31.2.11"]
 
 
 def test_what_a_peer_was_told() -> None:
     speaker = two_peers()
-    assert report.advertised(speaker, B1) == (network("10.65.0.0/26"),)
+    (told,) = path_report.advertised(speaker, B1)
+    assert told == AdvertisedReport(
+        prefix=network("10.65.0.0/26"),
+        attributes=attributes(str(ME), local_preference=100),
+        told=True,
+        source=None,
+        decided_by="",
+        reason="block of this node",
+    )
     speaker.on(PeerDown(B1, "connection lost"), now=50)
-    assert report.advertised(speaker, B1) == ()
-    assert report.advertised(speaker, IPv4Address("9.9.9.9")) == ()
+    assert path_report.advertised(speaker, B1) == ()
+    assert path_report.advertised(speaker, IPv4Address("9.9.9.9")) == ()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from bgp_builders import A2, B1, HELPED, ME, NODE_AS, TOR, TOR_AS, attributes, network, offered, peer, settings
 
+from bgp.faults import BAD_PEER_AS
 from bgp.peering import PeerSettings
-from bgp.session import BAD_PEER_AS
 from bgp.speaker import DECONFIGURED, Speaker
 from bgp.speaker_words import (
     Configured,
@@ -26,6 +26,7 @@ from bgp.types import (
     Announce,
     AnnounceEndOfRib,
     ConnectFailed,
+    DialFailure,
     EndOfRib,
     GracefulRestart,
     HoldSessions,
@@ -345,8 +346,8 @@ def test_a_wrong_as_that_the_peer_finds_is_said_with_ours() -> None:
 
 def test_a_connection_that_fails_is_said_and_no_change_of_state() -> None:
     speaker = started()
-    speaker.on(ConnectFailed(B1, "cannot connect: No route to host"), now=1)
-    assert speaker.sessions[B1].last_error == "cannot connect: No route to host"
+    speaker.on(ConnectFailed(B1, DialFailure.OTHER, "Permission denied"), now=1)
+    assert speaker.sessions[B1].last_error == "cannot connect to 172.31.2.11 port 179: Permission denied"
     assert [change.cause for change in speaker.sessions[B1].history] == ["started"]
 
 
@@ -367,7 +368,9 @@ def test_a_waiting_session_is_active_and_a_dialling_one_connects() -> None:
     speaker.on(StateChanged(A2, SessionState.OPEN_SENT), now=1)
     assert speaker.sessions[A2].state is SessionState.OPEN_SENT
     speaker.on(PeerDown(A2, "connection lost"), now=2)
-    assert speaker.sessions[A2].last_error == "connection lost in state OpenSent"
+    assert speaker.sessions[A2].last_error == (
+        "connection lost in state OpenSent: the peer hung up before its OPEN; it may have no session with us"
+    )
 
 
 def test_an_address_of_ours_is_no_next_hop() -> None:

@@ -36,10 +36,16 @@ class TwoPeers:
         return 2
 
     def peers(self) -> Iterable[PeerFacts]:
-        counts = {"received": 5, "accepted": 4, "advertised": 1}
+        counts = {
+            ("ipv4 unicast", "received"): 5,
+            ("ipv4 unicast", "accepted"): 4,
+            ("ipv4 unicast", "advertised"): 1,
+            ("ipv6 unicast", "received"): 2,
+        }
         yield PeerFacts("172.31.1.1", "Established", 3, counts, {("sent", "keepalive"): 7})
         yield PeerFacts("172.31.1.12", "Active", 0, dict.fromkeys(counts, 0), {})
-        yield PeerFacts("fd31:1::1", "Established", 0, counts, {}, "ipv6 unicast")
+        counts = {("ipv6 unicast", "accepted"): 4}
+        yield PeerFacts("fd31:1::1", "Established", 0, counts, {})
 
     def addresses(self) -> Mapping[tuple[str, str], int]:
         return {("pods", "free"): 60, ("pods", "assigned"): 4}
@@ -98,6 +104,7 @@ def test_facts_are_read_when_somebody_asks() -> None:
     assert value(found, "felix_bgp_session_state", peer="172.31.1.12", state="Established") == 0
     assert value(found, "felix_bgp_session_state", peer="172.31.1.12", state="Active") == 1
     assert value(found, "felix_bgp_routes", peer="172.31.1.1", family="ipv4 unicast", kind="accepted") == 4
+    assert value(found, "felix_bgp_routes", peer="172.31.1.1", family="ipv6 unicast", kind="received") == 2
     assert value(found, "felix_bgp_routes", peer="fd31:1::1", family="ipv6 unicast", kind="accepted") == 4
     assert value(found, "felix_bgp_session_flaps_total", peer="172.31.1.1") == 3
     assert value(found, "felix_bgp_messages_total", peer="172.31.1.1", direction="sent", kind="keepalive") == 7

@@ -1,12 +1,13 @@
-"""`felixctl bgp`: the sessions of this node, one of them whole, and the paths that they brought."""
+"""`felixctl bgp`: the sessions of this node in short, and what may be done to them; more of it stands in bgp_*.py."""
 
 import argparse
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from felix_py.ctl import bgp_node, client, output
+from felix_py.ctl import bgp_node, bgp_paths, bgp_peer, client, output, watching
 from felix_py.ctl.output import Column, or_dash
+from felix_py.ctl.watching import View
 
 Row = Mapping[str, Any]
 
@@ -15,24 +16,6 @@ ESTABLISHED = "Established"
 
 def _peer_colour(row: Row) -> str:
     return output.state_meaning(row["state"])
-
-
-def _path_colour(row: Row) -> str:
-    return "bad" if not row["eligible"] else "warning" if row["stale"] else "good" if row["best"] else "dim"
-
-
-def _as_path(hops: list[int | list[int]]) -> str:
-    """Write an AS path as routers do, AS sets in braces."""
-    words = (str(hop) if isinstance(hop, int) else "{" + ",".join(map(str, hop)) + "}" for hop in hops)
-    return " ".join(words) or "-"
-
-
-def _status(row: Row) -> str:
-    if not row["accepted"]:
-        return "refused"
-    if not row["eligible"]:
-        return "not eligible" + (", stale" if row["stale"] else "")
-    return ("best" if row["best"] else "equal" if row["equal"] else "accepted") + (", stale" if row["stale"] else "")
 
 
 PEERS = (
@@ -48,20 +31,15 @@ PEERS = (
     Column("ADVERTISED", lambda row: str(row["advertised"])),
     Column("LAST ERROR", lambda row: or_dash(row["lastError"])),
 )
-PATHS = (
-    Column("PREFIX", lambda row: row["prefix"]),
-    Column("NEXT HOP", lambda row: or_dash(row["nextHop"])),
-    Column("PEER", lambda row: row["peer"] + (f" ({row['peerName']})" if row["peerName"] else "")),
-    Column("AS PATH", lambda row: _as_path(row["asPath"])),
-    Column("PREF", lambda row: or_dash(row["localPreference"])),
-    Column("MED", lambda row: or_dash(row["med"])),
-    Column("STATUS", _status, _path_colour),
-    Column("WHY", lambda row: or_dash(row["reason"])),
-)
-ADVERTISED = (
-    Column("PREFIX", lambda row: row["prefix"]),
-    Column("NEXT HOP", lambda row: or_dash(row["nextHop"])),
-    Column("WHY", lambda row: or_dash(row["reason"])),
+WIDE = (
+    *PEERS[:-1],
+    Column("REJECTED", lambda row: str(row["rejected"])),
+    Column("STALE", lambda row: str(row["stale"])),
+    Column("FLAPS", lambda row: str(row["flaps"])),
+    Column("ROUTER ID", lambda row: or_dash(row["remoteRouterID"])),
+    Column("CAUSE", lambda row: or_dash(row["lastErrorCause"])),
+    Column("SINCE", lambda row: or_dash(row["lastErrorTime"])),
+    PEERS[-1],
 )
 
 
@@ -80,11 +58,10 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser = commands.add_parser("bgp", help=text, description=text)
     nouns = parser.add_subparsers(dest="noun", required=True, metavar="NOUN", parser_class=type(parser))
     text = "one line per peer and family; exit status 1 if a session is not established"
-    nouns.add_parser("peers", help=text, description=text).set_defaults(run=peers)
-    text = "everything about one session"
-    one = nouns.add_parser("peer", help=text, description=text)
-    one.add_argument("address", help="the peer's address, as 172.31.1.12")
-    one.set_defaults(run=peer)
+    many = nouns.add_parser("peers", help=text, description=text)
+    watching.add(many)
+    many.set_defaults(run=peers)
+    bgp_peer.add(nouns)
     for verb, text in CHANGES.items():
         change = nouns.add_parser(verb, help=text, description=text)
         change.add_argument("address", help="the peer's address, as 172.31.1.12")
@@ -92,42 +69,24 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
             change.add_argument("--message", metavar="TEXT", help="why, for the people on the other side (RFC 9003)")
         change.set_defaults(run=change_session, verb=verb, message=None)
     bgp_node.add(nouns)
-    text = "what peers sent, with the verdict on each path and its reason"
-    routes = nouns.add_parser("routes", help=text, description=text)
-    routes.add_argument("prefix", nargs="?", help="only this one, as 10.65.1.0/26")
-    view = routes.add_mutually_exclusive_group()
-    view.add_argument("--received", metavar="ADDRESS", help="only what this peer sent")
-    view.add_argument("--advertised", metavar="ADDRESS", help="what this peer is sent")
-    view.add_argument("--best", action="store_true", help="only the best path of each prefix (Loc-RIB)")
-    text = "as they came, without the import policy's verdict"
-    routes.add_argument("--pre-policy", action="store_true", help=text)
-    routes.set_defaults(run=paths)
+    bgp_paths.add(nouns)
 
 
 def peers(options: argparse.Namespace) -> int:
     """Print the peers; return 1 when a session is down."""
-    document = client.get(options.path, "bgp", "peers")
-    rows = document["peers"]
-    if options.output in ("json", "yaml"):
-        output.document(document, options.output)
-    else:
-        output.table(PEERS, rows)
-        if document["problem"]:
-            print(output.paint(document["problem"], "bad"))
-        if said := bgp_node.sentence(document["maintenance"]):
-            print(output.paint(f"this node {said}", "warning"))
-    return 0 if all(row["state"] == ESTABLISHED for row in rows) else 1
+    return watching.run(options, ("bgp", "peers"), {}, View(partial(_show, options), _status))
 
 
-def peer(options: argparse.Namespace) -> int:
-    """Print one session; return 1 when it is down."""
-    document = client.get(options.path, "bgp", "peers", options.address)
-    if options.output in ("json", "yaml"):
-        output.document(document, options.output)
-    else:
-        for line in _lines(document):
-            print(line)
-    return 0 if document["state"] == ESTABLISHED else 1
+def _show(options: argparse.Namespace, document: Row) -> None:
+    output.table(WIDE if options.output == "wide" else PEERS, document["peers"])
+    if document["problem"]:
+        print(output.paint(document["problem"], "bad"))
+    if said := bgp_node.sentence(document["maintenance"]):
+        print(output.paint(f"this node {said}", "warning"))
+
+
+def _status(document: Row) -> int:
+    return 0 if all(row["state"] == ESTABLISHED for row in document["peers"]) else 1
 
 
 def change_session(options: argparse.Namespace) -> int:
@@ -142,51 +101,3 @@ def change_session(options: argparse.Namespace) -> int:
         if document.get("problem"):
             print(output.paint(document["problem"], "bad"))
     return 0
-
-
-def paths(options: argparse.Namespace) -> int:
-    """Print paths; return 1 when a prefix was asked for that nobody sent."""
-    document = client.get(
-        options.path,
-        "bgp",
-        "routes",
-        prefix=options.prefix,
-        received=options.received,
-        advertised=options.advertised,
-        best="yes" if options.best else None,
-    )
-    if options.output in ("json", "yaml"):
-        output.document(document, options.output)
-    elif document["routes"] or not options.prefix:
-        columns = ADVERTISED if options.advertised else PATHS[:-2] if options.pre_policy else PATHS
-        output.table(columns, document["routes"])
-    else:
-        print(f"no peer sent a path for {options.prefix}; `felixctl bgp routes` lists all")
-        return 1
-    return 0
-
-
-def _lines(document: Row, depth: int = 0) -> Iterator[str]:
-    """Write a document as indented facts, names in words."""
-    for name, value in document.items():
-        label = "  " * depth + _words(name)
-        if isinstance(value, Mapping):
-            yield label
-            yield from _lines(value, depth + 1)
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            yield label
-            for item in value:
-                yield "  " * (depth + 1) + "  ".join(or_dash(part) for part in item.values())
-        elif isinstance(value, list):
-            yield f"{label:<28}{', '.join(map(str, value)) or '-'}"
-        else:
-            yield f"{label:<28}{_flag(value)}"
-
-
-def _words(name: str) -> str:
-    """Turn lowerCamelCase into words: lastError, last error; routerID, router ID."""
-    return re.sub(r"[A-Z]+", lambda found: f" {found[0] if len(found[0]) > 1 else found[0].lower()}", name)
-
-
-def _flag(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else or_dash(value)

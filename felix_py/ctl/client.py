@@ -4,7 +4,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -22,6 +22,10 @@ class Unreachable(Exception):  # noqa: N818 - named for what it means: no agent 
 
 class NotFound(Exception):  # noqa: N818 - named for what it means: the agent knows no such thing
     """The agent answered that what was asked for does not exist."""
+
+
+class Refused(Exception):  # noqa: N818 - named for what it means: the question makes no sense
+    """The agent refused the question; the sentence says what to ask instead."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -53,8 +57,16 @@ def get(path: Path, resource: str, *parts: str, **query: str | None) -> dict[str
     Raises:
         Unreachable: when no agent answers at `path`.
         NotFound: when the agent knows no such thing.
+        Refused: when the agent cannot make sense of the question.
     """
     return _ask("GET", path, (resource, *parts), query)
+
+
+def get_meanwhile(
+    path: Path, parts: tuple[str, ...], query: Mapping[str, str | None], wait: Callable[[socket.socket], None]
+) -> dict[str, Any]:
+    """Return a document as `get` does, and have `wait` wait until the socket can be read."""
+    return _ask("GET", path, parts, query, wait)
 
 
 def post(path: Path, resource: str, *parts: str, **query: str | None) -> dict[str, Any]:
@@ -62,12 +74,19 @@ def post(path: Path, resource: str, *parts: str, **query: str | None) -> dict[st
     return _ask("POST", path, (resource, *parts), query)
 
 
-def _ask(method: str, path: Path, parts: tuple[str, ...], query: Mapping[str, str | None]) -> dict[str, Any]:
+def _ask(
+    method: str,
+    path: Path,
+    parts: tuple[str, ...],
+    query: Mapping[str, str | None],
+    wait: Callable[[socket.socket], None] = lambda _: None,
+) -> dict[str, Any]:
     target = "/v1/" + "/".join(quote(part, safe="") for part in parts)
     asked = {name: value for name, value in query.items() if value is not None}
     connection = _UnixConnection(path)
     try:
         connection.request(method, target + ("?" + urlencode(asked) if asked else ""))
+        wait(connection.sock)
         response = connection.getresponse()
         body = response.read()
     except FileNotFoundError:
@@ -76,6 +95,8 @@ def _ask(method: str, path: Path, parts: tuple[str, ...], query: Mapping[str, st
         raise Unreachable(f"{path} is not open to you; become root or a member of the group felix") from None
     except ConnectionRefusedError:
         raise Unreachable(f"no agent listens on {path}; start it with `felix-agent run`") from None
+    except BrokenPipeError:
+        raise  # our own reader has seen enough
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(f"the agent at {path} did not answer: {str(error) or type(error).__name__}") from error
     finally:
@@ -92,6 +113,8 @@ def _document(status: int, body: bytes, path: Path) -> dict[str, Any]:
         raise Unreachable(f"what listens on {path} is no felix-agent: its answer is no document")
     if status == http.client.NOT_FOUND:
         raise NotFound(document.get("error", "the agent knows no such thing"))
+    if status == http.client.BAD_REQUEST:
+        raise Refused(document.get("error", "the agent does not understand this"))
     if status != http.client.OK:
         raise Unreachable(f"the agent at {path} refused: {document.get('error', status)}")
     return document

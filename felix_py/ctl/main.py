@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.path = client.socket_path(options.socket, options.node)
         return int(options.run(options))
-    except client.Unreachable as problem:
+    except (client.Unreachable, client.Refused) as problem:
         print(f"felixctl: {problem}", file=sys.stderr)
         return EXIT_UNREACHABLE
     except client.NotFound as problem:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -46,14 +46,20 @@ def paint(text: str, meaning: str | None) -> str:
 
 def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows under heads; the last column is not padded."""
+    for line in lines(columns, rows):
+        print(line)
+
+
+def lines(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a table: heads, then rows; the last column is not padded."""
     cells = [[column.cell(row) for column in columns] for row in rows]
     heads = [column.head for column in columns]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    print(paint(_line(heads, widths), "bold"))
+    yield paint(_line(heads, widths), "bold")
     for row, line in zip(rows, cells, strict=True):
         padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
         padded[-1] = line[-1]
-        print("  ".join(paint(text, column.meaning(row)) for column, text in zip(columns, padded, strict=True)))
+        yield "  ".join(paint(text, column.meaning(row)) for column, text in zip(columns, padded, strict=True))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -2,10 +2,12 @@
 
 import argparse
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from felix_py.ctl import client, output
+from felix_py.ctl import output, watching
 from felix_py.ctl.output import Column, or_dash
+from felix_py.ctl.watching import View
 
 Row = Mapping[str, Any]
 
@@ -48,29 +50,42 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     view.add_argument("--rib", action="store_true", help="what is wanted, installed or not")
     view.add_argument("--diff", action="store_true", help="only what differs between wish and kernel")
     parser.add_argument("--why", action="store_true", help="every candidate, and the rule that decided")
+    watching.add(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the routes; return 1 when one is not installed as wanted."""
     which = "kernel" if options.kernel else "rib" if options.rib else "all"
-    document = client.get(options.path, "routes", which=which, prefix=options.prefix)
+    asked = {"which": which, "prefix": options.prefix}
+    view = View(partial(_show, options), partial(_status, options), partial(_chosen, options))
+    return watching.run(options, ("routes",), asked, view)
+
+
+def _chosen(options: argparse.Namespace, document: Row) -> Row:
+    """Leave out what is not asked for."""
+    if not options.diff:
+        return document
+    return {**document, "routes": [row for row in document["routes"] if row["wanted"] != row["installed"]]}
+
+
+def _show(options: argparse.Namespace, document: Row) -> None:
     rows = document["routes"]
     if options.diff:
-        rows = [row for row in rows if row["wanted"] != row["installed"]]
-    if options.output in ("json", "yaml"):
-        output.document({**document, "routes": rows}, options.output)
-    elif options.diff:
         _diff(rows)
     elif options.prefix and not rows:
         print(f"no route of this node has the prefix {options.prefix}; `felixctl routes` lists all")
-        return 1
     elif options.why:
         for row in rows:
             _explain(row)
     else:
         output.table(WIDE if options.output == "wide" else COLUMNS, rows)
-    return 0 if all(row["state"] in GOOD for row in rows) else 1
+
+
+def _status(options: argparse.Namespace, document: Row) -> int:
+    rows = document["routes"]
+    missing = options.prefix and not options.diff and not rows
+    return 0 if not missing and all(row["state"] in GOOD for row in rows) else 1
 
 
 def _diff(rows: list[dict[str, Any]]) -> None:

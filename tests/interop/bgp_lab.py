@@ -14,8 +14,9 @@ from pathlib import Path
 from bgp import peering
 from bgp.decision import BestPath
 from bgp.exabgp_process import BgpService
+from bgp.path_report import RouteReport
 from bgp.peering import MeshNode, PeerSettings
-from bgp.report import PeerReport, RouteReport
+from bgp.report import PeerReport
 from bgp.speaker import SpeakerSettings
 from bgp.types import IPNetwork, SessionState
 
@@ -157,7 +158,9 @@ class Lab:
     @contextlib.contextmanager
     def squatter(self, name: str) -> Iterator[Callable[[], None]]:
         """Have a program listen on the BGP port of a node; give a function that ends it."""
-        listen = f"import socket; s = socket.create_server(('{NODES[name]}', 179)); print(flush=True); s.accept()"
+        # It takes no connection, or it would end with the first one, which may be the router's.
+        listen = f"import signal, socket; s = socket.create_server(('{NODES[name]}', 179)); print(flush=True); "
+        listen += "signal.pause()"
         with subprocess.Popen([*self.inside(name), sys.executable, "-c", listen], stdout=subprocess.PIPE) as program:
             assert program.stdout is not None
             program.stdout.readline()
@@ -260,7 +263,7 @@ class Node:
 
     def route(self, prefix: str, address: IPv4Address = TOR) -> RouteReport | None:
         wanted = IPv4Network(prefix)
-        return next((each for each in self.service.received(address) if each.prefix == wanted), None)
+        return next((each for each in self.service.routes(address) if each.prefix == wanted), None)
 
     def settled(self) -> bool:
         """Say whether every session is up and every peer has said everything."""

@@ -88,8 +88,8 @@ def test_a_mesh_of_both_versions_of_ip_carries_each_over_its_own_session(lab: La
     until(lambda: one.forwards(BLOCKS["n2"]) and two.forwards(BLOCKS["n1"]), "the nodes have each other's IPv4 block")
     until(lambda: one.forwards(blocks6["n2"]) and two.forwards(blocks6["n1"]), "and each other's IPv6 block")
     assert (one.gateways(BLOCKS["n2"]), one.gateways(blocks6["n2"])) == ({str(N2)}, {str(six(N2))})
-    assert one.session(N2)["family"] == "ipv4 unicast"
-    assert one.session(six(N2))["family"] == "ipv6 unicast"
+    assert [each["family"] for each in one.session(N2)["families"]] == ["ipv4 unicast"]
+    assert [each["family"] for each in one.session(six(N2))["families"]] == ["ipv6 unicast"]
     for each in (one, two):
         each.apply(*(document for document in both if document["spec"].get("cidr") != str(blocks6["n1"])))
     until(lambda: not two.forwards(blocks6["n1"]), "a block that is taken away leaves the other kernel")

@@ -81,12 +81,15 @@ def test_a_prefix_may_be_spelled_as_one_likes() -> None:
     assert [(row["prefix"], row["nextHop"], row["best"]) for row in told] == [("fd65::2:0/122", "fd31:2::11", True)]
     refused = felix_lab(NAME, "exec", "a1", "felixctl", "routes", "fd65::2:1/122")
     assert refused.status != 0
-    assert "prefix is 'fd65::2:1/122'; give a prefix, as 10.65.1.0/26 or fd65::40/122" in refused.error
+    assert "prefix is 'fd65::2:1/122', which has bits beyond its length; give fd65::2:0/122" in refused.error
 
 
 def test_what_a_peer_is_told_has_the_next_hop_of_its_own_version() -> None:
-    told = json.loads(on("a1", "felixctl", "bgp", "routes", "--advertised", "fd31:1::1", "-o", "json"))["routes"]
-    assert [(row["prefix"], row["nextHop"]) for row in told] == [("fd65::/122", "fd31:1::11")]
+    rows = json.loads(on("a1", "felixctl", "bgp", "routes", "--advertised", "fd31:1::1", "-o", "json"))["routes"]
+    assert [(row["prefix"], row["nextHop"]) for row in rows if row["told"]] == [("fd65::/122", "fd31:1::11")]
+    withheld = {row["prefix"]: row["reason"] for row in rows if not row["told"]}
+    assert withheld["10.65.0.0/26"] == "the session does not carry ipv4 unicast"
+    assert "fd65::/122" not in withheld
 
 
 def test_pods_are_shown_with_both_addresses() -> None:

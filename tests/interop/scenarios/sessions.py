@@ -45,9 +45,7 @@ def password(lab: Lab) -> None:
     assert WRONG not in ours.process.log() + (ours.directory / "state" / "journal.jsonl").read_text()
 
 
-@scenario(
-    "10b", "TCP MD5: a wrong password is suspected in words", pending="a session without an answer gives no reason yet"
-)
+@scenario("10b", "TCP MD5: a wrong password is suspected in words")
 def password_suspected(lab: Lab) -> None:
     ours, _ = _passwords(lab)
     until(lambda: "MD5" in (ours.session(D2)["lastError"] or ""), "our side says what it suspects", within=5)
