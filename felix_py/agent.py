@@ -26,7 +26,7 @@ from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.pacing import Pace
 from felix_py.picture import Picture
 from felix_py.state import Absent, ClusterState, Event, Present
-from felix_py.telling import sentences, tell
+from felix_py.telling import sentences, tell, unguarded
 from felix_py.turn import Done, Knowledge, Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
@@ -265,7 +265,7 @@ class Agent:
         if done.broken is not None:
             return self._back_off(done.broken)
         self._note(done, told)
-        self._answer_waiting(told.standings)
+        self._answer_waiting(told.standings, unguarded(done.report))
         self.turns += 1
         return self._pause(knowledge)
 
@@ -298,6 +298,7 @@ class Agent:
                 converged,
                 self._tunnel_address(block) if block else None,
                 self.config.next_hop_objects,
+                self.config.netfilter,
             )
         return self._knowledge
 
@@ -340,8 +341,11 @@ class Agent:
         self._due_at = done.next_due
         self.picture = told.picture
 
-    def _answer_waiting(self, standings: Mapping[RouteKey, Standing]) -> None:
+    def _answer_waiting(self, standings: Mapping[RouteKey, Standing], unsafe: str | None) -> None:
         for endpoint, done in tuple(self._waiting.values()):
+            if unsafe is not None and not done.done():
+                # A pod without the filter could send from any address, and into other nodes' tunnels.
+                done.set_exception(KernelRefused(f"{endpoint.name}: {unsafe}"))
             found = [standings.get(RouteKey(network)) for network in endpoint.networks]
             if done.done() or None in found:
                 continue

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import structlog
 
-from felix_py.kernel import next_hop_codec
+from felix_py.kernel import filter_table, next_hop_codec
 from felix_py.kernel.engine import RouteEngine
 from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.kernel import Report
-from felix_py.kernel.objects import DeleteTunnel, PutSysctl, PutTunnel, Step
+from felix_py.kernel.objects import DeleteFilterTable, DeleteTunnel, PutFilterTable, PutSysctl, PutTunnel, Step
 from felix_py.kernel.outcome import Outcome, Written
 from felix_py.turn import Done
 
@@ -85,6 +85,11 @@ def _step(step: Step) -> None:
             log.info("tunnel.put", device=tunnel.name, local=str(tunnel.local), mtu=tunnel.mtu)
         case DeleteTunnel(name):
             log.info("tunnel.delete", device=name)
+        case PutFilterTable(table, replaced):
+            what = filter_table.difference(table, replaced)
+            log.info("netfilter.put", table=filter_table.NAME, what=what)
+        case DeleteFilterTable():
+            log.info("netfilter.delete", table=filter_table.NAME)
 
 
 def sentences(report: Report, engine: RouteEngine) -> tuple[str, ...]:
@@ -103,6 +108,11 @@ def sentences(report: Report, engine: RouteEngine) -> tuple[str, ...]:
     return (*steps, *routes, *objects)
 
 
+def unguarded(report: Report) -> str | None:
+    """Say why the packet filter could not be made as it should be; None where it is well."""
+    return next((why for step, why in report.failed if isinstance(step, PutFilterTable)), None)
+
+
 def _object(step: Step) -> str:
     match step:
         case PutTunnel(tunnel):
@@ -111,6 +121,8 @@ def _object(step: Step) -> str:
             return f"tunnel {name}"
         case PutSysctl(path, _):
             return f"sysctl {path}"
+        case PutFilterTable() | DeleteFilterTable():
+            return f"nftables table {filter_table.NAME}"
         case other:
             return f"route {other.key}"
 

@@ -32,6 +32,7 @@ class Knowledge:
         converged: whether the absence of a path means something by now; until then remote routes stay.
         tunnel_address: the tunnel's own address, from this node's block.
         objects: routes to other nodes go through next-hop objects where enough share one.
+        filtered: this node has a packet filter of ours.
     """
 
     cluster: ClusterState
@@ -39,6 +40,7 @@ class Knowledge:
     converged: bool = True
     tunnel_address: IPv4Address | None = None
     objects: bool = False
+    filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +231,7 @@ class Turns:
             kept=ours,
             kept_next_hops=self.kernel.objects() if ours else {},
             objects=knowledge.objects,
+            filtered=knowledge.filtered,
         )
         self.wish, self._known = new, known
         self._stale = sum(winner.stale for winner in new.chosen.values() if winner.obstacle is None)

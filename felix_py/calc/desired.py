@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
-from felix_py.calc import candidates, encap, endpoints, next_hops, routes
+from felix_py.calc import candidates, encap, endpoints, netfilter, next_hops, routes
 from felix_py.calc.candidates import Candidate, Lost
+from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.objects import IPV6, KernelState, Link, NextHopObject, Route, RouteKey, RoutePolicy
 from felix_py.model import BlockAffinity, IPInterface, IpipMode, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
@@ -43,6 +44,7 @@ def desired(
     kept: Mapping[RouteKey, Route] | None = None,
     kept_next_hops: Mapping[int, NextHopObject] | None = None,
     objects: bool = False,
+    filtered: bool = False,
 ) -> Desired:
     """Return the wish; equal arguments give equal wishes, whatever happened before.
 
@@ -57,6 +59,7 @@ def desired(
         kept: routes of ours as read back, while BGP has not converged since the start; nothing after that.
         kept_next_hops: next-hop objects of ours as read back, that kept routes go through.
         objects: whether routes to a next hop that many share go through a next-hop object.
+        filtered: whether the node has a packet filter of ours.
     """
     node = cluster.node(me) or Node(me)
     uplink = _uplink(node.address, links)
@@ -76,12 +79,14 @@ def desired(
     )
     waiting = {key: winner.obstacle for key, winner in chosen.items() if winner.obstacle is not None}
     wanted, through = next_hops.with_objects(chosen) if objects else (_plain(chosen), {})
+    tunnels = _tunnels(cluster, view, chosen, pools, tunnel_address)
     state = KernelState(
         routes=wanted,
         next_hops=through,
-        tunnels=_tunnels(cluster, view, chosen, pools, tunnel_address),
+        tunnels=tunnels,
         sysctls=dict(endpoints.sysctls(local, links, objects=objects, ipv6=_routes_ipv6(pools, local))),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
+        netfilter=_filter(cluster, me, local, tunnels) if filtered else None,
     )
     return Desired(state, chosen, lost, waiting, uplink)
 
@@ -116,15 +121,25 @@ def _tunnels(
     """Want a tunnel as soon as a pool may need one, so that it is there before the first route."""
     if view.me.address is None or view.uplink is None or all(pool.ipip_mode is IpipMode.NEVER for pool in pools):
         return {}
-    others = frozenset(node.address.ip for node in cluster.of(Node) if node.address and node.name != view.me.name)
+    others = {node.address.ip for node in cluster.of(Node) if node.address and node.name != view.me.name}
+    external = cluster.felix(view.me.name).external_nodes or ()
+    others.update(address for network in external if isinstance(network, IPv4Network) for address in network)
     wanted = tunnel.Tunnel(
         local=view.me.address.ip,
         mtu=tunnel.mtu(view.links[view.uplink].mtu),
         address=address,
         routes=frozenset(_encapsulated(chosen)),
-        allowed=others,
+        allowed=frozenset(others),
     )
     return {wanted.name: wanted}
+
+
+def _filter(
+    cluster: ClusterState, me: NodeName, local: Iterable[WorkloadEndpoint], tunnels: Iterable[str]
+) -> FilterTable:
+    protocols = dict.fromkeys(tunnels, netfilter.IPIP)
+    external = cluster.felix(me).external_nodes or ()
+    return netfilter.table(me, cluster.of(Node), external, cluster.of(IPPool), local, protocols)
 
 
 def _encapsulated(chosen: Mapping[RouteKey, Candidate]) -> Iterable[tuple[IPv4Network, IPv4Address]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
 
+from felix_py.kernel.filter_table import FilterTable
 from felix_py.model import IPAddress, IPNetwork
 from ipip.tunnel import Tunnel
 
@@ -205,6 +206,7 @@ class KernelState:
         next_hops: next-hop objects by ID, that `routes` go through.
         tunnels: by device name.
         sysctls: path below /proc/sys to value.
+        netfilter: our nftables table; None for none.
     """
 
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
@@ -212,6 +214,7 @@ class KernelState:
     tunnels: Mapping[str, Tunnel] = field(default_factory=dict)
     sysctls: Mapping[str, str] = field(default_factory=dict)
     policy: RoutePolicy = RoutePolicy()
+    netfilter: FilterTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,23 @@ class PutSysctl:
 
 
 @dataclass(frozen=True, slots=True)
+class PutFilterTable:
+    """Make our nftables table so, at one moment for all packets."""
+
+    table: FilterTable
+    replaces: FilterTable | None = None
+
+    def __hash__(self) -> int:
+        """Hash what differs most: the elements are mappings, which cannot be hashed."""
+        return hash(self.table.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFilterTable:
+    """Remove our nftables table."""
+
+
+@dataclass(frozen=True, slots=True)
 class PutRoute:
     """Add the route, or replace in place what stands under its key."""
 
@@ -253,7 +273,7 @@ class DeleteRoute:
     route: Route
 
 
-Step: TypeAlias = PutTunnel | DeleteTunnel | PutSysctl | PutRoute | DeleteRoute
+Step: TypeAlias = PutTunnel | DeleteTunnel | PutSysctl | PutFilterTable | DeleteFilterTable | PutRoute | DeleteRoute
 Plan: TypeAlias = tuple[Step, ...]
 
 
