@@ -120,6 +120,14 @@ class Nftables:
             as_printed = filter_table.parse(self._library.run(f"list table {filter_table.NAME}")).rules
             self._printed = (want.rules, as_printed) if as_printed != want.rules else None
 
+    def ruleset(self) -> str:
+        """Return every table of everybody, as nft prints it.
+
+        Raises:
+            KernelRefused: when it could not be read.
+        """
+        return self._library.run("list ruleset")
+
     def _generation(self) -> int | None:
         """Return the number that each change of any table raises; None where the kernel has no nftables."""
         if self._asking is None:
