@@ -102,6 +102,7 @@ class Settings(NamedTuple):
     open_table: Callable[[], Table] = KernelTable
     resync_seconds: float = 60.0
     tunnel_address: str | None = None
+    netfilter: bool = True
 
 
 class RouteNode:
@@ -168,7 +169,12 @@ class RouteNode:
         netfilter = Nftables()
         parts = (wire, self.device, TunnelRefused, sysctl, self.conntrack)
         self.kernel = Kernel(*parts, tuple(Family), netfilter)
-        config = Config(NodeName(settings.name), run_directory=self._directory, resync_seconds=settings.resync_seconds)
+        config = Config(
+            NodeName(settings.name),
+            run_directory=self._directory,
+            resync_seconds=settings.resync_seconds,
+            netfilter=settings.netfilter,
+        )
         address = settings.tunnel_address
         self.agent = Agent(
             config,

@@ -120,6 +120,22 @@ def test_what_is_refused_says_why_and_changes_nothing(space: Space, ours: Nftabl
     assert space.do(ours.read) == table()
 
 
+def test_rules_that_this_library_prints_otherwise_are_not_written_again_and_again(space: Space, ours: Nftables) -> None:
+    oddly = FilterTable(table().rules.replace("meta l4proto 4 ", "meta l4proto ipencap "), table().elements)
+    space.do(ours.write, oddly, space.do(ours.read))
+    assert space.do(ours.read) == oddly
+    space.do(ours.write, table(), oddly)
+    assert space.do(ours.read) == table()
+
+
+def test_without_the_library_a_sentence_says_what_to_install(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("felix_py.kernel.nftables.LIBRARY", "libnowhere.so.1")
+    without = space.do(Nftables)
+    with pytest.raises(KernelRefused, match=r"install libnftables1\), or set netfilter: Disabled in felix\.yaml$"):
+        space.do(without.write, table(), None)
+    space.do(without.close)
+
+
 # --- kept by an agent
 
 
@@ -169,6 +185,16 @@ def test_a_restarted_agent_and_others_tables_make_it_write_nothing() -> None:
         assert running.space.run("nft", "--handle", *OURS) == handles
         assert len(running.events("netfilter.put")) == written
         assert "table ip elsewhere" in running.space.run("nft", "list", "tables")
+
+
+def test_a_node_that_is_switched_off_removes_the_table() -> None:
+    with lab() as made:
+        running, _ = one_pod(made)
+        running.stop()
+        running.settings = running.settings._replace(netfilter=False)
+        running.start()
+        assert running.until(lambda: running.space.run("nft", "list", "ruleset") == "")
+        assert running.loud() == []
 
 
 def test_a_pod_is_in_the_table_before_it_is_routed() -> None:
