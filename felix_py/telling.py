@@ -85,9 +85,9 @@ def _step(step: Step) -> None:
             log.info("tunnel.put", device=tunnel.name, local=str(tunnel.local), mtu=tunnel.mtu)
         case DeleteTunnel(name):
             log.info("tunnel.delete", device=name)
-        case PutFilterTable(table, replaced):
+        case PutFilterTable(table, replaced, cause):
             what = filter_table.difference(table, replaced)
-            log.info("netfilter.put", table=filter_table.NAME, what=what)
+            log.info("netfilter.put", table=filter_table.NAME, what=what, cause=cause)
         case DeleteFilterTable():
             log.info("netfilter.delete", table=filter_table.NAME)
 

@@ -71,6 +71,9 @@ class FakeFilter:
     def changed(self) -> bool:
         return self.others_changes
 
+    def changed_by(self) -> str:
+        return "process 7 (nft)"
+
     def read(self) -> FilterTable | None:
         self.others_changes = False
         return self.table

@@ -264,6 +264,9 @@ class Kept:
         parts = (self.host, self.tunnels, KernelRefused, FakeParameters(self.host), NoPurger())
         self.kernel = Kernel(*parts, netfilter=self.filter)
 
+    def steps(self, want: KernelState) -> list[PutFilterTable]:
+        return [step for step in self.kernel.make(want, 0.0).done if isinstance(step, PutFilterTable)]
+
     def make(self, want: KernelState, now: float = 0.0) -> list[type]:
         self.kernel.catch_up(now)
         if self.kernel.resync_cause:
@@ -287,6 +290,15 @@ def test_what_others_do_to_it_is_undone() -> None:
     kept.filter.flush()
     assert kept.make(want) == [PutFilterTable]
     assert kept.filter.written == [want.netfilter, want.netfilter]
+
+
+def test_whoever_disturbs_it_is_named_and_forgotten_with_the_repair() -> None:
+    kept, want = Kept(), wish().state
+    kept.make(want)
+    kept.filter.flush()
+    more = wish(pod("default/web-1", "a1", "cali1", "10.65.0.6/32")).state
+    assert [step.cause for step in kept.steps(want)] == ["changed by process 7 (nft)"]
+    assert [step.cause for step in kept.steps(more)] == ["wanted"]
 
 
 def test_a_restarted_agent_writes_nothing_where_nothing_differs() -> None:

@@ -77,6 +77,9 @@ class PacketFilter(Protocol):
     def changed(self) -> bool:
         """Say whether somebody else may have changed it since it was read or written."""
 
+    def changed_by(self) -> str:
+        """Name whoever did so last."""
+
     def read(self) -> FilterTable | None:
         """Return the table as it is, None where there is none."""
 
@@ -132,7 +135,7 @@ class Kernel:
         self._unread: set[str] = {"start"}
         self._stale_devices: set[str] = set()
         self._holds: dict[Step, Hold] = {}
-        self._filter_unread = True
+        self._filter_unread, self._filter_cause = True, "wanted"
 
     # --- what happens
 
@@ -236,7 +239,10 @@ class Kernel:
         first, last = reconcile.parameters_and_tunnels(want, have), reconcile.tunnels_to_remove(want, have)
         if self._netfilter is None:
             return tuple(first), tuple(last)
-        return (*reconcile.filter_to_put(want, have), *first), (*last, *reconcile.filter_to_remove(want, have))
+        return (*reconcile.filter_to_put(want, have, self._filter_cause), *first), (
+            *last,
+            *reconcile.filter_to_remove(want, have),
+        )
 
     def _wish(self, want: KernelState) -> None:
         indexes = {name: link.index for name, link in self.interfaces.by_name.items()}
@@ -270,9 +276,12 @@ class Kernel:
         try:
             # No clock makes us read it again: every change by anybody gives the kernel's tables another number.
             if self._filter_unread or self._netfilter.changed():
+                before = self.have.netfilter if not self._filter_unread else None
                 self._filter_unread = True
                 found = self._netfilter.read()
                 self._filter_unread = False
+                if before is not None and found != before:
+                    self._filter_cause = f"changed by {self._netfilter.changed_by()}"
                 return found
         except KernelRefused:
             # Whoever wants a table hears the reason from the attempt to write it, which replaces whatever stands there.
@@ -303,7 +312,7 @@ class Kernel:
                 self._tunnels.put(tunnel)
             case DeleteTunnel(name):
                 self._tunnels.delete(name)
-            case PutFilterTable(table, replaced) if self._netfilter is not None:
+            case PutFilterTable(table, replaced, _) if self._netfilter is not None:
                 self._netfilter.write(table, replaced)
             case DeleteFilterTable() if self._netfilter is not None:
                 self._netfilter.write(None, self.have.netfilter)
@@ -327,7 +336,7 @@ class Kernel:
                 case DeleteTunnel(name):
                     tunnels.pop(name, None)
                 case PutFilterTable(table):
-                    netfilter = table
+                    netfilter, self._filter_cause = table, "wanted"
                 case DeleteFilterTable():
                     netfilter = None
         self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=netfilter)

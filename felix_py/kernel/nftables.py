@@ -28,9 +28,12 @@ NFNL_SUBSYS_NFTABLES, NFNLGRP_NFTABLES = 10, 7
 """include/uapi/linux/netfilter/nfnetlink.h."""
 
 NEW_GENERATION, GET_GENERATION = NFNL_SUBSYS_NFTABLES << 8 | 15, NFNL_SUBSYS_NFTABLES << 8 | 16
-GENERATION_ID = 1
+GENERATION_ID, PROCESS_ID, PROCESS_NAME = 1, 2, 3
 NFGENMSG = struct.pack("=BBH", 0, 0, 0)
-"""NFT_MSG_NEWGEN, NFT_MSG_GETGEN, NFTA_GEN_ID; include/uapi/linux/netfilter/nf_tables.h."""
+"""NFT_MSG_NEWGEN, NFT_MSG_GETGEN, NFTA_GEN_...; include/uapi/linux/netfilter/nf_tables.h."""
+
+FEW = 8
+"""Changes of which it is remembered who made them."""
 
 ANSWER_SECONDS = 10.0
 """The kernel answers at once; this is for one that does not answer at all."""
@@ -46,6 +49,7 @@ class Nftables:
         self._library = _Library()
         self._asking, self._listening = _open(ANSWER_SECONDS), _open(0.0)
         self._known: int | None = None
+        self._changes: dict[int, str] = {}
         # How this version of the library prints rules that we wrote otherwise: (ours, as printed).
         self._printed: tuple[str, str] | None = None
         if self._listening is not None:
@@ -68,12 +72,18 @@ class Nftables:
         """Take the queued events, so that `fileno` is quiet again; what they mean, `changed` finds by asking."""
         while self._listening is not None:
             try:
-                self._listening.recv(1 << 16)
+                self._changes = dict(
+                    [*self._changes.items(), *_changes(messages(self._listening.recv(1 << 16)))][-FEW:]
+                )
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno != errno.ENOBUFS:  # of lost events is known what counts: that there were some
                     raise
+
+    def changed_by(self) -> str:
+        """Name the process that brought the generation that was read last, if the kernel has told by now."""
+        return self._changes.get(self._known or 0, "somebody")
 
     def changed(self) -> bool:
         """Say whether somebody else has changed tables since `read` or `write`."""
@@ -145,6 +155,15 @@ def _generations(answers: Iterator[tuple[int, int, int, int, bytes]]) -> Iterato
         number = dict(attributes(body, len(NFGENMSG))).get(GENERATION_ID, b"")
         if kind == NEW_GENERATION and len(number) == 4:  # noqa: PLR2004 - 32 bits
             yield int.from_bytes(number, "big")
+
+
+def _changes(events: Iterator[tuple[int, int, int, int, bytes]]) -> Iterator[tuple[int, str]]:
+    """Yield each generation with the process that brought it."""
+    for _, _, _, _, body in events:
+        found = dict(attributes(body, len(NFGENMSG)))
+        name = found.get(PROCESS_NAME, b"").rstrip(b"\0").decode(errors="replace")
+        process = int.from_bytes(found.get(PROCESS_ID, b""), "big")
+        yield int.from_bytes(found.get(GENERATION_ID, b""), "big"), f"process {process} ({name})"
 
 
 def _open(patience: float) -> socket.socket | None:

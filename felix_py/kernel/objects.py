@@ -245,6 +245,7 @@ class PutFilterTable:
 
     table: FilterTable
     replaces: FilterTable | None = None
+    cause: str = "wanted"
 
     def __hash__(self) -> int:
         """Hash what differs most: the elements are mappings, which cannot be hashed."""

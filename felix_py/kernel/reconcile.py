@@ -60,10 +60,10 @@ def judge(want: bytes | None, stack: tuple[bytes, ...], owned: Callable[[bytes],
     return Verdict("replaced in place", put=want, mode=Mode.CREATE | Mode.REPLACE, delete=besides)
 
 
-def filter_to_put(want: KernelState, have: KernelState) -> Iterator[PutFilterTable]:
+def filter_to_put(want: KernelState, have: KernelState, cause: str = "wanted") -> Iterator[PutFilterTable]:
     """Yield what comes before all else: the packet filter, so that nothing is carried that it would not let pass."""
     if want.netfilter is not None and want.netfilter != have.netfilter:
-        yield PutFilterTable(want.netfilter, have.netfilter)
+        yield PutFilterTable(want.netfilter, have.netfilter, cause)
 
 
 def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
@@ -99,7 +99,7 @@ def in_words(step: Step) -> tuple[str, str, str]:
             words = "delete tunnel", name, ""
         case PutSysctl(path, value):
             words = "set sysctl", path, value
-        case PutFilterTable(table, before):
+        case PutFilterTable(table, before, _):
             words = "set nftables", f"table {filter_table.NAME}", filter_table.difference(table, before)
         case DeleteFilterTable():
             words = "delete nftables", f"table {filter_table.NAME}", ""

@@ -1,5 +1,6 @@
 """Our nftables table on the real kernel: read back as it was written, kept against others, left alone when right."""
 
+import re
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv6Interface, ip_network
@@ -147,7 +148,9 @@ def test_a_flushed_table_is_back_within_a_second() -> None:
         running.space.run("nft", "flush ruleset")
         assert running.until(lambda: running.space.run("nft", "--stateless", *OURS, check=False) == before)
         assert time.monotonic() - start < 1
-        assert [event["what"] for event in running.events("netfilter.put")][-1] == "the table is not there"
+        told = running.events("netfilter.put")[-1]
+        assert told["what"] == "the table is not there"
+        assert re.fullmatch(r"changed by process \d+ \(nft\)", told["cause"])
 
 
 @pytest.mark.parametrize(
