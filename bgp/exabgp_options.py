@@ -1,15 +1,18 @@
-"""What settings of a session ask of ExaBGP that it cannot do: it runs in the child, and replaces where ExaBGP decides.
+"""What a session asks of ExaBGP that it cannot do: it runs in the child, and replaces where ExaBGP decides.
 
 The neighbour's description, which ExaBGP only carries, tells it: `keepalive 5` (see `exabgp_timers`), `any-source`.
-5.0.15 takes a source address that the kernel chose only on connections that it opened itself; and the TTL that it wants
-of packets (RFC 5082) it checks only there, or for all peers at once.
+5.0.15 takes a source address that the kernel chose only on connections that it opened itself; the TTL that it wants of
+packets (RFC 5082) it checks only there, or for all peers at once; and with a peer that names no families it exchanges
+no routes at all.
 """
 
 from typing import Any
 
+from exabgp.bgp.message.open.capability.capability import Capability
+from exabgp.bgp.message.open.capability.negotiated import Negotiated
 from exabgp.bgp.neighbor import Neighbor
 from exabgp.logger import log
-from exabgp.protocol.family import AFI
+from exabgp.protocol.family import AFI, SAFI
 from exabgp.reactor import listener
 from exabgp.reactor.network.error import NetworkError
 from exabgp.reactor.network.tcp import set_minimum_ttl, set_sending_ttl
@@ -19,6 +22,10 @@ from bgp.exabgp_codec import ANY_SOURCE, HIGHEST_TTL, KEEPALIVE
 _stock_set_accepted_ttl = listener.set_accepted_ttl
 _stock_set_listener_options = listener.set_listener_options
 _stock_infer, _stock_ip_self = Neighbor.infer, Neighbor.ip_self
+_stock_negotiate = Negotiated._negotiate  # noqa: SLF001 - there is no other place where families are agreed on
+
+IMPLIED = AFI.ipv4, SAFI.unicast
+"""What a session carries with a peer that does not say (RFC 4760 section 8)."""
 
 
 def words(neighbor: Any) -> list[str]:
@@ -66,7 +73,16 @@ def _ip_self(neighbor: Any, afi: Any) -> Any:
     return configured if configured is not None and configured.afi == afi else _stock_ip_self(neighbor, afi)
 
 
+def _negotiate(agreed: Any) -> None:
+    """Agree on IPv4 with a peer whose OPEN is silent about families, where we offer it."""
+    _stock_negotiate(agreed)
+    offered = agreed.sent_open.capabilities.get(Capability.CODE.MULTIPROTOCOL, ())
+    if IMPLIED in offered and not agreed.received_open.capabilities.announced(Capability.CODE.MULTIPROTOCOL):
+        agreed.families = [IMPLIED]
+
+
 def install() -> None:
     """Have ExaBGP ask us where it decides itself."""
     listener.set_accepted_ttl, listener.set_listener_options = _set_accepted_ttl, _set_listener_options
+    Negotiated._negotiate = _negotiate  # noqa: SLF001 - same as above
     Neighbor.infer, Neighbor.ip_self = _infer, _ip_self

@@ -14,11 +14,11 @@ from bgp import exabgp_codec as codec
 from bgp import exabgp_events, report, waiting
 from bgp.child_process import Child
 from bgp.exabgp_updates import TITLE, CloseSession, Pieces, Updates
+from bgp.moved import Moved
 from bgp.report import Clock, PeerReport, RouteReport
 from bgp.speaker import BestPath, Speaker
 from bgp.speaker_words import (
     Configured,
-    Disabled,
     Effect,
     Enabled,
     Event,
@@ -34,6 +34,7 @@ from bgp.speaker_words import (
     Tick,
     WireLost,
     WireStarted,
+    parted,
     reachable,
 )
 from bgp.supervision import Respawns
@@ -87,6 +88,8 @@ class BgpService:
         self._stopped = self._settled = False
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[tuple[object, ...]] = set()
+        self._moved = Moved()
+        self._asked_about: frozenset[IPAddress] = frozenset()
 
     # --- what the agent asks
 
@@ -97,6 +100,7 @@ class BgpService:
             self._changed()
         elif self._speaker.settings != settings:
             self._feed(Configured(settings))
+            self._moved.note_all()  # the peers may have other names
             self._changed()
         if reachable(settings):
             self._wanted.set()
@@ -105,14 +109,15 @@ class BgpService:
             self.problem = None
         self._review(settings)
 
-    def tell(self, event: NextHops | Disabled | Enabled | ResetAsked | RefreshAsked) -> None:
+    def tell(self, event: NextHops | Enabled | ResetAsked | RefreshAsked) -> None:
         """Pass on what people want of a session, or what the kernel knows of next hops."""
         self._feed(event)
-        self._changed()
+        if not isinstance(event, NextHops):  # what comes of those is said by the routes that move
+            self._changed()
 
     def next_hops(self) -> frozenset[IPAddress]:
-        """Return the next hops of which `NextHops` should say whether they can be reached."""
-        return self._speaker.next_hops if self._speaker else frozenset()
+        """Return the next hops that `NextHops` should judge; `on_change` tells of new ones."""
+        return self._asked_about
 
     def _review(self, settings: SpeakerSettings) -> None:
         """End a child that is not wanted any more, or not as it is; `run` starts the one that is."""
@@ -120,8 +125,15 @@ class BgpService:
             self._child.close("settings changed")
 
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
-        """Return the Loc-RIB."""
-        return dict(self._speaker.loc_rib.best) if self._speaker else {}
+        """Return the Loc-RIB, and of prefixes none of whose next hops can be reached what would be the best path."""
+        return {**self._speaker.loc_rib.waiting, **self._speaker.loc_rib.best} if self._speaker else {}
+
+    def changes(self) -> list[tuple[IPNetwork, BestPath | None]] | None:
+        """Return what `best_paths` says otherwise than when this was asked last, None for prefixes that have no path.
+
+        None where all may have changed: at the start, with new settings, and where more has than is worth counting.
+        """
+        return self._moved.taken(self._speaker.loc_rib) if self._speaker else None
 
     def peer_name(self, best: BestPath) -> str:
         """Name who told us the path, as `172.31.2.11 (b1)`."""
@@ -175,7 +187,7 @@ class BgpService:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that nodes do not go in step
 
     async def stop(self) -> None:
-        """End the child, if it runs; peers keep our paths for the restart time, as after a crash."""
+        """End the child, if it runs; peers keep our paths for the restart time, as after a crash; not if we leave."""
         self._stopped = True
         self._wanted.set()
         if self._timer:
@@ -202,6 +214,7 @@ class BgpService:
             await self._listen(child)
             reason = await child.end()
         except asyncio.CancelledError:
+            self._take_leave()
             await child.end("the agent stops")
             raise
         finally:
@@ -213,6 +226,11 @@ class BgpService:
         self._feed(WireLost(f"our BGP process ended: {reason}"))
         self._changed()
         return reason, child.on_purpose
+
+    def _take_leave(self) -> None:
+        """Close our sessions with a Cease if we have left, so that no peer waits for us (RFC 4724 section 4)."""
+        if self._speaker and self._speaker.settings.leaving:
+            self._hear(Configured(parted(self._speaker.settings)))
 
     async def _ping(self, child: Child) -> None:
         """Ask again and again; kill a child of which nothing has been heard for too many questions."""
@@ -271,6 +289,10 @@ class BgpService:
         if self._speaker:
             for effect in self._speaker.on(event, now=_now()):
                 self._do(effect)
+            next_hops = self._speaker.next_hops
+            if next_hops is not self._asked_about and next_hops != self._asked_about:
+                self._asked_about = next_hops
+                self._changed()
 
     def _feed(self, event: Event) -> None:
         self._hear(event)
@@ -281,7 +303,8 @@ class BgpService:
             case Announce() | Withdraw() | AnnounceEndOfRib() | HoldSessions() | Teardown() | Refresh():
                 if self._child and self._speaker:
                     self._child.write(*codec.lines(effect, self._speaker.in_force))
-            case RoutesChanged():
+            case RoutesChanged(prefixes):
+                self._moved.note(prefixes)
                 self._changed()
             case SessionUp(peer):
                 log.info("bgp.session.up", peer=str(peer.address), name=peer.name, asn=peer.asn)

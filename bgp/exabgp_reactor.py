@@ -23,7 +23,7 @@ from exabgp.reactor.listener import Listener
 from exabgp.reactor.network.error import BindingError, NetworkError, NotConnected
 from exabgp.reactor.network.outgoing import Outgoing
 
-from bgp import exabgp_options, exabgp_timers, exabgp_wire
+from bgp import exabgp_options, exabgp_shortcuts, exabgp_timers, exabgp_wire
 from bgp.exabgp_timers import NEVER
 from bgp.exabgp_wire import Wire
 
@@ -42,8 +42,8 @@ HOT = 3
 UNPRIVILEGED = "nobody"
 """Whom the process becomes when it listens."""
 
-ADMINISTRATIVE = 6, 3
-"""Cease, Peer De-configured (RFC 4486)."""
+ADMINISTRATIVE, COLLISION = (6, 3), (6, 7)
+"""Cease, Peer De-configured and Connection Collision Resolution (RFC 4486)."""
 
 
 class Turns(ASYNC):  # type: ignore[misc]
@@ -170,11 +170,28 @@ class Peer(peer.Peer):  # type: ignore[misc]
     def remove(self) -> None:
         """Close for good. With graceful restart stock closes in silence, and the peer would keep our paths."""
         if self.proto is not None and self.fsm == FSM.ESTABLISHED:
-            try:
-                self.proto.connection.io.send((self.goodbye or Notify(*ADMINISTRATIVE, b"")).message())
-            except OSError as error:
-                log.warning(lambda error=error: f"goodbye not sent: {error}", "reactor")
+            self._send(self.goodbye or Notify(*ADMINISTRATIVE, b""))
         super().remove()
+
+    def handle_connection(self, connection: Any) -> Any:
+        """Take a connection that the peer opened, or refuse it.
+
+        RFC 4271 section 6.8 compares identifiers to choose between one connection of each side. Stock does so with two
+        of the peer's as well, and where our identifier is the higher one, a connection that never got beyond OPEN keeps
+        the peer out until the hold timer ends it. A peer that dials again has given up the first: the newer one wins.
+        """
+        twice = self.fsm == FSM.OPENCONFIRM and self.proto.connection.direction == "incoming"
+        if twice and not self.stopping():
+            self._send(Notify(*COLLISION, b""))
+            self._close("the peer connected anew before the session was established")
+        return super().handle_connection(connection)
+
+    def _send(self, notify: Notify) -> None:
+        """Send a NOTIFICATION now, if the socket takes it."""
+        try:
+            self.proto.connection.io.send(notify.message())
+        except OSError as error:
+            log.warning(lambda error=error: f"NOTIFICATION not sent: {error}", "reactor")
 
     def _close(self, message: str = "", error: Any = "") -> None:
         self.goodbye, self.keepalive_due = None, NEVER
@@ -341,3 +358,4 @@ def install() -> None:
     exabgp_wire.install()
     exabgp_options.install()
     exabgp_timers.install()
+    exabgp_shortcuts.install()

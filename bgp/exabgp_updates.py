@@ -7,8 +7,9 @@ from typing import TypeAlias
 
 from bgp.attribute_codec import Terms
 from bgp.exabgp_events import Rubbish
+from bgp.prefixes import Prefixes
 from bgp.types import EndOfRib, Family, IPAddress, UpdateFaulty, UpdateReceived
-from bgp.update_codec import Decoder, Prefixes, SessionReset, bodies
+from bgp.update_codec import Decoder, SessionReset, bodies
 from bgp.update_faults import UPDATE_ERROR
 
 TITLE = b"UPDATES "

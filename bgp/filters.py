@@ -144,6 +144,12 @@ class Filter:
     export_v6: tuple[Rule, ...] = ()
     exists: bool = True
 
+    @property
+    def asks_for_interface(self) -> bool:
+        """Say whether a rule asks by which interface packets to the next hop leave."""
+        lists = (self.import_v4, self.export_v4, self.import_v6, self.export_v6)
+        return any(rule.interface is not None for rules in lists for rule in rules)
+
     def rules(self, direction: Direction, version: Version) -> Iterator[tuple[str, Rule]]:
         """Yield the rules of one list, each with the words that name it for people and hit counts."""
         if not self.exists:

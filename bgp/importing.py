@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from bgp.policy import Accepted, Refusal
-from bgp.rib import Told
+from bgp.rib import LocRib, Told
 from bgp.session import Session
 from bgp.speaker_words import PathsRefused
-from bgp.types import UNKNOWN_ROUTER, Attributes, IPNetwork
+from bgp.types import UNKNOWN_ROUTER, Attributes, IPAddress, IPNetwork
 
 MOST_REMEMBERED = 256
 """Different things that a peer says of which each stays one object; what comes beyond that makes copies."""
@@ -16,6 +16,7 @@ def judged(
     session: Session, prefixes: Iterable[IPNetwork], attributes: Attributes, *, external: bool
 ) -> Iterator[tuple[Told, list[IPNetwork]]]:
     """Yield what a peer says of prefixes and policy makes of it, each time with all prefixes that it holds for."""
+    session.heard_of(attributes.next_hop)
     weigh = session.import_policy.weigh
     groups: dict[int | Refusal, tuple[Accepted | Refusal, list[IPNetwork]]] = {}
     for prefix in prefixes:
@@ -55,3 +56,10 @@ def refusals(session: Session, prefixes: Iterable[IPNetwork]) -> Iterator[PathsR
             found.setdefault(told.refusal, []).append(prefix)
     for refusal, alike in found.items():
         yield PathsRefused(session.settings.address, tuple(alike), refusal)
+
+
+def next_hops(loc_rib: LocRib, sessions: Iterable[Session]) -> frozenset[IPAddress]:
+    """Return the next hops of which it matters whether they can be reached, and by which interface."""
+    # A filter that asks for the interface refuses a path until somebody has told it: that one is in no Loc-RIB.
+    asked = [each.next_hops for each in sessions if each.import_policy.peer.asks_for_interface]
+    return loc_rib.next_hops.union(*asked) if asked else loc_rib.next_hops

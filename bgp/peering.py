@@ -60,6 +60,8 @@ class PeerSettings:
         families: what it carries; none: the family of its address.
         why: which resource asks for it, in a sentence.
         obstacle: why it is not held although it is wanted, in a sentence; None where it is.
+        disabled: people want it down for now: what they tell the other side's people (RFC 9003), which may be nothing;
+            None where they do not.
     """
 
     address: IPAddress
@@ -84,6 +86,7 @@ class PeerSettings:
     families: tuple[Family, ...] = ()
     why: str = ""
     obstacle: str | None = None
+    disabled: str | None = None
 
     @property
     def carried(self) -> tuple[Family, ...]:

@@ -55,6 +55,11 @@ class PeerFacts:
     filters: tuple[Filter, ...] = ()
     extended_next_hop: bool = False
 
+    @property
+    def asks_for_interface(self) -> bool:
+        """Say whether a filter asks by which interface packets to a next hop leave."""
+        return any(each.asks_for_interface for each in self.filters)
+
     def facts(self, interface: str | None, *, learned: bool = True) -> Facts:
         """Return what rules of filters may ask about a path of this peer, or to it."""
         return Facts("eBGP" if self.external else "iBGP", learned, interface)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
+from bgp.decision import ONLY_PATH
 from bgp.notification import words
 from bgp.peering import PeerSettings
 from bgp.rib import Told, in_order
@@ -86,6 +87,7 @@ class RouteReport:
         refusal: the policy's reason against it.
         best: it is the path of the Loc-RIB.
         equal: it is as good as that one, and takes its share of the flows.
+        eligible: it is accepted, and its next hop can be reached.
         rule: which rule made it the best, or which one it lost by; None for a refused path.
         why: the same with the values that were compared.
     """
@@ -102,6 +104,7 @@ class RouteReport:
     decided_by: str
     best: bool
     equal: bool
+    eligible: bool
     rule: str | None
     why: str | None
     stale: bool
@@ -188,6 +191,9 @@ def _route(speaker: Speaker, session: Session, prefix: IPNetwork) -> RouteReport
     lost = next((each for each in best.beaten if each.path == told), None) if best else None
     verdict = best if is_best else lost
     unreachable = _unreachable(speaker, told)
+    rule, why = (verdict.rule, verdict.reason) if verdict else (NEXT_HOP if unreachable else None, unreachable)
+    if is_best and rule == ONLY_PATH and len(speaker.loc_rib.contests[prefix].paths) > 1:
+        rule, why = NEXT_HOP, f"{NEXT_HOP}: only this one's can be reached"
     return RouteReport(
         prefix=prefix,
         peer=told.peer,
@@ -201,8 +207,9 @@ def _route(speaker: Speaker, session: Session, prefix: IPNetwork) -> RouteReport
         decided_by=told.decided_by,
         best=is_best,
         equal=best is not None and told.refusal is None and told in best.equal,
-        rule=verdict.rule if verdict else NEXT_HOP if unreachable else None,
-        why=verdict.reason if verdict else unreachable,
+        eligible=told.refusal is None and unreachable is None,
+        rule=rule,
+        why=why,
         stale=told.stale,
     )
 

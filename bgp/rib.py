@@ -5,7 +5,7 @@ the tables hold a reference for each prefix, and the work is done once for all o
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
@@ -67,7 +67,11 @@ class AdjRibIn:
     def learn(self, prefixes: Iterable[IPNetwork], told: Told) -> list[IPNetwork]:
         """Take what is said now in the place of whatever the peer said of these prefixes before."""
         entries, changed = self.entries, []
-        for prefix in prefixes:
+        said = dict.fromkeys(prefixes, told)
+        if entries.keys().isdisjoint(said):  # a table that arrives: one step for all, and not one for each
+            entries.update(said)
+            return list(said)
+        for prefix in said:
             before = entries.get(prefix)
             if before is not told and before != told:
                 entries[prefix] = told
@@ -152,10 +156,12 @@ class Contest:
 
     Attributes:
         best: None where no next hop can be reached.
+        waiting: where there is no best: what it would be if every next hop could be reached.
     """
 
     paths: tuple[Told, ...]
     best: BestPath | None
+    waiting: BestPath | None = None
 
 
 @dataclass(slots=True)
@@ -165,32 +171,55 @@ class LocRib:
     Its verbs return the prefixes to which packets take another way now, and not those of which a loser changed.
 
     Attributes:
+        waiting: prefixes that have paths and no best one, since none of their next hops can be reached, with what would
+            be the best if all could. It is told to nobody; people see it, and it is the best one when its next hop is.
         obstacles: next hops that cannot be reached, and why; paths with one of them are kept, and not eligible
             (RFC 4271 section 9.1.2.1).
     """
 
     best: dict[IPNetwork, BestPath] = field(default_factory=dict)
+    waiting: dict[IPNetwork, BestPath] = field(default_factory=dict)
     contests: dict[IPNetwork, Contest] = field(default_factory=dict)
     obstacles: Mapping[IPAddress, str] = field(default_factory=dict)
+    _uses: dict[IPAddress, int] = field(default_factory=dict, repr=False)  # of each next hop, by accepted paths
+    _next_hops: frozenset[IPAddress] | None = field(default=None, repr=False)
 
     def follow(self, peer: IPAddress, adj_rib_in: AdjRibIn, prefixes: Iterable[IPNetwork]) -> list[IPNetwork]:
         """Choose anew for prefixes of which a peer says something else now."""
         entries, contests = adj_rib_in.entries, self.contests
-        # What is kept with a step keeps its identity from being given to another object meanwhile.
-        steps: dict[tuple[int, int], tuple[Contest | None, Contest | None, Told | None]] = {}
+        steps: dict[tuple[int, int], _Step] = {}
         changed = []
         for prefix in prefixes:
             before, told = contests.get(prefix), entries.get(prefix)
             step = steps.get((id(before), id(told)))
             if step is None:
-                step = steps[id(before), id(told)] = before, self._after(before, peer, told), told
-            if self._put(prefix, before, step[1]):
+                step = steps[id(before), id(told)] = _Step(before, told, self._after(before, peer, told))
+            step.prefixes += 1
+            if self._put(prefix, before, step.after):
                 changed.append(prefix)
+        for step in steps.values():
+            self._count(step.after, step.prefixes)
+            self._count(step.before, -step.prefixes)
         return changed
+
+    def learn(self, adj_rib_in: AdjRibIn, prefixes: Collection[IPNetwork], told: Told) -> list[IPNetwork]:
+        """Choose anew for prefixes of which a peer says this one thing now: once, where nobody spoke of any before."""
+        if told.refusal is not None or not self.contests.keys().isdisjoint(prefixes):
+            return self.follow(told.peer, adj_rib_in, prefixes)
+        if not prefixes:
+            return []
+        contest = self._contest((told,))
+        self.contests.update(dict.fromkeys(prefixes, contest))
+        self._count(contest, len(prefixes))
+        if contest.best is not None:
+            self.best.update(dict.fromkeys(prefixes, contest.best))
+        elif contest.waiting is not None:
+            self.waiting.update(dict.fromkeys(prefixes, contest.waiting))
+        return list(prefixes)
 
     def reach(self, obstacles: Mapping[IPAddress, str]) -> list[IPNetwork]:
         """Take note of which next hops cannot be reached now."""
-        turned = obstacles.keys() ^ self.obstacles.keys()
+        turned = (obstacles.keys() ^ self.obstacles.keys()) & self._uses.keys()
         self.obstacles = dict(obstacles)
         steps: dict[int, tuple[Contest, Contest]] = {}
         changed = []
@@ -205,10 +234,23 @@ class LocRib:
 
     @property
     def next_hops(self) -> frozenset[IPAddress]:
-        """Every next hop that an accepted path has, whether it can be reached or not."""
-        contests = {id(contest): contest for contest in self.contests.values()}
-        found = (told.attributes.next_hop for contest in contests.values() for told in contest.paths)
-        return frozenset(next_hop for next_hop in found if next_hop is not None)
+        """Every next hop that an accepted path has, whether it can be reached or not; one object until they change."""
+        if self._next_hops is None:
+            self._next_hops = frozenset(self._uses)
+        return self._next_hops
+
+    def _count(self, contest: Contest | None, prefixes: int) -> None:
+        """Take note that so many more prefixes have this contest."""
+        for told in contest.paths if contest else ():
+            next_hop = told.attributes.next_hop
+            if next_hop is None:
+                continue
+            before = self._uses.get(next_hop, 0)
+            self._uses[next_hop] = before + prefixes
+            if not self._uses[next_hop]:
+                del self._uses[next_hop]
+            if not before or next_hop not in self._uses:
+                self._next_hops = None
 
     def _after(self, before: Contest | None, peer: IPAddress, told: Told | None) -> Contest | None:
         others = tuple(each for each in before.paths if each.peer != peer) if before else ()
@@ -217,23 +259,39 @@ class LocRib:
         return self._contest(others) if others else None
 
     def _contest(self, paths: tuple[Told, ...]) -> Contest:
-        usable = (told for told in paths if told.attributes.next_hop not in self.obstacles)
-        return Contest(paths, decision.best(usable))
+        best = decision.best(told for told in paths if told.attributes.next_hop not in self.obstacles)
+        return Contest(paths, best, decision.best(paths) if best is None else None)
 
     def _put(self, prefix: IPNetwork, before: Contest | None, after: Contest | None) -> bool:
-        """Let a prefix have this contest; say whether packets take another way."""
+        """Let a prefix have this contest; say whether packets take another way, or wait for another one."""
         if after is before:
             return False
         if after is None:
             del self.contests[prefix]
         else:
             self.contests[prefix] = after
-        old, new = before.best if before else None, after.best if after else None
-        if new is not None:
-            self.best[prefix] = new
-        elif old is not None:
-            del self.best[prefix]
-        return not _same_way(old, new)
+        best = _replace(self.best, prefix, before.best if before else None, after.best if after else None)
+        waits = _replace(self.waiting, prefix, before.waiting if before else None, after.waiting if after else None)
+        return best or waits
+
+
+@dataclass(slots=True)
+class _Step:
+    """From one contest to another, because a peer says this now; what is here keeps its place in memory meanwhile."""
+
+    before: Contest | None
+    told: Told | None
+    after: Contest | None
+    prefixes: int = 0
+
+
+def _replace(table: dict[IPNetwork, BestPath], prefix: IPNetwork, old: BestPath | None, new: BestPath | None) -> bool:
+    """Put the new one into the place of the old one; say whether that leads another way."""
+    if new is not None:
+        table[prefix] = new
+    elif old is not None:
+        del table[prefix]
+    return not _same_way(old, new)
 
 
 def _same_way(one: BestPath | None, other: BestPath | None) -> bool:

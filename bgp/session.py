@@ -13,6 +13,7 @@ from bgp.types import (
     Endpoint,
     Family,
     Heard,
+    IPAddress,
     IPNetwork,
     MessagesCounted,
     Notification,
@@ -83,6 +84,7 @@ class Session:
         unconfirmed: while it tells everything again: by family, what it has not told yet.
         warned: that it tells nearly too many prefixes has been said.
         told: what it says, by what policy made of it, so that what it says alike stays one object.
+        next_hops: that it has named since it last said nothing, those of refused paths among them.
     """
 
     settings: PeerSettings
@@ -112,6 +114,7 @@ class Session:
     unconfirmed: dict[Family, Unconfirmed] = field(default_factory=dict)
     warned: bool = False
     told: dict[int, tuple[Accepted, Told]] = field(default_factory=dict)
+    next_hops: set[IPAddress] = field(default_factory=set)
     malformed: int = 0
     history: deque[Change] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
@@ -178,6 +181,13 @@ class Session:
         """Say whether the peer has said everything that it will say for now."""
         waited = self.silent and now - self.since >= SILENT_WAIT
         return self.complete or self.why_not is not None or waited
+
+    def heard_of(self, next_hop: IPAddress | None) -> None:
+        """Remember a next hop that the peer names."""
+        if not self.adj_rib_in.entries:
+            self.next_hops.clear()
+        if next_hop is not None:
+            self.next_hops.add(next_hop)
 
     def move(self, state: SessionState, cause: str, now: float) -> None:
         """Take a state; one that is taken again is no change."""

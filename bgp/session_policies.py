@@ -66,8 +66,8 @@ class Policies:
         return changed
 
     def _node(self, node: NodeFacts, peer: PeerFacts) -> NodeFacts:
-        """Add what only filters ask for."""
-        return replace(node, interfaces=self._interfaces) if peer.filters else node
+        """Add what only some filters ask for: what changes there concerns no other session."""
+        return replace(node, interfaces=self._interfaces) if peer.asks_for_interface else node
 
 
 def _extended_next_hop(session: Session) -> bool:

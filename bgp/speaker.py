@@ -17,7 +17,6 @@ from bgp.session import Closed, Session
 from bgp.session_policies import Policies
 from bgp.speaker_words import (
     Configured,
-    Disabled,
     Effect,
     Enabled,
     Event,
@@ -101,8 +100,8 @@ class Speaker:
 
     @property
     def next_hops(self) -> frozenset[IPAddress]:
-        """The next hops of which it matters whether they can be reached; `NextHops` says so."""
-        return self.loc_rib.next_hops
+        """The next hops of which it matters whether they can be reached, and how; `NextHops` says so."""
+        return importing.next_hops(self.loc_rib, self.sessions.values())
 
     @property
     def adj_ribs_in(self) -> Mapping[IPAddress, AdjRibIn]:
@@ -143,9 +142,6 @@ class Speaker:
 
     def _of_session(self, session: Session, event: OfPeer, now: float) -> Iterator[Effect]:
         match event:
-            case Disabled(peer, message):
-                sentence = f"administratively down; `felixctl bgp enable {peer}` brings it back"
-                return self._close(session, Closed(sentence), SHUTDOWN, now, message)
             case Enabled():
                 return self._reopen(session, "enabled", now)
             case ResetAsked(peer, message):
@@ -192,7 +188,8 @@ class Speaker:
             session.settings = peer
             before, session.obstacle = session.obstacle, obstacle(self.settings, peer)
             if session.obstacle is not None:
-                yield from self._take_down(session, DECONFIGURED, session.obstacle, now)
+                subcode = DECONFIGURED if peer.disabled is None else SHUTDOWN
+                yield from self._take_down(session, subcode, session.obstacle, now, peer.disabled or "")
             elif before is not None:
                 self._rest(session, "nothing stands against it any more", now)
 
@@ -279,10 +276,10 @@ class Speaker:
 
     # --- sessions that we take down
 
-    def _close(self, session: Session, why: Closed, subcode: int, now: float, message: str = "") -> Iterator[Effect]:
+    def _close(self, session: Session, why: Closed, subcode: int, now: float) -> Iterator[Effect]:
         """Take a session down, and out of what the wire holds, until it is opened again."""
         session.closed = why
-        yield from self._take_down(session, subcode, why.sentence, now, message)
+        yield from self._take_down(session, subcode, why.sentence, now)
         yield from self._hold()
 
     def _take_down(
@@ -369,15 +366,15 @@ class Speaker:
 
     def _update(self, session: Session, event: UpdateReceived, now: float) -> Iterator[Effect]:
         table, external = session.adj_rib_in, session.settings.external(self.settings.asn)
-        changed = table.withdraw(event.withdrawn)
+        withdrawn = table.withdraw(event.withdrawn)
         if event.attributes is not None:
             for told, prefixes in importing.judged(session, event.announced, event.attributes, external=external):
                 learned = table.learn(prefixes, told)
-                changed += learned
+                self._moved += self.loc_rib.learn(table, learned, told)
                 if told.refusal is not None and learned:
                     yield PathsRefused(event.peer, tuple(learned), told.refusal)
             keeping.said_again(session, event.announced)
-        self._follow(session, changed)
+        self._follow(session, withdrawn)  # last: what was announced again at once may be what it was
         if session.settings.prefix_limit is None:
             return
         if warned := limits.warning(session):

@@ -25,7 +25,8 @@ class SpeakerSettings:
         communities: what our own prefixes carry, by the network that they lie in.
         filters: those that peers name, by name.
         draining: we are about to go: everything that we say ranks last, and says so (RFC 8326).
-        leaving: we go: nothing is announced any more, and the sessions stay.
+        leaving: we go: nothing is announced any more, and the sessions stay until our process ends, with a Cease.
+        farewell: what the other side's people are told when it does (RFC 9003).
     """
 
     local_address: IPv4Address
@@ -42,6 +43,7 @@ class SpeakerSettings:
     filters: Mapping[str, Filter] = field(default_factory=dict)
     draining: bool = False
     leaving: bool = False
+    farewell: str = ""
 
 
 def reachable(settings: SpeakerSettings) -> tuple[PeerSettings, ...]:
@@ -51,6 +53,8 @@ def reachable(settings: SpeakerSettings) -> tuple[PeerSettings, ...]:
 
 def obstacle(settings: SpeakerSettings, peer: PeerSettings) -> str | None:
     """Say in one sentence why no session with a peer is held although it is wanted; None where it is."""
+    if peer.disabled is not None:
+        return f"administratively down; `felixctl bgp enable {peer.address}` brings it back"
     if peer.obstacle is None and peer.address.version == 6 and settings.local_address6 is None:  # noqa: PLR2004 - IPv6
         return f"{peer.address} is IPv6, and this node's address {settings.local_address} is IPv4"
     return peer.obstacle
@@ -63,6 +67,11 @@ def hindered(settings: SpeakerSettings, obstacles: Mapping[IPAddress, str]) -> S
         for peer in settings.peers
     )
     return replace(settings, peers=tuple(peers))
+
+
+def parted(settings: SpeakerSettings) -> SpeakerSettings:
+    """Return the settings with every session disabled, so that peers know that we do not come back soon."""
+    return replace(settings, peers=tuple(replace(peer, disabled=settings.farewell) for peer in settings.peers))
 
 
 def told_to_the_wire(peer: PeerSettings) -> PeerSettings:
@@ -121,20 +130,8 @@ class NextHops:
 
 
 @dataclass(frozen=True, slots=True)
-class Disabled:
-    """Somebody wants no session with a peer until it is enabled.
-
-    Attributes:
-        message: for the people on the other side (RFC 9003).
-    """
-
-    peer: IPAddress
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Enabled:
-    """Somebody wants a session again that was disabled, or taken down for too many prefixes."""
+    """Somebody wants a session again that was taken down for too many prefixes."""
 
     peer: IPAddress
 
@@ -158,7 +155,7 @@ class RefreshAsked:
     peer: IPAddress
 
 
-OfPeer: TypeAlias = Heard | Disabled | Enabled | ResetAsked | RefreshAsked
+OfPeer: TypeAlias = Heard | Enabled | ResetAsked | RefreshAsked
 """What happens to one session."""
 
 Event: TypeAlias = Configured | WireStarted | WireLost | Tick | NextHops | OfPeer

@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 
-from bgp.speaker import BestPath, SpeakerSettings
+from bgp.speaker import SpeakerSettings
 from bgp.types import IPNetwork
 from felix_py.calc import sessions
-from felix_py.calc.routes import learned_of
+from felix_py.calc.hearsay import Hearsay, hearsay
 from felix_py.config import Config
 from felix_py.datastore.api import Datastore
 from felix_py.kernel.engine import Intention, Standing
@@ -25,9 +25,10 @@ from felix_py.kernel.objects import KernelRefused, RouteKey, Step
 from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.pacing import Pace
 from felix_py.picture import Picture
+from felix_py.seams import Onlooker, RouteSpeaker
 from felix_py.state import Absent, ClusterState, Event, Present
-from felix_py.telling import sentences, tell, unguarded
-from felix_py.turn import Done, Knowledge, Turns
+from felix_py.telling import sentences, tell, tell_of_next_hops, unguarded
+from felix_py.turn import NO_NEXT_HOPS, Done, Knowledge, Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
 """Seconds before a kernel that could not be read is read again: first, and after doubling at most."""
@@ -49,45 +50,13 @@ log = structlog.get_logger()
 Result = TypeVar("Result")
 
 
-class RouteSpeaker(Protocol):
-    """What the loop needs of BGP; `bgp.exabgp_process.BgpService` is the real one."""
-
-    def configure(self, settings: SpeakerSettings) -> None:
-        """Hold these sessions and announce these prefixes from now on."""
-
-    def best_paths(self) -> Mapping[IPNetwork, BestPath]:
-        """Return the Loc-RIB."""
-
-    def peer_name(self, path: BestPath) -> str:
-        """Name who told us the path."""
-
-    def converged(self) -> bool:
-        """Say whether absence of a path means something by now."""
-
-
-class Onlooker(Protocol):
-    """Whoever wants to know of every turn; `observation.Observation` is the real one."""
-
-    def turned(self, done: Done, repairs: Counter[str], states: Mapping[str, int], refusal: str | None) -> None:
-        """Take note of a turn that went well.
-
-        Args:
-            done: what it did.
-            repairs: how many routes had to be put right, by cause.
-            states: how many routes are in each state.
-            refusal: the reason of one that the kernel refuses, if there is any.
-        """
-
-    def failed(self, reason: str) -> None:
-        """Take note of a turn in which the kernel could not be read or written."""
-
-
 class Agent:
     """One node's agent. Everything that happens to it wakes it; everything it does happens in `turn`.
 
     Attributes:
         onlooker: told of each turn; None where nobody looks.
         rearm: called after each turn, when the kernel's events have been taken: whoever watches for more goes on.
+        adjust: makes of BGP's settings by the resources what people want of them for now.
     """
 
     def __init__(
@@ -107,6 +76,7 @@ class Agent:
         self.turns = 0
         self.onlooker: Onlooker | None = None
         self.rearm: Callable[[], None] = _nothing
+        self.adjust: Callable[[SpeakerSettings], SpeakerSettings] = _unchanged
         self._kernel = Turns(kernel, config.node_name, clock)
         self._datastore = datastore
         self._speaker = speaker
@@ -120,6 +90,9 @@ class Agent:
         self._pace = Pace()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._knowledge: Knowledge | None = None
+        self._hearsay = Hearsay()
+        self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
+        self._converged = False
         self._resynced = clock()
         self._broken_since: float | None = None
         self._retry = RETRY_FIRST
@@ -164,6 +137,12 @@ class Agent:
     async def remove_endpoint(self, name: str) -> None:
         """Forget a pod; its routes go with the next turn."""
         self.tell(Absent(Key("WorkloadEndpoint", name)))
+
+    def configure_bgp(self) -> None:
+        """Have BGP be as the resources and people want it; nothing before the resources are known."""
+        settings = sessions.settings(self.cluster, self.config.node_name) if self.cluster.in_sync else None
+        if settings is not None:
+            self._speaker.configure(self.adjust(settings))
 
     # --- what others may ask
 
@@ -253,21 +232,35 @@ class Agent:
         has_news = self._take_news()
         if not self.cluster.in_sync:
             return self.config.resync_seconds
-        started = self._clock()
-        resync = started - self._resynced >= self.config.resync_seconds
-        knowledge = self._what_we_know()
-        keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
-        known = self.picture.problems
-        done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync))
-        self.rearm()
-        self._pace.worked(started, self._clock(), news=has_news)
-        self.repairs += told.repairs
+        done, told = await self._at_the_kernel(hold=True)
+        busy = told.busy
+        if done.held:  # BGP chooses among the next hops that can be reached now before anything is written
+            self._knowledge = None
+            done, told = await self._at_the_kernel(hold=False)
+            busy += told.busy
+        self._pace.worked(busy, self._clock(), news=has_news)
         if done.broken is not None:
             return self._back_off(done.broken)
-        self._note(done, told)
         self._answer_waiting(told.standings, unguarded(done.report))
         self.turns += 1
-        return self._pause(knowledge)
+        return self._pause()
+
+    async def _at_the_kernel(self, *, hold: bool) -> tuple[Done, "Told"]:
+        resync = self._clock() - self._resynced >= self.config.resync_seconds
+        knowledge = self._what_we_know()
+        self._converged = knowledge.converged
+        keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
+        known = self.picture.problems
+        done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync, hold=hold))
+        self.rearm()
+        self.repairs += told.repairs
+        if done.broken is None:
+            self._note(done, told)
+            if done.next_hops is not self._next_hops:
+                tell_of_next_hops(self._next_hops, done.next_hops)
+                self._next_hops = done.next_hops
+                self._speaker.tell(done.next_hops)
+        return done, told
 
     def _take_news(self) -> bool:
         """Take in what is new of the cluster, and configure BGP by it; return whether there was any news of our own."""
@@ -282,9 +275,7 @@ class Agent:
             log.info("agent.in_sync", resources=len(self.cluster.resources))
         if self.cluster.in_sync:
             self._knowledge = None
-            settings = sessions.settings(self.cluster, self.config.node_name)
-            if settings is not None:
-                self._speaker.configure(settings)
+            self.configure_bgp()
         return has_news
 
     def _what_we_know(self) -> Knowledge:
@@ -294,19 +285,29 @@ class Agent:
             block = sessions.tunnel_block(self.cluster, self.config.node_name)
             self._knowledge = Knowledge(
                 self.cluster,
-                learned_of(self._speaker.best_paths(), self._speaker.peer_name),
+                self._listen(),
                 converged,
                 self._tunnel_address(block) if block else None,
                 self.config.next_hop_objects,
                 self.config.netfilter,
+                self._speaker.next_hops(),
             )
         return self._knowledge
 
-    def _pause(self, knowledge: Knowledge) -> float:
+    def _listen(self) -> Hearsay:
+        """Return what BGP says."""
+        changes, name = self._speaker.changes(), self._speaker.peer_name
+        if changes is None:
+            self._hearsay = hearsay(self._speaker.best_paths(), name)
+        else:
+            self._hearsay = self._hearsay.after(changes, name)
+        return self._hearsay
+
+    def _pause(self) -> float:
         """Return the seconds until something is due although nothing happens."""
         now = self._clock()
         pauses = [self.config.resync_seconds - (now - self._resynced)]
-        if not knowledge.converged:
+        if not self._converged:
             pauses.append(CONVERGED_AGAIN)
         if self._due_at is not None:
             pauses.append(self._due_at - now)
@@ -358,28 +359,39 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the kernel's thread says after a turn, made there because nothing changes meanwhile."""
+    """What the kernel's thread says after a turn, made there because nothing changes meanwhile.
+
+    Attributes:
+        busy: seconds of a core that all of it took.
+    """
 
     picture: Picture
     repairs: Counter[str]
     states: Mapping[str, int]
     refusal: str | None
     standings: Mapping[RouteKey, Standing]
+    busy: float
 
 
 def _turn(
-    turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool
+    turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool, hold: bool
 ) -> tuple[Done, Told]:
     """Turn, log what was done, and look at the routes that somebody waits for; runs in the kernel's thread."""
-    kernel = turns.kernel
+    kernel, began = turns.kernel, time.thread_time()
     if resync:
         kernel.must_read("resync")
-    done = turns.turn(knowledge)
+    done = turns.turn(knowledge, hold=hold)
     repairs = tell(done, kernel.routes, known)
     picture = Picture(done.wish, kernel.have, kernel.links, sentences(done.report, kernel.routes))
     standings = {key: turns.standing(key) for key in keys}
-    return done, Told(picture, repairs, turns.states(), turns.refusal(), standings)
+    states, refusal = turns.states(), turns.refusal()
+    return done, Told(picture, repairs, states, refusal, standings, time.thread_time() - began)
 
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+def _unchanged(settings: SpeakerSettings) -> SpeakerSettings:
+    """Want nothing else."""
+    return settings

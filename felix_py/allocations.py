@@ -6,10 +6,8 @@ would write less and need an order between the writes, which is what crashes are
 """
 
 import errno
-import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from felix_py import ipam
+from felix_py import durable, ipam
 from felix_py.kernel import links, ownership, route_codec
 from felix_py.kernel.dump import Reader
 from felix_py.kernel.objects import MAIN_TABLE
@@ -200,7 +198,7 @@ class Allocations:
         """Make `after` the truth: on disk first, then for everyone who asks."""
         try:
             self._put_damaged_aside()
-            _write(self._path, encode(after))
+            durable.write(self._path, encode(after))
         except OSError as error:
             remedy = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
             sentence = f"{self._path} cannot be written: {error.strerror}; {remedy}; nothing was changed"
@@ -215,27 +213,3 @@ class Allocations:
 
 def _listed(attachment: Attachment) -> str:
     return ", ".join(map(str, attachment.addresses)) or "no address"
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file so that a crash at any point leaves the old or the new one whole.
-
-    Both the file and the folder's entry are on disk when this returns (fsync(2): the entry needs a sync of its own).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except OSError:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

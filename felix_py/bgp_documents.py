@@ -89,6 +89,7 @@ def _path(report: RouteReport) -> Document:
         "accepted": report.accepted,
         "best": report.best,
         "equal": report.equal,
+        "eligible": report.eligible,
         "stale": report.stale,
         "reason": report.why if report.accepted else report.refusal,
     }

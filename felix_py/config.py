@@ -10,7 +10,9 @@ from felix_py.model import Fault, Invalid, NodeName
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "console")
-DRIVERS = ("auto", "kernel", "userspace")
+DRIVERS = ("auto", "kernel", "ebpf", "tun")
+OLD_DRIVERS = {"userspace": "tun"}
+"""Former names, still taken."""
 
 PORTS = range(1, 1 << 16)
 """TCP ports that can be listened on (RFC 9293 section 3.1: 16 bits; 0 would let the kernel choose)."""
@@ -42,7 +44,8 @@ class Config:
         run_directory: sockets and the pid file.
         state_directory: what must survive a restart.
         resync_seconds: how often everything is read back although no event asked for it.
-        tunnel_driver: what carries IP in IP: the kernel's module, our own process, or whichever works.
+        tunnel_driver: what carries IP in IP: the kernel's module, our BPF programs, a process of ours, or the first of
+            these that works.
         next_hop_objects: routes to other nodes go through next-hop objects where many share one; see decision 6.
         settle_milliseconds: how long a burst of changed resources is gathered before it is acted upon.
         metrics_address: where /metrics, /livez and /readyz are served; None serves them nowhere.
@@ -57,7 +60,7 @@ class Config:
     log_format: str = "json"
     log_level: str = "info"
     resync_seconds: float = 60.0
-    tunnel_driver: Literal["auto", "kernel", "userspace"] = "auto"
+    tunnel_driver: Literal["auto", "kernel", "ebpf", "tun"] = "auto"
     next_hop_objects: bool = False
     settle_milliseconds: float = 10.0
     metrics_address: ListenAddress | None = METRICS_ADDRESS
@@ -71,6 +74,10 @@ def _choice(options: tuple[str, ...]) -> Callable[[Any], str]:
         return str(raw).lower()
 
     return parse
+
+
+def _driver(raw: Any) -> str:
+    return _choice(DRIVERS)(OLD_DRIVERS.get(str(raw).lower(), raw))
 
 
 def _switch(raw: Any) -> bool:
@@ -121,7 +128,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "logFormat": ("log_format", _choice(FORMATS), "json or console"),
     "logLevel": ("log_level", _choice(LEVELS), "debug, info, warning or error"),
     "resyncSeconds": ("resync_seconds", _positive, "a number of seconds above 0"),
-    "tunnelDriver": ("tunnel_driver", _choice(DRIVERS), "auto, kernel or userspace"),
+    "tunnelDriver": ("tunnel_driver", _driver, "auto, kernel, ebpf or tun"),
     "nextHopObjects": ("next_hop_objects", _switch, "Enabled or Disabled"),
     "netfilter": ("netfilter", _switch, "Enabled or Disabled"),
     "settleMilliseconds": ("settle_milliseconds", _positive, "a number of milliseconds above 0"),

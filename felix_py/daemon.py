@@ -29,6 +29,7 @@ from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.rtnetlink import Rtnetlink
 from felix_py.kernel.wire import Family
+from felix_py.maintenance_file import MaintenanceFile
 from felix_py.metrics import Metrics
 from felix_py.model import Key
 from felix_py.observation import Observation
@@ -110,6 +111,8 @@ class Node:
         self.agent = Agent(settings, kernel, datastore, self.speaker, self._store.tunnel_address)
         # Pods of before are known before anything is compared: no turn happens until the datastore is in sync.
         self.agent.tell(*(Present(Key("WorkloadEndpoint", each.name), each) for each in self._store.endpoints()))
+        self._standing = MaintenanceFile(settings.state_directory)
+        self.agent.adjust = self._standing.applied
         self.observation = Observation(metrics, self.agent, self.speaker, self._store, self._conntrack)
         self.agent.onlooker = self.observation
         self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.stir)  # noqa: PLW0108 - reopened
@@ -138,7 +141,7 @@ class Node:
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what has to run, with its name."""
         directory, address = self._settings.run_directory, self._settings.metrics_address
-        answers = Handlers(self.agent, self.speaker, self.device)
+        answers = Handlers(self.agent, self.speaker, self.device, self._standing)
         handlers, actions = {**answers.all(), "events": self._journal.events}, answers.actions()
         # In this order: who reads on one socket that the node is in sync finds the other one open.
         yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()

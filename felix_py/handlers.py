@@ -6,17 +6,17 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-import structlog
-
 from bgp.exabgp_process import BgpService
 from bgp.speaker import SpeakerSettings
-from bgp.speaker_words import Disabled, Enabled, RefreshAsked, ResetAsked
-from bgp.types import IPAddress, SessionState
-from felix_py import __version__, bgp_documents, documents
+from bgp.types import SessionState
+from felix_py import __version__, bgp_documents, documents, maintenance
 from felix_py.agent import Agent
 from felix_py.api import Answer, Handler
+from felix_py.bgp_actions import BgpActions
 from felix_py.calc import sessions
 from felix_py.kernel.objects import KernelRefused
+from felix_py.maintenance_file import MaintenanceFile
+from felix_py.turn import Turns
 from ipip.device import Device
 
 ASKED: tuple[tuple[str, Callable[[str], object], str], ...] = (
@@ -27,24 +27,14 @@ ASKED: tuple[tuple[str, Callable[[str], object], str], ...] = (
 """What may be asked about paths: name, parser, and what to give."""
 
 
-CHANGES: Mapping[str, Callable[[IPAddress, str], Disabled | Enabled | ResetAsked | RefreshAsked]] = {
-    "disable": Disabled,
-    "enable": lambda peer, _: Enabled(peer),
-    "reset": ResetAsked,
-    "refresh": lambda peer, _: RefreshAsked(peer),
-}
-"""What people may want of a session; the text is for the people on the other side."""
-
-log = structlog.get_logger()
-
-
 class Handlers:
     """Answers for one node."""
 
-    def __init__(self, agent: Agent, speaker: BgpService, device: Device) -> None:
+    def __init__(self, agent: Agent, speaker: BgpService, device: Device, standing: MaintenanceFile) -> None:
         self._agent = agent
         self._speaker = speaker
         self._device = device
+        self._standing = standing
 
     def all(self) -> Mapping[str, Handler]:
         """Return each handler by the name after /v1/."""
@@ -53,23 +43,13 @@ class Handlers:
             "routes": self.routes,
             "bgp": self.bgp,
             "endpoints": self.endpoints,
+            "tunnels": self.tunnels,
             "plan": self.plan,
         }
 
     def actions(self) -> Mapping[str, Handler]:
         """Return what may be asked to be done, by the name after /v1/."""
-        return {"bgp": self.change_session}
-
-    async def change_session(self, parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
-        """Disable, enable, reset or refresh a session: POST /v1/bgp/peers/ADDRESS/VERB?message=TEXT."""
-        if len(parts) != 3 or parts[0] != "peers" or parts[2] not in CHANGES:  # noqa: PLR2004 - peers, address, verb
-            return 404, {"error": f"known are /v1/bgp/peers/ADDRESS and one of {', '.join(CHANGES)}"}
-        status, answer = self._peer(parts[1])
-        if status == 200:  # noqa: PLR2004 - HTTP's OK
-            log.info("bgp.session.asked", peer=parts[1], verb=parts[2], message=query.get("message", ""))
-            self._speaker.tell(CHANGES[parts[2]](ip_address(parts[1]), query.get("message", "")))
-            return 200, {"peer": parts[1], "asked": parts[2]}
-        return status, answer
+        return {"bgp": BgpActions(self._agent, self._speaker, self._standing).act}
 
     async def status(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer how the node is."""
@@ -80,7 +60,7 @@ class Handlers:
             for peer in peers
             if peer.state is not SessionState.ESTABLISHED
         ]
-        problems = (*((self._speaker.problem,) if self._speaker.problem else ()), *down)
+        problems = (*filter(None, (self._speaker.problem, self._standing.problem)), *down)
         established = sum(peer.state is SessionState.ESTABLISHED for peer in peers)
         extra = {
             "version": __version__,
@@ -91,11 +71,15 @@ class Handlers:
                 "asNumber": settings.asn if (settings := self._settings()) else None,
                 "childPid": self._speaker.child_pid,
                 "respawns": self._speaker.respawns,
+                **self._maintenance(),
             },
             "tunnel": self._tunnel(),
         }
         document = partial(documents.status, self._agent, extra=extra, problems=problems)
         return 200, await self._agent.ask(document)
+
+    def _maintenance(self) -> dict[str, Any]:
+        return {"maintenance": maintenance.shown(self._standing.value)}
 
     def _settings(self) -> SpeakerSettings | None:
         return sessions.settings(self._agent.cluster, self._agent.node_name)
@@ -150,6 +134,7 @@ class Handlers:
             "routerID": str(settings.router_id) if settings else None,
             "converged": self._speaker.converged(),
             "problem": self._speaker.problem,
+            **self._maintenance(),
             "peers": [bgp_documents.peer_row(peer) for peer in self._speaker.peers()],
         }
 
@@ -183,6 +168,22 @@ class Handlers:
     async def endpoints(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer which pods are here."""
         return 200, await self._agent.ask(partial(documents.endpoints, self._agent))
+
+    async def tunnels(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
+        """Answer what carries encapsulated packets here, and what became of them."""
+        return 200, await self._agent.ask(self._tunnels)
+
+    def _tunnels(self, turns: Turns) -> dict[str, Any]:
+        """Run this where the kernel is read and written, as everything that touches the device."""
+        wanted = turns.wish.state.tunnels
+        rows = [
+            documents.tunnel(each, self._device.read(name), self._device.counters(name))
+            for name, each in wanted.items()
+        ]
+        return {
+            "node": self._agent.node_name,
+            "tunnels": [row | {"driver": self._device.driver, "why": self._device.why} for row in rows],
+        }
 
     async def plan(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer what a turn would do now."""

@@ -19,7 +19,7 @@ MARGIN = 30.0
 
 
 class Observation:
-    """Looks on at the turns of an agent (`agent.Onlooker`), and answers `metrics.Facts`."""
+    """Looks on at the turns of an agent (`seams.Onlooker`), and answers `metrics.Facts`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Observation:
     # --- what the agent tells
 
     def turned(self, done: Done, repairs: Counter[str], states: Mapping[str, int], refusal: str | None) -> None:
-        """Take note of a turn that went well; see `agent.Onlooker`."""
+        """Take note of a turn that went well; see `seams.Onlooker`."""
         now, metrics, routes = self._clock(), self._metrics, done.report.routes
         self._states = states
         self.health.beat("loop", now)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import structlog
 
+from bgp.speaker_words import NextHops
 from felix_py.kernel import filter_table, next_hop_codec
 from felix_py.kernel.engine import RouteEngine
 from felix_py.kernel.interfaces import LinkChange
@@ -57,6 +58,19 @@ def tell(done: Done, engine: RouteEngine, known: tuple[str, ...] = ()) -> Counte
         if why not in known:
             log.warning("step.refused", reason=why)
     return _routes(done.report.routes, engine)
+
+
+def tell_of_next_hops(before: NextHops, now: NextHops) -> None:
+    """Log which next hops can no longer be reached, and which can again."""
+    lost = [next_hop for next_hop in now.obstacles if next_hop not in before.obstacles]
+    back = [next_hop for next_hop in before.obstacles if next_hop in now.interfaces]
+    if len(lost) + len(back) > MANY:
+        log.info("bgp.next_hops.changed", unreachable=len(lost), reachable=len(back))
+        return
+    for next_hop in lost:
+        log.info("bgp.next_hop.unreachable", next_hop=str(next_hop), reason=now.obstacles[next_hop])
+    for next_hop in back:
+        log.info("bgp.next_hop.reachable", next_hop=str(next_hop), device=now.interfaces[next_hop])
 
 
 def _resync(cause: str, seconds: float) -> None:

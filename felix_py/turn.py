@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from felix_py.calc.desired import Desired, desired
-from felix_py.calc.routes import Learned
+from bgp.speaker_words import NextHops
+from felix_py.calc.desired import Desired, amended, desired, view_of
+from felix_py.calc.hearsay import Hearsay
+from felix_py.calc.reachability import Reachability
 from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.interfaces import LinkChange
@@ -17,15 +19,18 @@ from felix_py.kernel.kernel import Kernel, News, Report
 from felix_py.kernel.objects import DeleteRoute, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
-from felix_py.model import NodeName
+from felix_py.model import IPAddress, Node, NodeName
 from felix_py.state import ClusterState
 
 DEFAULT_ROUTE = RouteKey(IPv4Network("0.0.0.0/0"))
 
+NO_NEXT_HOPS = NextHops({})
+"""What the speaker takes for granted before anybody has told it anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """Everything that the wish depends on, but for the kernel itself.
+    """Everything that a turn depends on, but for the kernel itself.
 
     Attributes:
         learned: BGP's best paths.
@@ -33,14 +38,21 @@ class Knowledge:
         tunnel_address: the tunnel's own address, from this node's block.
         objects: routes to other nodes go through next-hop objects where enough share one.
         filtered: this node has a packet filter of ours.
+        next_hops: those of BGP's paths; the wish does not depend on them, the turn says which of them can be reached.
     """
 
     cluster: ClusterState
-    learned: tuple[Learned, ...] = ()
+    learned: Hearsay = field(default_factory=Hearsay)
     converged: bool = True
     tunnel_address: IPv4Address | None = None
     objects: bool = False
     filtered: bool = False
+    next_hops: frozenset[IPAddress] = field(default=frozenset(), compare=False)
+
+    @property
+    def settled(self) -> tuple[object, ...]:
+        """Everything but what BGP says."""
+        return self.cluster, self.converged, self.tunnel_address, self.objects, self.filtered
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +63,10 @@ class Done:
         links: interfaces that were found to have changed.
         resync_cause: why everything was read back; None where it was not.
         resync_seconds, apply_seconds: how long reading back and writing took.
+        next_hops: which of BGP's next hops can be reached; one object until one of them changes.
         next_due: when there will be something to do although nothing happens, on the loop's clock; None for never.
         broken: why the kernel could not be read; nothing was written then.
+        held: nothing was written, since BGP is to choose anew first: other next hops can be reached than it knew of.
     """
 
     wish: Desired
@@ -62,8 +76,10 @@ class Done:
     resync_cause: str | None = None
     resync_seconds: float = 0.0
     apply_seconds: float = 0.0
+    next_hops: NextHops = NO_NEXT_HOPS
     next_due: float | None = None
     broken: str | None = None
+    held: bool = False
 
 
 class Turns:
@@ -72,33 +88,47 @@ class Turns:
     def __init__(self, kernel: Kernel, me: NodeName, clock: Callable[[], float]) -> None:
         self.kernel = kernel
         self.wish = Desired()
+        self.next_hops = NO_NEXT_HOPS
         self._me = me
         self._clock = clock
         self._known: tuple[object, ...] = ()
         self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
-        self._stale = 0
+        self._heard: object = None  # the mark of what the wish knows of BGP
+        self._held = Hearsay()  # what a turn heard that wrote nothing
+        self._reachability: tuple[tuple[object, ...], Reachability] | None = None
         self._broken = False
 
-    def turn(self, knowledge: Knowledge) -> Done:
-        """Make the kernel hold what it should."""
+    def turn(self, knowledge: Knowledge, *, hold: bool = False) -> Done:
+        """Make the kernel hold what it should.
+
+        Args:
+            knowledge: of everything but the kernel.
+            hold: write nothing where BGP would choose otherwise if it knew which next hops can be reached.
+        """
         try:
             if self._broken:
                 self.kernel.reopen()
-            done = self._turn(knowledge)
+            done = self._turn(knowledge, hold=hold)
         except WireBroken as broken:
             self.kernel.must_read("socket failed")
-            done = Done(self.wish, News(), broken=str(broken))
+            done = Done(self.wish, News(), next_hops=self.next_hops, broken=str(broken))
         self._broken = done.broken is not None
         return done
 
-    def _turn(self, knowledge: Knowledge) -> Done:
+    def _turn(self, knowledge: Knowledge, *, hold: bool) -> Done:
         kernel, started = self.kernel, self._clock()
         news = kernel.catch_up(started)
         cause, links = kernel.resync_cause, kernel.resync() if kernel.resync_cause else ()
         read = self._clock()
-        self._think(knowledge)
+        known = self.next_hops.obstacles.keys()
+        self._judge(knowledge)
+        held = hold and self.next_hops.obstacles.keys() != known
+        if held:
+            self._held = knowledge.learned.upon(self._held)
+        else:
+            self._think(knowledge)
         thought = self._clock()
-        report = kernel.make(self.wish.state, thought)
+        report = Report() if held else kernel.make(self.wish.state, thought)
         written = self._clock()
         return Done(
             self.wish,
@@ -108,8 +138,10 @@ class Turns:
             cause,
             read - started if cause else 0.0,
             written - thought,
+            self.next_hops,
             written if kernel.routes.is_due(written) else kernel.next_due,
             report.routes.broken,
+            held,
         )
 
     def plan(self, knowledge: Knowledge) -> tuple[tuple[Step, ...], tuple[Intention, ...]]:
@@ -160,7 +192,7 @@ class Turns:
         differs = sum(any(map(books.owns, books.stack(name))) for name in unsettled)
         unwanted = sum(name not in books.wish.bodies for name in {*books.due, *books.holds})
         missing = len(wish.waiting) + len(books.wish.without_device) + len(unsettled) - differs
-        stale = self._stale
+        stale = wish.stale
         installed = len(books.wish.bodies) - len(unsettled) - stale
         counts = {"installed": installed, "missing": missing, "differs": differs + unwanted, "stale": stale}
         return {**counts, "contested": len(books.damping.suppressed)}
@@ -211,18 +243,20 @@ class Turns:
                 )
 
     def _think(self, knowledge: Knowledge) -> None:
-        """Compute the wish, if anything that it depends on has changed since the last time."""
+        """Compute the wish, as far as anything that it depends on has changed since the last time."""
         books = self.kernel.routes.books
-        known = (knowledge, self.kernel.links, books.others_version)
+        heard, self._held = knowledge.learned.upon(self._held), Hearsay()
+        known = (knowledge.settled, self.kernel.links, books.others_version)
         if knowledge.converged and known == self._known:
-            return
-        if self._others[0] != books.others_version:
-            self._others = books.others_version, self.kernel.others()
-        underlay = self._others[1]
+            if heard.before is self._heard:
+                self.wish, self._heard = amended(self.wish, heard.news), heard.mark
+            if heard.mark is self._heard:
+                return
+        underlay = self._underlay()
         ours = self.kernel.ours() if not knowledge.converged else {}
-        new = desired(
+        self.wish = desired(
             knowledge.cluster,
-            knowledge.learned,
+            heard.paths,
             self._me,
             self.kernel.links,
             tunnel_address=knowledge.tunnel_address,
@@ -233,5 +267,22 @@ class Turns:
             objects=knowledge.objects,
             filtered=knowledge.filtered,
         )
-        self.wish, self._known = new, known
-        self._stale = sum(winner.stale for winner in new.chosen.values() if winner.obstacle is None)
+        self._known, self._heard = known, heard.mark
+
+    def _judge(self, knowledge: Knowledge) -> None:
+        """Say which next hops can be reached, as far as anything that this depends on has changed."""
+        node = knowledge.cluster.node(self._me) or Node(self._me)
+        links, underlay = self.kernel.links, self._underlay()
+        basis = (node, links, self._others[0])
+        if self._reachability is None or basis != self._reachability[0]:
+            self._reachability = basis, Reachability(view_of(node, links, underlay))
+        found = self._reachability[1].of(knowledge.next_hops)
+        if found is not self.next_hops and found != self.next_hops:
+            self.next_hops = found
+
+    def _underlay(self) -> Mapping[RouteKey, Route]:
+        """Return the routes of others; the same object until one of them changes."""
+        version = self.kernel.routes.books.others_version
+        if self._others[0] != version:
+            self._others = version, self.kernel.others()
+        return self._others[1]

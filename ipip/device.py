@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
-from ipip import links
+from ipip import ebpf, links
+from ipip.ebpf import Ebpf
 from ipip.kernel import Kernel, make
 from ipip.process import Process
-from ipip.tunnel import DEVICE, NOTHING, Driver, Facts, Tunnel, TunnelRefused
+from ipip.tunnel import DEVICE, NOTHING, Asked, Driver, Facts, Tunnel, TunnelRefused
 
 __all__ = ["Device", "TunnelRefused"]
 
@@ -34,6 +35,9 @@ class Carrying(Protocol):
 
     kind: str
 
+    def ours(self, link: links.Link) -> bool:
+        """Say whether this driver could have made the device."""
+
     def facts(self, name: str, link: links.Link) -> Facts:
         """Say what is carried now."""
 
@@ -41,7 +45,7 @@ class Carrying(Protocol):
         """Have the device there, and its packets carried so."""
 
     def delete(self, name: str) -> None:
-        """Remove the device and all that carries its packets."""
+        """Remove the device and all that carries its packets; nothing of another driver's."""
 
     def counters(self, name: str) -> Mapping[str, int]:
         """Count packets, also those dropped."""
@@ -55,12 +59,12 @@ class Device:
         why: one sentence about the choice.
     """
 
-    def __init__(
-        self, run_directory: Path = RUN_DIRECTORY, driver: Literal["auto", "kernel", "userspace"] = "auto"
-    ) -> None:
+    def __init__(self, run_directory: Path = RUN_DIRECTORY, driver: Asked = "auto") -> None:
         self.driver: Driver
         self.driver, self.why = choose(driver)
-        self._carrying: Carrying = Kernel() if self.driver == "kernel" else Process(run_directory)
+        self._drivers: dict[Driver, Carrying] = {"kernel": Kernel(), "ebpf": Ebpf(), "tun": Process(run_directory)}
+        self._carrying = self._drivers[self.driver]
+        self._alone = False
 
     def read(self, name: str) -> Tunnel | None:
         """Return the tunnel as it is; None where there is none.
@@ -70,7 +74,7 @@ class Device:
         """
         try:
             link = links.read(name)
-            if link is None or link.kind != self._carrying.kind:
+            if link is None or not self._carrying.ours(link):
                 return None
             facts = self._carrying.facts(name, link)
             working = link.up and facts.local != NOTHING
@@ -90,7 +94,7 @@ class Device:
             TunnelRefused: with what stands in the way.
         """
         try:
-            self._clear_the_name(tunnel.name)
+            self._take_over(tunnel.name)
             self._carrying.put(tunnel)
             _shape(tunnel)
         except OSError as error:
@@ -111,38 +115,66 @@ class Device:
         """Return packets carried and dropped, by reason."""
         return self._carrying.counters(name)
 
-    def _clear_the_name(self, name: str) -> None:
+    def _take_over(self, name: str) -> None:
+        """Remove what another driver of ours left, once; refuse to touch what is nobody's that we know."""
+        if not self._alone:
+            for driver, other in self._drivers.items():
+                if driver != self.driver:
+                    other.delete(name)
+            self._alone = True
         link = links.read(name)
-        if link is not None and link.kind != self._carrying.kind:
+        if link is not None and not self._carrying.ours(link):
             raise TunnelRefused(
                 f"{name} is a device of kind {link.kind or 'unknown'}, the {self.driver} driver needs one of kind "
-                f"{self._carrying.kind}; remove it with `ip link del {name}`"
+                f"{self._carrying.kind} that it made; remove it with `ip link del {name}`"
             )
 
 
-def choose(asked: Literal["auto", "kernel", "userspace"]) -> tuple[Driver, str]:
+def choose(asked: Asked) -> tuple[Driver, str]:
     """Decide what carries the packets, and say why.
 
     A device that stands there already decides: changing the driver would cut every connection through it.
     """
     if asked != "auto":
         return asked, f"{asked}: the settings say so"
+    standing = _standing()
+    if standing is not None:
+        return standing
+    lacking = _lacks_ipip()
+    if lacking is None:
+        return "kernel", "kernel: the ipip module is there"
+    unusable = ebpf.unusable()
+    if unusable is None:
+        return "ebpf", f"ebpf: {lacking}, and it takes our BPF programs"
+    return "tun", f"tun: {lacking}, and ebpf cannot do it: {unusable}"
+
+
+def _standing() -> tuple[Driver, str] | None:
+    """Return whose device stands there already."""
     link = links.read(DEVICE)
-    if link is not None and link.kind == Process.kind:
-        return "userspace", f"userspace: {DEVICE} is a TUN device already; `felix-agent cleanup` lets us choose anew"
-    if link is not None and link.kind == Kernel.kind:
+    if link is None:
+        return None
+    if link.kind == Process.kind:
+        return "tun", f"tun: {DEVICE} is a TUN device already; `felix-agent cleanup` lets us choose anew"
+    if link.kind == Kernel.kind:
         return "kernel", "kernel: the ipip module is loaded"
+    if Ebpf().ours(link):
+        return "ebpf", f"ebpf: {DEVICE} is carried by our BPF programs already"
+    return None
+
+
+def _lacks_ipip() -> str | None:
+    """Say why the kernel makes no ipip device; None where it does."""
     try:
         make(PROBE)
     except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
         if error.errno == errno.EOPNOTSUPP:
-            return "userspace", "userspace: this kernel has no ipip module"
-        return "userspace", f"userspace: the kernel makes no ipip device ({reason})"
+            return "this kernel has no ipip module"
+        return f"the kernel makes no ipip device ({os.strerror(error.errno or 0).lower()})"
     probe = links.read(PROBE)
     if probe is not None:
         links.remove(probe.index)
-    return "kernel", "kernel: the ipip module is there"
+    return None
 
 
 def _only(addresses: frozenset[IPv4Interface]) -> IPv4Address | None:

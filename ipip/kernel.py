@@ -38,6 +38,10 @@ class Kernel:
     def __init__(self) -> None:
         self._given: links.Gateways | None = None
 
+    def ours(self, link: links.Link) -> bool:
+        """Say whether this driver could have made the device."""
+        return link.kind == self.kind
+
     def facts(self, _name: str, link: links.Link) -> Facts:
         """Say what is admitted; routes are those given, or before that, those that the FIB holds."""
         if self._given is None:
@@ -105,7 +109,9 @@ def _make_or_refuse(name: str) -> None:
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-        sentence = f"{name} cannot be made: this kernel has no ipip module; install it, or let the driver be userspace"
+        sentence = (
+            f"{name} cannot be made: this kernel has no ipip module; install it, or let the driver be ebpf or tun"
+        )
         raise TunnelRefused(sentence) from error
 
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ipip import links
 from ipip.tunnel import Facts, Tunnel, TunnelRefused
 
 ROOT = Path(__file__).resolve().parent
-SOURCES = ("userspace.py", "carrier.py", "header.py")
+SOURCES = ("userspace.py", "carrier.py", "queues.py", "batch.py", "messages.py", "header.py", "offload.so")
 """What the process is made of; another text is another version, and a process of another version is replaced."""
 
 START = "import sys; sys.path.append(sys.argv.pop(1)); from ipip.userspace import main; sys.exit(main(sys.argv[1:]))"
@@ -42,7 +42,11 @@ class Process:
         self._facts = Facts()
         self._socket = run_directory / "ipip.sock"
         self._log = run_directory / "ipip.log"
-        self.version = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in SOURCES)).hexdigest()[:12]
+        self.version = version(ROOT / name for name in SOURCES)
+
+    def ours(self, link: links.Link) -> bool:
+        """Say whether this driver could have made the device."""
+        return link.kind == self.kind
 
     def facts(self, name: str, _link: links.Link) -> Facts:
         """Say what the process does; nothing where none of this version answers."""
@@ -131,6 +135,11 @@ class Process:
             self._ask({"command": "stop"})
         for process in holders:
             _wait_or_kill(process)
+
+
+def version(files: Iterable[Path]) -> str:
+    """Return what changes with the content of these files; one that is missing counts as empty."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()[:12]
 
 
 def settings(tunnel: Tunnel) -> dict[str, object]:

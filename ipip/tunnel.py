@@ -14,7 +14,11 @@ DEVICE = "tunl0"
 MINIMUM_MTU = 576
 """Bytes: every IPv4 host must accept datagrams of this size, RFC 791 section 3.1."""
 
-Driver = Literal["kernel", "userspace"]
+Driver = Literal["kernel", "ebpf", "tun"]
+"""What carries the packets: the ipip module, programs of ours in the kernel, or a process of ours on a TUN device."""
+
+Asked = Literal["auto", "kernel", "ebpf", "tun"]
+"""What the settings may say."""
 
 
 class TunnelRefused(Exception):  # noqa: N818 - named for what the caller does: try again later

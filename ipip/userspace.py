@@ -5,7 +5,8 @@
 It makes the TUN device (persistent: routes through it survive this process), answers on SOCKET, detaches, and returns
 0 to whoever started it once packets can flow. One JSON object a line: {"command": "configure", "local": ...,
 "routes": [["10.65.2.0/26", "172.31.2.11"], ...], "allowed": [...]}, {"command": "status"}, {"command": "stop"}.
-`device` speaks it. Imports are few on purpose: all of it fits into 12 MB.
+`device` speaks it. On a machine of several processors there is a further process for each, with a queue of its own;
+they follow the first one, which asks them in the same language. Imports are few on purpose: all of it fits into 12 MB.
 """
 
 import errno
@@ -18,11 +19,14 @@ import socket
 import sys
 from struct import Struct
 
+from ipip import queues
+from ipip.batch import Library, library
 from ipip.carrier import DEVICE_GONE, Carrier
 
 TUN = "/dev/net/tun"
-TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB  # linux/if_tun.h
-IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+TUNSETIFF, TUNSETPERSIST, TUNSETOFFLOAD = 0x400454CA, 0x400454CB, 0x400454D0  # linux/if_tun.h
+IFF_TUN, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x0100, 0x1000, 0x4000
+CHECKSUMS, SEGMENTS, DATAGRAMS = 0x01, 0x02, 0x20 | 0x40  # TUN_F_CSUM, TUN_F_TSO4, TUN_F_USO4 and 6: only together
 REQUEST = Struct("16sH22x")
 """struct ifreq: name and flags."""
 
@@ -36,20 +40,46 @@ CLIENTS = 16
 """Connections at once; further ones are closed."""
 
 
-def open_tun(name: str) -> int:
+def open_tun(name: str) -> tuple[int, bool]:
     """Make or take over the TUN device, without a link-layer header and so that it stays when we go.
 
+    Returns:
+        a queue of it, and whether there can be more: not where the device was made by a version that had one.
+
     Raises:
-        OSError: EBUSY while another process holds it, EINVAL where a device of another kind has the name.
+        OSError: EBUSY while another process holds its one queue, EINVAL where a device of another kind has the name.
     """
+    flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR
+    try:
+        return open_queue(name, flags | IFF_MULTI_QUEUE), True
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return open_queue(name, flags), False
+
+
+def open_queue(name: str, flags: int) -> int:
+    """Make or take over a TUN device of these flags, or one more queue of it."""
     tun = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(tun, TUNSETIFF, REQUEST.pack(name.encode(), IFF_TUN | IFF_NO_PI))
+        fcntl.ioctl(tun, TUNSETIFF, REQUEST.pack(name.encode(), flags))
         fcntl.ioctl(tun, TUNSETPERSIST, 1)
     except OSError:
         os.close(tun)
         raise
     return tun
+
+
+def offload(tun: int, functions: Library | None) -> bool:
+    """Have the device leave the cutting up of large packets to us, if we can; say whether that goes for UDP too."""
+    offered = (CHECKSUMS | SEGMENTS | DATAGRAMS, CHECKSUMS | SEGMENTS) if functions else ()
+    for features in (*offered, 0):
+        try:
+            fcntl.ioctl(tun, TUNSETOFFLOAD, features)
+        except OSError:
+            continue  # Linux cuts UDP up since 6.2
+        return bool(features & DATAGRAMS)
+    return False
 
 
 def listen(path: str) -> socket.socket:
@@ -86,6 +116,13 @@ def prefix(text: object) -> tuple[int, int]:
     return network, bits
 
 
+STATUS = b'{"command": "status"}'
+
+
+class HelperFailed(Exception):  # noqa: N818 - what happened, and the answer is to end
+    """A further process does not answer: those that are left would carry only their part of the packets."""
+
+
 class Client:
     """One connection to the control socket."""
 
@@ -98,26 +135,40 @@ class Client:
 class Process:
     """Waits for packets and requests, and serves both."""
 
-    def __init__(self, device: str, version: str, tun: int, server: socket.socket) -> None:
+    def __init__(self, device: str, version: str, tun: int, share: bytes) -> None:
         self.device = device
         self.version = version
-        self.carrier = Carrier(tun)
+        functions = library()
+        self.carrier = Carrier(tun, share, functions, datagrams=offload(tun, functions))
         self.running = True
         self.settings: dict[str, object] = {"local": None, "routes": [], "allowed": []}
-        self._server = server
+        self._helpers: list[queues.Helper] = []
+        self._server: socket.socket | None = None
         self._clients: dict[int, Client] = {}
         self._poll = select.epoll()
         self._poll.register(tun, select.EPOLLIN)
-        self._poll.register(server.fileno(), select.EPOLLIN)
         self._raw = -1
+
+    def serve(self, server: socket.socket, helpers: list[queues.Helper]) -> None:
+        """Answer at a socket, and have the further processes do the same as this one."""
+        self._server, self._helpers = server, helpers
+        self._poll.register(server.fileno(), select.EPOLLIN)
+        queues.watch(helpers, self._poll)
+
+    def follow(self, sock: socket.socket) -> None:
+        """Answer at a connection that stands."""
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+        self._clients[sock.fileno()] = Client(sock)
+        self._poll.register(sock.fileno(), select.EPOLLIN)
 
     def run(self) -> None:
         """Serve until told to stop.
 
         Raises:
-            OSError: DEVICE_GONE when somebody deletes the device.
+            OSError: DEVICE_GONE when somebody deletes the device; another when a further process fails.
         """
-        tun, server = self.carrier.tun, self._server.fileno()
+        tun, server = self.carrier.tun, self._server.fileno() if self._server else -1
+        helpers = {helper.sock.fileno() for helper in self._helpers}
         while self.running:
             for descriptor, events in self._poll.poll():
                 if descriptor == tun:
@@ -126,6 +177,8 @@ class Process:
                     self.carrier.receive()
                 elif descriptor == server:
                     self._accept()
+                elif descriptor in helpers:
+                    raise ConnectionResetError(errno.ECONNRESET, "a queue's process has ended")
                 elif descriptor in self._clients:  # not so: a raw socket that `configure` has just replaced
                     self._serve(self._clients[descriptor], events)
 
@@ -135,7 +188,7 @@ class Process:
             request = json.loads(line)
             command = request["command"]
             if command == "configure":
-                self._configure(request)
+                self._configure(request, line)
             elif command == "stop":
                 self.running = False
             elif command != "status":
@@ -147,22 +200,43 @@ class Process:
         return self._status()
 
     def _status(self) -> dict[str, object]:
+        if self._server is None:
+            return {"counters": self.carrier.counters}
         status = {"version": self.version, "pid": os.getpid(), "device": self.device}
-        return {**status, **self.settings, "counters": self.carrier.counters}
+        return {**status, **self.settings, "counters": self._counters()}
 
-    def _configure(self, request: dict[str, object]) -> None:
+    def _counters(self) -> dict[str, int]:
+        counters = dict(self.carrier.counters)
+        for helper in self._helpers:
+            for name, value in self._ask(helper, STATUS)["counters"].items():
+                counters[name] += value
+        return counters
+
+    def _ask(self, helper: queues.Helper, line: bytes) -> dict[str, dict[str, int]]:
+        """Ask a further process; where one does not answer, all end, and the agent starts new ones."""
+        try:
+            return helper.ask(line)
+        except OSError as error:
+            raise HelperFailed from error
+
+    def _configure(self, request: dict[str, object], line: bytes) -> None:
         routes, allowed = request["routes"], request["allowed"]
         if not isinstance(routes, list) or not isinstance(allowed, list):
             raise TypeError("routes and allowed are lists")
         parsed = [(*prefix(network), number(node)) for network, node in routes]
         self.carrier.configure(number(request["local"]), parsed, frozenset(map(number, allowed)))
         self.settings = {"local": request["local"], "routes": routes, "allowed": allowed}
+        for helper in self._helpers:
+            if "error" in self._ask(helper, line):
+                raise HelperFailed
         fresh = self.carrier.raw.fileno() if self.carrier.raw else -1
         if fresh != self._raw:  # a closed socket has left the epoll set by itself
             self._poll.register(fresh, select.EPOLLIN)
             self._raw = fresh
 
     def _accept(self) -> None:
+        if self._server is None:
+            return
         try:
             sock, _ = self._server.accept()
         except OSError:
@@ -170,9 +244,7 @@ class Process:
         if len(self._clients) >= CLIENTS:
             sock.close()
             return
-        sock.setblocking(False)  # noqa: FBT003 - the standard library's own signature
-        self._clients[sock.fileno()] = Client(sock)
-        self._poll.register(sock.fileno(), select.EPOLLIN)
+        self.follow(sock)
 
     def _serve(self, client: Client, events: int) -> None:
         try:
@@ -211,8 +283,13 @@ def detach(log: str) -> None:
     os.close(null)
     os.close(kept)
     os.chdir("/")
-    with open("/proc/self/comm", "w") as name:  # noqa: PTH123 - pathlib costs 2 MB here
-        name.write(PROCESS_NAME)
+    name_process(PROCESS_NAME)
+
+
+def name_process(name: str) -> None:
+    """Have ps and top show a name."""
+    with open("/proc/self/comm", "w") as file:  # noqa: PTH123 - pathlib costs 2 MB here
+        file.write(name)
 
 
 def note(event: str, **fields: object) -> None:
@@ -224,6 +301,38 @@ def note(event: str, **fields: object) -> None:
         return
 
 
+def helper(device: str, version: str, index: int, total: int, ends: tuple[int, ...]) -> queues.Helper:
+    """Start a further process, with a queue of its own, and return how to talk to it.
+
+    Args:
+        device: the TUN device.
+        version: of the program.
+        index: of the process, from 1.
+        total: how many there will be, the first one included.
+        ends: descriptors of the first process's that it has no business with.
+    """
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    if os.fork():
+        theirs.close()
+        return queues.Helper(ours)
+    queues.die_with(parent)
+    for descriptor in (*ends, ours.detach()):
+        os.close(descriptor)
+    name_process(f"{PROCESS_NAME}-{index}")
+    tun = open_queue(device, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE)
+    process = Process(device, version, tun, queues.share(index, total))
+    process.follow(theirs)
+    try:
+        process.run()
+    except OSError as error:
+        if error.errno != DEVICE_GONE:
+            note("fault", device=device, queue=index, reason=str(error))
+            os._exit(1)
+    signal.pause()  # the first process finds the device gone, too, and says so; with it we end
+    os._exit(0)
+
+
 def main(arguments: list[str]) -> int:
     """Run the process; the starter gets 0 once the device is there and the socket answers."""
     try:
@@ -233,7 +342,7 @@ def main(arguments: list[str]) -> int:
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the starter's terminal is not meant for us
     try:
-        tun = open_tun(device)
+        tun, several = open_tun(device)
         server = listen(path)
     except OSError as error:
         remedy = f"{TUN} is missing: `modprobe tun`, or give the container --device {TUN}"
@@ -241,17 +350,27 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{remedy if missing else error.strerror}\n")
         return 1
     detach(log)
-    process = Process(device, version, tun, server)
+    total = queues.count() if several else 1
+    ends = (tun, server.fileno())
+    helpers = [helper(device, version, index, total, ends) for index in range(1, total)]
+    process = Process(device, version, tun, queues.share(0, total))
+    process.serve(server, helpers)
+    return supervise(process)
+
+
+def supervise(process: Process) -> int:
+    """Run the first process until it is told to end or cannot go on; return its exit status."""
+    device = process.device
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt, for poll() waits on
-    note("started", device=device, version=version)
+    note("started", device=device, version=process.version)
     try:
         process.run()
     except KeyboardInterrupt:
         note("stopped", device=device, reason="SIGTERM")
         return 0
-    except OSError as error:
-        gone = error.errno == DEVICE_GONE
-        note("fault", device=device, reason=f"{device} was deleted" if gone else str(error))
+    except (OSError, HelperFailed) as error:
+        gone = isinstance(error, OSError) and error.errno == DEVICE_GONE
+        note("fault", device=device, reason=f"{device} was deleted" if gone else str(error) or HelperFailed.__doc__)
         return 1
     note("stopped", device=device)
     return 0

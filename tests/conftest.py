@@ -53,11 +53,7 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what needs the ipip module to the guest of tests/vm, and the matrix of BGP daemons to `make interop`."""
-    matrix = [item for item in items if item.get_closest_marker("matrix")]
-    if matrix and os.environ.get("MATRIX") != "1":
-        config.hook.pytest_deselected(items=matrix)
-        items[:] = [item for item in items if item not in matrix]
+    """Leave what needs the ipip module to the guest of tests/vm."""
     guests = [item for item in items if item.get_closest_marker("ipip_module")]
     if guests and not kernel_has_ipip():
         config.hook.pytest_deselected(items=guests)

@@ -1,7 +1,6 @@
 """The real kernel's rules for IPv4: routes of one identity stand one behind the other, and go without a word."""
 
 import errno
-from dataclasses import replace
 from functools import partial
 from ipaddress import ip_interface
 
@@ -126,7 +125,7 @@ class Ipv4(Tables):
         return None
 
     def _of_any_metric(self, key: RouteKey) -> list[Entry]:
-        found = [each for stack in self.stacks() for each in stack if replace(each.key, metric=0) == key]
+        found = [each for stack in self.stacks() for each in stack if each.key._replace(metric=0) == key]
         return sorted(found, key=lambda each: each.key.metric)
 
     def render(self, stack: list[Entry]) -> list[bytes]:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from builders import block, link, links, node, pod, pool
 
 from felix_py.calc.desired import Desired, desired
-from felix_py.calc.routes import Learned
+from felix_py.calc.hearsay import Learned
 from felix_py.kernel.objects import Link, NextHop, Route, RouteKey
 from felix_py.model import IpipMode, IPPool, Key, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState, Event, InSync, Present
@@ -30,10 +30,9 @@ def veth(name: str, index: int, *, running: bool = True) -> Link:
     return Link(name, index, 1500, up=True, running=running)
 
 
-def heard(prefix: str, next_hop: str, *equal: str) -> Learned:
-    return Learned(
-        IPv4Network(prefix), IPv4Address(next_hop), next_hop, equal=tuple(IPv4Address(each) for each in equal)
-    )
+def heard(prefix: str, next_hop: str, *equal: str) -> tuple[IPv4Network, Learned]:
+    said = Learned(IPv4Address(next_hop), next_hop, equal=tuple(IPv4Address(each) for each in equal))
+    return IPv4Network(prefix), said
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class State:
     events: tuple[Event, ...]
     routes: Mapping[str, str]
     waiting: Mapping[str, str] = field(default_factory=dict)
-    learned: tuple[Learned, ...] = ()
+    learned: tuple[tuple[IPv4Network, Learned], ...] = ()
     links: Mapping[str, Link] = field(default_factory=lambda: HOST)
     underlay: Mapping[RouteKey, Route] = field(default_factory=lambda: ROUTER)
     default_route: bool = True
@@ -61,7 +60,8 @@ class State:
         return self.wish_of(ClusterState().after_all(self.events))
 
     def wish_of(self, cluster: ClusterState) -> Desired:
-        return desired(cluster, self.learned, A1, self.links, underlay=self.underlay, default_route=self.default_route)
+        learned = dict(self.learned)
+        return desired(cluster, learned, A1, self.links, underlay=self.underlay, default_route=self.default_route)
 
 
 STATES = (

@@ -12,6 +12,7 @@ import pytest
 from builders import TWO_RACKS, link
 from fakes import FakeHost, FakeParameters, FakeTunnels
 
+from bgp.speaker_words import NextHops
 from felix_py import documents
 from felix_py.agent import Agent
 from felix_py.config import Config
@@ -37,6 +38,7 @@ class FakeSpeaker:
     paths: dict[IPv4Network, Any] = field(default_factory=dict)
     done: bool = True
     configured: Any = None
+    told: list[NextHops] = field(default_factory=list)
 
     def configure(self, settings: Any) -> None:
         self.configured = settings
@@ -44,11 +46,20 @@ class FakeSpeaker:
     def best_paths(self) -> Mapping[IPv4Network, Any]:
         return self.paths
 
+    def changes(self) -> None:
+        """Say that everything may have changed."""
+
     def peer_name(self, path: Any) -> str:
         return str(path.path.peer)
 
     def converged(self) -> bool:
         return self.done
+
+    def next_hops(self) -> frozenset[IPv4Address]:
+        return frozenset(each.path.attributes.next_hop for each in self.paths.values())
+
+    def tell(self, event: NextHops) -> None:
+        self.told.append(event)
 
     def learn(self, prefix: str, next_hop: str) -> None:
         attributes = SimpleNamespace(next_hop=IPv4Address(next_hop))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bgp.attribute_codec import Terms
 from bgp.exabgp_attributes import as_path, text
 from bgp.exabgp_codec import lines
+from bgp.prefixes import Prefixes
 from bgp.types import (
     Announce,
     AnnounceEndOfRib,
@@ -29,7 +30,7 @@ from bgp.types import (
     UpdateReceived,
     Withdraw,
 )
-from bgp.update_codec import Decoder, Prefixes
+from bgp.update_codec import Decoder
 
 FOUR, SIX = network("10.65.0.0/26"), network("fd00:65::/64")
 N1, N2 = IPv6Address("fd00::1"), IPv6Address("fd00::2")

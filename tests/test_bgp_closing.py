@@ -9,7 +9,6 @@ from bgp.peering import PrefixLimit
 from bgp.speaker import DECONFIGURED, RESET, SHUTDOWN, TOO_MANY_PREFIXES, Speaker, reachable
 from bgp.speaker_words import (
     Configured,
-    Disabled,
     Effect,
     Enabled,
     ManyPrefixes,
@@ -21,6 +20,7 @@ from bgp.speaker_words import (
     Tick,
     WireLost,
     WireStarted,
+    parted,
 )
 from bgp.types import (
     Announce,
@@ -49,6 +49,11 @@ def up(wanted: SpeakerSettings = TWO) -> Speaker:
     speaker.on(WireStarted(), now=0)
     come_up(speaker, now=1)
     return speaker
+
+
+def disabled(wanted: SpeakerSettings = TWO, message: str = "") -> SpeakerSettings:
+    """Return settings whose first peer is disabled."""
+    return replace(wanted, peers=(replace(wanted.peers[0], disabled=message), *wanted.peers[1:]))
 
 
 def come_up(speaker: Speaker, now: float) -> tuple[Effect, ...]:
@@ -148,11 +153,11 @@ def test_a_limit_may_be_lifted_while_the_session_is_up_and_does_not_touch_it() -
 def test_a_disabled_session_says_goodbye_and_stays_down() -> None:
     speaker = up()
     tell(speaker, 0, 1)
-    effects = speaker.on(Disabled(B1, "a new switch"), now=3)
+    effects = speaker.on(Configured(disabled(message="a new switch")), now=3)
     sentence = "administratively down; `felixctl bgp enable 172.31.2.11` brings it back"
     assert effects == (
         Teardown(B1, SHUTDOWN, "a new switch"),
-        SessionDown(LIMITED, sentence),
+        SessionDown(replace(LIMITED, disabled="a new switch"), sentence),
         HoldSessions(),
         RoutesChanged(BLOCKS[:1]),
     )
@@ -162,8 +167,9 @@ def test_a_disabled_session_says_goodbye_and_stays_down() -> None:
 
 def test_a_disabled_session_stays_down_whatever_is_configured_and_however_often_the_wire_starts() -> None:
     speaker = up()
-    speaker.on(Disabled(B1), now=3)
-    assert HoldSessions() not in speaker.on(Configured(replace(TWO, announcements=frozenset())), now=4)
+    speaker.on(Configured(disabled()), now=3)
+    less = replace(TWO, announcements=frozenset())
+    assert HoldSessions() not in speaker.on(Configured(disabled(less)), now=4)
     speaker.on(WireLost("killed"), now=5)
     speaker.on(WireStarted(), now=6)
     assert held(speaker) == ["172.31.1.12"]
@@ -172,10 +178,40 @@ def test_a_disabled_session_stays_down_whatever_is_configured_and_however_often_
 
 def test_disabling_twice_and_enabling_what_is_enabled_changes_nothing() -> None:
     speaker = up()
-    speaker.on(Disabled(B1), now=3)
-    assert speaker.on(Disabled(B1), now=3) == ()
-    speaker.on(Enabled(B1), now=4)
+    speaker.on(Configured(disabled()), now=3)
+    assert speaker.on(Configured(disabled()), now=3) == ()
+    assert speaker.on(Configured(disabled(message="other words")), now=3) == ()
+    assert speaker.on(Configured(TWO), now=4) == (HoldSessions(), Announce((OWN,), (B1,), TO_NODES))
+    assert speaker.on(Configured(TWO), now=4) == ()
     assert speaker.on(Enabled(B1), now=4) == ()
+
+
+def test_who_had_told_too_many_prefixes_and_was_disabled_needs_both_to_be_lifted() -> None:
+    speaker = up()
+    tell(speaker, 0, 11)
+    speaker.on(Configured(disabled()), now=3)
+    speaker.on(Configured(TWO), now=4)
+    assert held(speaker) == ["172.31.1.12"]
+    speaker.on(Enabled(B1), now=5)
+    assert held(speaker) == ["172.31.2.11", "172.31.1.12"]
+
+
+def test_a_session_that_was_disabled_before_the_start_is_never_dialled() -> None:
+    speaker = Speaker(disabled(), now=0)
+    speaker.on(WireStarted(), now=0)
+    assert held(speaker) == ["172.31.1.12"]
+    assert "felixctl bgp enable 172.31.2.11" in str(speaker.sessions[B1].last_error)
+
+
+def test_who_parts_closes_every_session_with_the_same_words() -> None:
+    speaker = up()
+    speaker.on(PeerUp(A2, 90), now=2)
+    gone = parted(replace(TWO, leaving=True, farewell="a new board"))
+    assert speaker.on(Configured(gone), now=3)[::2][:2] == (
+        Teardown(B1, SHUTDOWN, "a new board"),
+        Teardown(A2, SHUTDOWN, "a new board"),
+    )
+    assert held(speaker) == []
 
 
 def test_a_disabled_session_forgets_what_was_kept_for_a_restart() -> None:
@@ -183,14 +219,14 @@ def test_a_disabled_session_forgets_what_was_kept_for_a_restart() -> None:
     tell(speaker, 0, 1)
     speaker.on(PeerDown(B1, "connection lost"), now=3)
     assert len(speaker.loc_rib.best) == 1
-    assert speaker.on(Disabled(B1), now=4) == (HoldSessions(), RoutesChanged(BLOCKS[:1]))
+    assert speaker.on(Configured(disabled()), now=4) == (HoldSessions(), RoutesChanged(BLOCKS[:1]))
     assert speaker.deadline() is None
 
 
 def test_a_disabled_session_is_not_waited_for() -> None:
     speaker = Speaker(settings(peer(B1)), now=0)
     assert not speaker.converged(1)
-    speaker.on(Disabled(B1), now=0)
+    speaker.on(Configured(disabled(settings(peer(B1)))), now=0)
     assert speaker.converged(1)
 
 
@@ -209,8 +245,8 @@ def test_a_refresh_asks_for_every_family_that_the_session_carries() -> None:
     )
 
 
-@pytest.mark.parametrize("command", [Disabled(A2), Enabled(A2), ResetAsked(A2), RefreshAsked(A2)], ids=str)
-def test_a_peer_that_nobody_knows_is_passed_over(command: Disabled | Enabled | ResetAsked | RefreshAsked) -> None:
+@pytest.mark.parametrize("command", [Enabled(A2), ResetAsked(A2), RefreshAsked(A2)], ids=str)
+def test_a_peer_that_nobody_knows_is_passed_over(command: Enabled | ResetAsked | RefreshAsked) -> None:
     assert up(settings(peer(B1))).on(command, now=3) == ()
 
 

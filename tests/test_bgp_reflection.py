@@ -142,6 +142,40 @@ def test_a_path_whose_next_hop_cannot_be_reached_is_withdrawn_and_comes_back() -
     )
 
 
+def test_a_path_that_comes_with_a_next_hop_that_cannot_be_reached_is_known_and_told_to_nobody() -> None:
+    speaker = up(REFLECTOR)
+    speaker.on(NextHops({C1: "eth0 is down"}), now=2)
+    assert tell(speaker, C1) == (RoutesChanged((PREFIX,)),)
+    assert speaker.exported(B1, PREFIX) is None
+    assert speaker.loc_rib.waiting[PREFIX].path.peer == C1
+
+
+def test_another_path_whose_next_hop_can_be_reached_is_told_in_its_place() -> None:
+    speaker = up(REFLECTOR)
+    tell(speaker, C1)
+    tell(speaker, C2, attributes(str(C2), local_preference=50))
+    assert speaker.on(NextHops({C1: "eth0 is down"}), now=3) == (
+        RoutesChanged((PREFIX,)),
+        Withdraw((PREFIX,), (C2,)),
+        Announce((PREFIX,), (C1, B1), replace(reflected(C2), local_preference=50)),
+    )
+
+
+def test_a_filter_that_asks_for_the_interface_gets_to_know_it() -> None:
+    only_eth1 = Filter("eth1", import_v4=(Rule(Action.ACCEPT, interface="eth1"), Rule(Action.REJECT)))
+    wanted = settings(peer(C1, filters=("eth1",)), peer(B1), filters={"eth1": only_eth1})
+    speaker = up(wanted)
+    tell(speaker, C1)
+    assert (speaker.loc_rib.best, speaker.next_hops) == ({}, {C1}), "refused, and asked for all the same"
+    assert speaker.on(NextHops({}, {C1: "eth1"}), now=3) == (RoutesChanged((PREFIX,)),)
+    assert speaker.on(NextHops({}, {C1: "eth1", B1: "eth0"}), now=3) == ()
+    assert RoutesChanged((PREFIX,)) in speaker.on(NextHops({}, {C1: "eth0"}), now=4)
+    assert (speaker.loc_rib.best, speaker.next_hops) == ({}, {C1})
+    speaker.on(UpdateReceived(C1, withdrawn=(PREFIX,)), now=5)
+    tell(speaker, C1, attributes("172.31.9.9"))
+    assert speaker.next_hops == {IPv4Address("172.31.9.9")}, "nothing is left of what was said before"
+
+
 def test_a_client_that_becomes_none_is_told_what_others_are() -> None:
     speaker = up(REFLECTOR)
     tell(speaker, B1)

@@ -6,6 +6,7 @@ from bgp_builders import B1, HELPED, TOR, TOR_AS, attributes, network, offered, 
 from bgp import report
 from bgp.report import Clock
 from bgp.speaker import Speaker, WireStarted
+from bgp.speaker_words import NextHops
 from bgp.types import (
     Endpoint,
     Notification,
@@ -81,6 +82,32 @@ def test_every_path_has_its_verdict() -> None:
         ("0.0.0.0/0", "172.31.1.1", False, False, "default route"),
         ("10.65.2.0/26", "172.31.2.11", True, True, "AS path length: 0 is better than 2"),
         ("10.65.2.0/26", "172.31.1.1", True, False, "AS path length: 0 is better than 2"),
+    ]
+
+
+def test_a_path_whose_next_hop_cannot_be_reached_says_so_and_the_one_that_takes_its_place_why() -> None:
+    speaker = two_peers()
+
+    def verdicts() -> list[tuple[str, bool, bool, str | None, str | None]]:
+        listed = [each for each in report.routes(speaker) if each.prefix == PREFIX]
+        return [(str(each.peer), each.best, each.eligible, each.rule, each.why) for each in listed]
+
+    speaker.on(NextHops({B1: "eth0 is down"}), now=13)
+    unreachable = "next hop: 172.31.2.11 cannot be reached: eth0 is down"
+    assert verdicts() == [
+        ("172.31.1.1", True, True, "next hop", "next hop: only this one's can be reached"),
+        ("172.31.2.11", False, False, "next hop", unreachable),
+    ]
+    speaker.on(NextHops({B1: "eth0 is down", TOR: "no route leads to next hop 172.31.1.1"}), now=14)
+    assert verdicts() == [
+        (
+            "172.31.1.1",
+            False,
+            False,
+            "next hop",
+            "next hop: 172.31.1.1 cannot be reached: no route leads to next hop 172.31.1.1",
+        ),
+        ("172.31.2.11", False, False, "next hop", unreachable),
     ]
 
 

@@ -140,8 +140,56 @@ def test_a_path_with_a_next_hop_that_cannot_be_reached_waits() -> None:
 def test_a_path_that_comes_with_a_next_hop_that_cannot_be_reached_waits_too() -> None:
     table, loc_rib = filled(PREFIX), LocRib()
     loc_rib.reach({B1: "eth0 is down"})
+    assert loc_rib.follow(B1, table, [PREFIX]) == [PREFIX], "people are to see that it waits"
+    assert (loc_rib.best, loc_rib.waiting[PREFIX].path.peer) == ({}, B1)
     assert loc_rib.follow(B1, table, [PREFIX]) == []
     assert loc_rib.reach({}) == [PREFIX]
+    assert (loc_rib.best[PREFIX].path.peer, loc_rib.waiting) == (B1, {})
+    loc_rib.reach({B1: "eth0 is down"})
+    assert loc_rib.follow(B1, table, table.clear()) == [PREFIX]
+    assert (loc_rib.best, loc_rib.waiting) == ({}, {})
+
+
+def test_what_waits_is_what_would_be_the_best_of_all_that_wait() -> None:
+    node, other, loc_rib = filled(PREFIX), filled(PREFIX, said=told(A2, 64500)), LocRib()
+    loc_rib.reach({B1: "eth0 is down", A2: "eth0 is down"})
+    assert loc_rib.follow(A2, other, [PREFIX]) == [PREFIX]
+    assert loc_rib.follow(B1, node, [PREFIX]) == [PREFIX]
+    assert (loc_rib.waiting[PREFIX].path.peer, loc_rib.waiting[PREFIX].rule) == (B1, "AS path length")
+    assert loc_rib.reach({B1: "eth0 is down"}) == [PREFIX]
+    assert (loc_rib.best[PREFIX].path.peer, loc_rib.waiting) == (A2, {})
+
+
+def test_the_next_hops_that_matter_are_those_of_accepted_paths_and_one_object_until_others_do() -> None:
+    node, other, loc_rib = filled(PREFIX, OTHER), filled(PREFIX, said=told(A2, 64500)), LocRib()
+    assert loc_rib.next_hops == frozenset()
+    loc_rib.follow(B1, node, [PREFIX, OTHER, PREFIX])
+    loc_rib.follow(A2, other, [PREFIX])
+    both = loc_rib.next_hops
+    assert both == {A2, B1}
+    loc_rib.follow(B1, node, node.withdraw([PREFIX]))
+    assert loc_rib.next_hops is both, "another prefix has it still"
+    loc_rib.follow(B1, node, node.learn([OTHER], told(B1, med=5)))
+    assert loc_rib.next_hops is both, "the attributes differ, and not the next hop"
+    loc_rib.follow(B1, node, node.judge(lambda _, __: REFUSED))
+    assert loc_rib.next_hops == {A2}
+    loc_rib.follow(A2, other, other.clear())
+    assert loc_rib.next_hops == frozenset()
+
+
+def test_a_table_that_arrives_waits_counts_and_is_asked_about_as_prefixes_one_by_one_do() -> None:
+    at_once, one_by_one = LocRib(), LocRib()
+    said, table = told(B1), filled(PREFIX, OTHER)
+    for obstacles in ({}, {B1: "eth0 is down"}):
+        for each in (at_once, one_by_one):
+            each.reach(obstacles)
+        assert at_once.learn(table, [PREFIX, OTHER], said) == one_by_one.follow(B1, table, [PREFIX, OTHER])
+        assert at_once == one_by_one
+        assert at_once.next_hops == {B1}
+        assert at_once.learn(table, [], said) == []
+        gone = filled()
+        assert [each.follow(B1, gone, [PREFIX, OTHER]) for each in (at_once, one_by_one)] == [[PREFIX, OTHER]] * 2
+        assert at_once.next_hops == frozenset()
 
 
 # --- Adj-RIB-Out

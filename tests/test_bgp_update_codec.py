@@ -34,8 +34,9 @@ from update_words import (
 )
 
 from bgp.attribute_codec import Terms
+from bgp.prefixes import KNOWN, Prefixes
 from bgp.types import Attributes, EndOfRib, Family, Origin, UpdateReceived
-from bgp.update_codec import PREFIXES_KNOWN, SETS_KNOWN, Decoded, Decoder, Prefixes, bodies
+from bgp.update_codec import SETS_KNOWN, Decoded, Decoder, bodies
 
 GOLDEN = Path(__file__).parent / "golden" / "updates"
 
@@ -263,7 +264,7 @@ def test_a_long_table_leaves_no_more_behind_than_the_caches_hold() -> None:
     decoder = Decoder(PEER, IBGP, prefixes)
     for number in range(SETS_KNOWN + 100):
         octets = number.to_bytes(4, "big")
-        several = [(number << 6 | index).to_bytes(4, "big") for index in range(64)]  # more than PREFIXES_KNOWN in all
+        several = [(number << 6 | index).to_bytes(4, "big") for index in range(64)]  # more than KNOWN in all
         nlri = b"".join(b"\x20" + each for each in several)
         body = update(PLAIN + attribute(0x80, 4, octets) + reach(f"fd00::{number:x}"), nlri)
         four, _ = decoder.update(body).heard
@@ -273,7 +274,7 @@ def test_a_long_table_leaves_no_more_behind_than_the_caches_hold() -> None:
         assert four.announced[-1] == IPv4Network((several[-1], 32))
     caches = (decoder._sets, decoder._with_next_hop, decoder._reader._known)
     assert [len(cache) <= SETS_KNOWN + 1 for cache in caches] == [True] * 3
-    assert all(len(known) <= PREFIXES_KNOWN + 1 for known in prefixes._known.values())
+    assert all(len(known) <= KNOWN + 1 for known in prefixes._known.values())
 
 
 def test_messages_that_follow_each_other_are_taken_apart() -> None:

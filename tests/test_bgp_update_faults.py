@@ -28,8 +28,9 @@ from update_words import (
 )
 
 from bgp.attribute_codec import Terms
+from bgp.prefixes import Prefixes
 from bgp.types import Attributes, EndOfRib, Family, UpdateReceived
-from bgp.update_codec import Decoder, Prefixes, SessionReset
+from bgp.update_codec import Decoder, SessionReset
 from bgp.update_faults import Approach
 
 NOT_PLAIN = AS_PATH + NEXT_HOP + LOCAL_PREF

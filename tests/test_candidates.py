@@ -5,15 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from felix_py.calc.candidates import RULES, Candidate, Kind, Lost, Rank, decide, winners
+from felix_py.calc.amending import Tables
+from felix_py.calc.candidates import RULES, Candidate, Kind, Lost, Rank, by_key, decide
 from felix_py.kernel.objects import Route, RouteKey, RouteType
 
-KEY = RouteKey(IPv4Network("10.65.0.5/32"))
+KEY, BESIDE = (RouteKey(IPv4Network(prefix)) for prefix in ("10.65.0.5/32", "10.65.0.6/32"))
 
 
 def candidate(origin: str, rank: Rank = Rank.WORKLOAD, device: str | None = "cali1", **others: Any) -> Candidate:
     route = Route(device=device) if device else Route(RouteType.BLACKHOLE)
-    return Candidate(others.pop("key", KEY), route, Kind.WORKLOAD, rank, origin, f"rule of {origin}", **others)
+    return Candidate(route, Kind.WORKLOAD, rank, origin, f"rule of {origin}", **others)
 
 
 @pytest.mark.parametrize(
@@ -70,23 +71,24 @@ def test_who_wins_and_why(better: Candidate, worse: Candidate, rule: str, reason
 
 def test_a_single_candidate_has_no_losers() -> None:
     alone = candidate("pod", obstacle="cali1 is down")
-    assert winners([alone]) == ({KEY: alone}, {})
+    assert decide([alone]) == (alone, ())
 
 
 def test_losers_are_listed_the_closest_first() -> None:
     newest, older = candidate("newest", interface=12), candidate("older", interface=7)
     block, down = candidate("block", Rank.BLACKHOLE, None), candidate("down", obstacle="cali3 is down")
     far = candidate("far", Rank.REMOTE_TUNNEL, "tunl0")
-    other = candidate("other", key=RouteKey(IPv4Network("10.65.0.6/32")))
-    chosen, lost = winners([down, block, other, older, far, newest])
-    assert chosen == {KEY: newest, other.key: other}
-    assert [(each.candidate.origin, each.rule) for each in lost[KEY]] == [
+    other = candidate("other")
+    tables = Tables()
+    tables.put_all(by_key([*((KEY, each) for each in (down, block, older, far, newest)), (BESIDE, other)]))
+    assert tables.chosen == {KEY: newest, BESIDE: other}
+    assert [(each.candidate.origin, each.rule) for each in tables.lost[KEY]] == [
         ("older", "newest interface"),
         ("far", "rank"),
         ("block", "rank"),
         ("down", "can be installed"),
     ]
-    assert list(lost) == [KEY]
+    assert list(tables.lost) == [KEY]
 
 
 candidates = st.builds(

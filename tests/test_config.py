@@ -65,3 +65,19 @@ def test_a_bad_address_is_refused_with_what_to_give(raw: object) -> None:
         load({"metricsAddress": raw}, {}, where="felix.yaml", host_name="h")
     what = "an IP address and a port, as 127.0.0.1:9099 or [::1]:9099, or none"
     assert [str(fault) for fault in caught.value.faults] == [f"felix.yaml: metricsAddress: is {raw!r}; give {what}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "driver"), [("auto", "auto"), ("kernel", "kernel"), ("ebpf", "ebpf"), ("Tun", "tun"), ("userspace", "tun")]
+)
+def test_tunnel_drivers_and_a_former_name(text: str, driver: str) -> None:
+    assert load({"tunnelDriver": text}, {}, where="felix.yaml", host_name="h").tunnel_driver == driver
+
+
+@pytest.mark.parametrize("raw", ["xdp", None, 7])
+def test_another_tunnel_driver_is_refused_with_what_to_give(raw: object) -> None:
+    with pytest.raises(Invalid) as caught:
+        load({"tunnelDriver": raw}, {}, where="felix.yaml", host_name="h")
+    assert [str(fault) for fault in caught.value.faults] == [
+        f"felix.yaml: tunnelDriver: is {raw!r}; give auto, kernel, ebpf or tun"
+    ]

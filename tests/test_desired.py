@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from states import STATES, State
 
 from felix_py.calc.desired import Desired, desired
-from felix_py.calc.routes import Learned
+from felix_py.calc.hearsay import Learned
 from felix_py.kernel.objects import Route, RouteKey, RouteType, Scope
 from felix_py.model import IpipMode, Key, NodeName
 from felix_py.state import Absent, ClusterState, Event, Present
@@ -18,10 +18,10 @@ from ipip.tunnel import Tunnel
 
 A1 = NodeName("a1")
 LINKS = links(link("lo"), link("eth0", "172.31.1.11/24"), link("cali0000000web0"))
-LEARNED = (
-    Learned(IPv4Network("10.65.1.0/26"), IPv4Address("172.31.1.12"), "172.31.1.12 (a2)"),
-    Learned(IPv4Network("10.65.2.0/26"), IPv4Address("172.31.2.11"), "172.31.2.11 (b1)"),
-)
+LEARNED = {
+    IPv4Network("10.65.1.0/26"): Learned(IPv4Address("172.31.1.12"), "172.31.1.12 (a2)"),
+    IPv4Network("10.65.2.0/26"): Learned(IPv4Address("172.31.2.11"), "172.31.2.11 (b1)"),
+}
 DIRECT = Route(via=IPv4Address("172.31.1.12"), device="eth0", onlink=True)
 UNDERLAY = {RouteKey(IPv4Network("0.0.0.0/0")): Route(via=IPv4Address("172.31.1.1"), device="eth0", protocol=3)}
 TUNNELLED = Route(via=IPv4Address("172.31.2.11"), device="tunl0", onlink=True)
@@ -110,8 +110,8 @@ def test_a_host_without_default_route_answers_for_the_pods_gateway() -> None:
 
 
 def test_a_learned_prefix_outside_the_pools_is_no_route() -> None:
-    foreign = Learned(IPv4Network("192.0.2.0/24"), IPv4Address("172.31.1.1"), "tor")
-    assert key("192.0.2.0/24") not in wish(learned=(foreign,)).state.routes
+    foreign = {IPv4Network("192.0.2.0/24"): Learned(IPv4Address("172.31.1.1"), "tor")}
+    assert key("192.0.2.0/24") not in wish(learned=foreign).state.routes
 
 
 def test_without_encapsulation_another_rack_is_reached_through_the_router() -> None:
@@ -138,7 +138,7 @@ KEPT = {key("10.65.1.0/26"): DIRECT, key("10.65.2.0/26"): TUNNELLED, key("10.65.
 
 
 def test_until_bgp_has_converged_routes_to_other_nodes_stay_and_so_does_their_tunnel() -> None:
-    found = wish(learned=(), kept=KEPT)
+    found = wish(learned={}, kept=KEPT)
     assert found.state.routes[key("10.65.1.0/26")] == DIRECT
     assert found.state.routes[key("10.65.2.0/26")] == TUNNELLED
     assert found.state.tunnels["tunl0"].routes == {(IPv4Network("10.65.2.0/26"), IPv4Address("172.31.2.11"))}
@@ -147,12 +147,12 @@ def test_until_bgp_has_converged_routes_to_other_nodes_stay_and_so_does_their_tu
 
 
 def test_what_bgp_says_beats_what_was_kept() -> None:
-    found = wish(learned=(Learned(IPv4Network("10.65.2.0/26"), IPv4Address("172.31.1.12"), "a2"),), kept=KEPT)
+    found = wish(learned={IPv4Network("10.65.2.0/26"): Learned(IPv4Address("172.31.1.12"), "a2")}, kept=KEPT)
     assert found.state.routes[key("10.65.2.0/26")] == DIRECT
 
 
 def test_a_block_that_became_ours_beats_what_was_kept() -> None:
-    found = wish(block("a1", "10.65.1.0/26"), Absent(Key("BlockAffinity", "a2-10.65.1.0-26")), learned=(), kept=KEPT)
+    found = wish(block("a1", "10.65.1.0/26"), Absent(Key("BlockAffinity", "a2-10.65.1.0-26")), learned={}, kept=KEPT)
     assert found.state.routes[key("10.65.1.0/26")] == Route(RouteType.BLACKHOLE)
 
 
@@ -219,7 +219,7 @@ def _interleaved(history: list[Event], data: st.DataObject) -> list[Event]:
 def test_the_next_hops_of_a_route_do_not_depend_on_which_came_first(order: list[int], hops: list[str]) -> None:
     prefixes = [IPv4Network(f"10.65.{number}.0/26") for number in (1, 2, 3, 4)]
     first, *equal = map(IPv4Address, hops)
-    learned = [Learned(prefixes[number], first, "bgp", equal=tuple(equal)) for number in order]
+    learned = {prefixes[number]: Learned(first, "bgp", equal=tuple(equal)) for number in order}
     routes = wish(Absent(Key("BlockAffinity", "a1-10.65.0.0-26")), learned=learned).state.routes
     legs = [" ".join(str(hop.via) for hop in routes[RouteKey(prefix)].hops) for prefix in prefixes]
     assert legs == ["172.31.1.12 172.31.1.13 172.31.1.14"] * 4, "and not the one in the other rack, through the tunnel"

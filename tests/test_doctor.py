@@ -97,7 +97,7 @@ FAULTS = [
     ("firewall", replace(WELL, programs={"firewalld": 7}), State.WARNING, "firewalld runs", "--add-interface=cali+"),
     (
         "tunnel",
-        status(tunnel={**STATUS["tunnel"], "driver": "userspace", "why": "no module"}),
+        status(tunnel={**STATUS["tunnel"], "driver": "tun", "why": "no module"}),
         State.WARNING,
         "a process: no module",
         "modprobe ipip",

@@ -11,10 +11,10 @@ from bgp.types import Attributes, Path
 from felix_py import resources
 from felix_py.calc import sessions
 from felix_py.calc.desired import Desired, desired
+from felix_py.calc.hearsay import Learned, hearsay
 from felix_py.calc.longest_match import LongestMatch
-from felix_py.calc.routes import Learned, learned_of
 from felix_py.kernel.objects import KernelState, Link, NextHop, PutSysctl, Route, RouteKey, RouteType, Scope
-from felix_py.model import IpipMode, NodeName, lies_in
+from felix_py.model import IpipMode, IPNetwork, NodeName, lies_in
 from felix_py.state import ClusterState, Event, InSync, Present
 
 A1 = NodeName("a1")
@@ -37,19 +37,19 @@ UNDERLAY = {
 }
 
 
-def learned(prefix: str, *next_hops: str) -> Learned:
+def learned(prefix: str, *next_hops: str) -> tuple[IPNetwork, Learned]:
     first, *equal = map(ip_address, next_hops)
-    return Learned(ip_network(prefix), first, "tor", equal=tuple(equal))
+    return ip_network(prefix), Learned(first, "tor", equal=tuple(equal))
 
 
 def key(prefix: str) -> RouteKey:
     return RouteKey(ip_network(prefix))
 
 
-def wish(*paths: Learned, events: tuple[Event, ...] = (), **others: object) -> Desired:
+def wish(*paths: tuple[IPNetwork, Learned], events: tuple[Event, ...] = (), **others: object) -> Desired:
     cluster = ClusterState().after_all((*EVENTS, *events))
     arguments: dict[str, object] = {"me": A1, "links": LINKS, "underlay": UNDERLAY, **others}
-    return desired(cluster, paths, **arguments)  # type: ignore[arg-type]
+    return desired(cluster, dict(paths), **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_host_becomes_an_ipv6_router_only_where_ipv6_is_used() -> None:
     assert {path: found[path] for path in SIX_PARAMETERS} == SIX_PARAMETERS
     four = tuple(event for event in EVENTS if not (isinstance(event, Present) and event.key.name == "six"))
     alone = ClusterState().after_all((*four, pod("default/web-0", "a1", "cali1", "10.65.0.5/32")))
-    assert SIX_PARAMETERS.keys().isdisjoint(desired(alone, (), A1, LINKS).state.sysctls)
+    assert SIX_PARAMETERS.keys().isdisjoint(desired(alone, {}, A1, LINKS).state.sysctls)
 
 
 def test_the_source_address_towards_pods_is_one_of_each_version() -> None:
@@ -178,9 +178,9 @@ def test_what_bgp_knows_of_ipv6_is_learned() -> None:
     paths = [Path(prefix, peer + number, Attributes(next_hop=peer + number)) for number in range(2)]
     chosen = best(paths)
     assert chosen is not None
-    assert learned_of({prefix: chosen}, lambda _: "tor") == (
-        Learned(prefix, IPv6Address("fd31:1::1"), "tor", equal=(IPv6Address("fd31:1::2"),)),
-    )
+    assert hearsay({prefix: chosen}, lambda _: "tor").paths == {
+        prefix: Learned(IPv6Address("fd31:1::1"), "tor", equal=(IPv6Address("fd31:1::2"),)),
+    }
 
 
 def test_a_match_is_one_of_the_same_version_of_ip() -> None:

@@ -296,10 +296,10 @@ def test_a_storm_of_a_thousand_events_costs_the_loop_little_and_all_are_written(
         journal = Journal(tmp_path)
         writer = asyncio.create_task(journal.run())
         await asyncio.sleep(0)
-        started = time.perf_counter()
+        started = time.thread_time()  # what the loop spends, whatever else the machine does
         for number in range(1000):
             journal.note(put(number))
-        spent = time.perf_counter() - started
+        spent = time.thread_time() - started
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
         return spent

@@ -88,7 +88,7 @@ def one_node(**fields: Any) -> Any:
         pytest.param(
             {"bridges": {}},
             "topology.bridges: is not supported; remove it "
-            "(supported here: agent, cluster, hosts, networks, nodes, routers)",
+            "(supported here: agent, cluster, hosts, networks, nodes, reflectors, routers)",
             id="unknown section",
         ),
         pytest.param(
@@ -142,6 +142,22 @@ def one_node(**fields: Any) -> Any:
             "hosts.pc.address: is 10.0.0.11, which nodes.n1.address has already; "
             "give each machine an address of its own",
             id="two machines with one address",
+        ),
+        pytest.param(
+            {"reflectors": {"rr": {"network": "lan", "address": "10.0.0.5", "daemon": "quagga", "config": "a.conf"}}},
+            "reflectors.rr.daemon: is 'quagga'; give bird or frr",
+            id="route reflector of an unknown daemon",
+        ),
+        pytest.param(
+            {"reflectors": {"rr": {"network": "lan", "address": "10.0.0.5", "daemon": "bird"}}},
+            "reflectors.rr.config: is missing; give the path of its configuration, seen from here",
+            id="route reflector without a configuration",
+        ),
+        pytest.param(
+            {"reflectors": {"rr": {"network": "lan", "address": "10.0.0.1", "daemon": "bird", "config": "a.conf"}}},
+            "reflectors.rr.address: is 10.0.0.1, which routers.gw.addresses.lan has already; "
+            "give each machine an address of its own",
+            id="route reflector with the address of a router",
         ),
         pytest.param(
             {"nodes": one_node(blocks=["10.66.0.0/26"])},

@@ -142,6 +142,14 @@ def test_a_failed_machine_runs_no_daemon(two_racks: Topology) -> None:
     assert faults.held_down(two_racks, frozenset({"a1", "tor", "rack-b", "b1.uplink"})) == {"a1", "tor"}
 
 
+def test_a_reflector_fails_as_a_router_does() -> None:
+    lab = document.parse(yaml.safe_load(DEFAULT.with_name("route-reflectors.yaml").read_text()), "lab.yaml")
+    assert {"rr1", "rr1.uplink"} <= set(faults.lasting(lab))
+    assert {"tor.bgp", "rr1.bgp", "rr2.bgp"} <= set(faults.passing(lab))
+    assert faults.held_down(lab, frozenset({"rr1", "rr2.uplink"})) == {"rr1"}
+    assert faults.pulled(lab, frozenset({"rr1"})) == {("core", "rr1")}
+
+
 def test_every_target_is_listed_once(two_racks: Topology) -> None:
     targets = [*faults.lasting(two_racks), *faults.passing(two_racks)]
     assert len(targets) == len(set(targets))

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import yaml
 
 from felix_py import config
 from felix_py.datastore import directory
-from felix_py.lab import document, plan, rendering, screen
+from felix_py.lab import document, plan, reflectors, rendering, screen
 from felix_py.lab.plan import Address, Bridge, Cable, Route, Set
+from felix_py.lab.state import Refused
 from felix_py.lab.topology import Topology
 
 DEFAULT = Path(__file__).parents[1] / "deploy" / "lab" / "two-racks.yaml"
@@ -26,6 +28,15 @@ hosts: {pc: {network: wan, address: 10.0.9.20}}
 cluster: {asNumber: 64512, ipPools: [{name: default, cidr: 10.65.0.0/16, ipipMode: CrossSubnet}]}
 agent: {logLevel: debug}
 """
+
+
+REFLECTORS = DEFAULT.with_name("route-reflectors.yaml")
+RECIPE = DEFAULT.parents[1] / "route-reflector"
+
+
+@pytest.fixture
+def reflected() -> Topology:
+    return document.parse(yaml.safe_load(REFLECTORS.read_text()), "route-reflectors.yaml")
 
 
 @pytest.fixture
@@ -157,6 +168,68 @@ def test_bird_accepts_its_configuration(change: tuple[str, str], tmp_path: Path)
     topology = document.parse(yaml.safe_load(TEXT.replace(*change)), "lab.yaml")
     path = tmp_path / "bird.conf"
     path.write_text(rendering.bird_conf(topology, topology.routers[0]))
+    checked = subprocess.run(["bird", "-p", "-c", path], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+# --- route reflectors
+
+
+def test_the_lab_gives_the_nodes_what_the_recipe_says(reflected: Topology) -> None:
+    """The recipe's resources are those of the lab, so that whatever the lab proves is proved of the recipe."""
+    files = rendering.resources(reflected)
+    ours = {each["metadata"]["name"]: each for name in files for each in yaml.safe_load_all(files[name])}
+    recipe = list(yaml.safe_load_all((RECIPE / "felix.yaml").read_text()))
+    assert [each["metadata"]["name"] for each in recipe] == ["default", "rr1", "rr2"]
+    bgp = next(each for each in yaml.safe_load_all(files["cluster.yaml"]) if each["kind"] == "BGPConfiguration")
+    assert recipe == [bgp, ours["rr1"], ours["rr2"]]
+
+
+def test_reflectors_read_the_files_of_the_recipe(reflected: Topology) -> None:
+    paths = {each.name: (REFLECTORS.parent / each.config).resolve() for each in reflected.reflectors}
+    assert paths == {"rr1": RECIPE / "bird.conf", "rr2": RECIPE / "frr.conf"}
+
+
+def test_a_reflector_is_a_machine_with_a_default_route(reflected: Topology) -> None:
+    assert plan.machines(reflected)["rr1"] == (
+        Set("lo"),
+        Address("eth0", IPv4Interface("172.31.8.11/24")),
+        Set("eth0"),
+        Route(IPv4Network("0.0.0.0/0"), IPv4Address("172.31.8.1")),
+    )
+    assert rendering.hosts(reflected).splitlines()[-2:] == ["172.31.8.11 rr1", "172.31.8.12 rr2"]
+
+
+def test_a_missing_daemon_is_named_with_the_line_that_installs_it(reflected: Topology) -> None:
+    with pytest.raises(Refused, match="bird, birdc not found; install with: apt-get install bird2"):
+        reflectors.require(reflected, REFLECTORS, "/nowhere")
+
+
+def test_a_missing_configuration_is_named_with_its_path(reflected: Topology, tmp_path: Path) -> None:
+    where = tmp_path / "lab" / "lab.yaml"
+    expected = (
+        f"reflectors.rr1.config is ../route-reflector/bird.conf, and .*{tmp_path.name}/lab/.*bird.conf is no file"
+    )
+    bird_only = replace(reflected, reflectors=reflected.reflectors[:1])
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("bird", "birdc"):
+        (programs / name).touch(0o755)
+    with pytest.raises(Refused, match=expected):
+        reflectors.require(bird_only, where, str(programs))
+
+
+def test_the_picture_names_the_daemon_of_a_reflector(reflected: Topology) -> None:
+    drawn = screen.picture(reflected)
+    assert "├─ rr1  172.31.8.11  route reflector, BIRD" in drawn
+    assert "└─ rr2  172.31.8.12  route reflector, FRR" in drawn
+
+
+@pytest.mark.skipif(shutil.which("bird") is None, reason="BIRD is not installed: apt-get install bird2")
+@pytest.mark.parametrize("change", [("", ""), ("# password", "  password")], ids=["as it is", "with its passwords"])
+def test_bird_accepts_the_recipe(change: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "bird.conf"
+    path.write_text((RECIPE / "bird.conf").read_text().replace(*change))
     checked = subprocess.run(["bird", "-p", "-c", path], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
 

@@ -71,7 +71,7 @@ CHAINS = """
 
 
 def wish(*events: Event) -> Desired:
-    return desired(ClusterState().after_all((*TWO_RACKS, *events)), (), A1, LINKS, filtered=True)
+    return desired(ClusterState().after_all((*TWO_RACKS, *events)), {}, A1, LINKS, filtered=True)
 
 
 def table(*events: Event) -> FilterTable:

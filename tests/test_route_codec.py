@@ -56,6 +56,13 @@ def test_every_body_has_the_identity_of_its_key(entry: tuple[RouteKey, Route]) -
     assert identity(encode(*entry)) == identity_of(entry[0])
 
 
+@given(st.lists(entries, min_size=1, max_size=6))
+def test_many_keys_of_one_route_are_encoded_as_each_of_them_is(several: list[tuple[RouteKey, Route]]) -> None:
+    route, version = several[0][1], several[0][0].dst.version
+    keys = [key for key, _ in several if key.dst.version == version]
+    assert encode.named(route, keys) == {identity_of(key): encode(key, route) for key in keys}
+
+
 few_keys = st.builds(
     RouteKey,
     st.sampled_from([IPv4Network("0.0.0.0/0"), IPv4Network("0.0.0.0/8"), IPv6Network("::/0"), IPv6Network("::/8")]),
@@ -128,7 +135,7 @@ def test_an_encoder_forgets_what_it_made_when_it_made_too_much(monkeypatch: pyte
     monkeypatch.setattr(route_codec, "LIMIT", 2)
     fresh = Encoder(INDEXES)
     for metric in range(1, 9):
-        key, route = replace(BLOCK, metric=metric), replace(GATEWAY, mtu=1400 + metric)
+        key, route = BLOCK._replace(metric=metric), replace(GATEWAY, mtu=1400 + metric)
         assert fresh(key, route) == encode(key, route)
         assert max(map(len, (fresh._ipv4.by_object, fresh._ipv4.by_value, fresh._ipv4.frames))) <= 2
 

@@ -31,7 +31,7 @@ def configuration(name: str = "default", **spec: object) -> Present:
 def wish(*more: Present) -> KernelState:
     cluster = ClusterState().after_all((*TWO_RACKS, *more))
     interfaces = links(link("eth0", "172.31.1.11/24"), link("cali0000000web0"))
-    return desired(cluster, (), NodeName("a1"), interfaces).state
+    return desired(cluster, {}, NodeName("a1"), interfaces).state
 
 
 def test_the_source_address_towards_pods_is_set_changed_and_unset() -> None:

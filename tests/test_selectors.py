@@ -133,10 +133,10 @@ def test_twice_the_text_takes_about_twice_the_time(piece: str) -> None:
         gc.disable()  # it looks through everything that other tests have left, which is not what is measured
         try:
             for _ in range(3):
-                began = time.perf_counter()
+                began = time.thread_time()
                 with contextlib.suppress(SelectorError):
                     parse(text).matches({"a": "b"})
-                best = min(best, time.perf_counter() - began)
+                best = min(best, time.thread_time() - began)
         finally:
             gc.enable()
         return best

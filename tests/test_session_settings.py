@@ -49,6 +49,37 @@ def test_the_mirror_expects_what_the_other_side_calls_itself() -> None:
     assert (mirror.asn, mirror.local_asn) == (64999, None)
 
 
+@pytest.mark.parametrize(
+    ("of_b", "expected"),
+    [
+        pytest.param(by_selector("p", "name == 'b'", "all()", local_as_number=64997), 64997, id="the same for both"),
+        pytest.param(by_selector("q", "name == 'b'", "all()", local_as_number=64998), 64998, id="its own by labels"),
+        pytest.param(BGPPeer("q", A.addresses[0], 64997, NodeName("b"), local_as_number=64998), 64998, id="by address"),
+        pytest.param(BGPPeer("q", A.addresses[0], 64997, NodeName("b")), 64512, id="none"),
+    ],
+)
+def test_what_the_other_node_calls_itself_is_expected_whoever_asks(of_b: BGPPeer, expected: int) -> None:
+    near, far = replace(A, labels={"name": "a"}), replace(B, labels={"name": "b"})
+    of_a = by_selector("o", "name == 'a'", "name == 'b'", local_as_number=64997)
+    resources = (near, far, of_a, of_b, MESH_OFF)
+    ours, theirs = held("a", *resources)["172.31.1.12"], held("b", *resources)["172.31.1.11"]
+    assert ours.asn == expected == (theirs.local_asn or 64512)
+    assert theirs.asn == 64997 == ours.local_asn
+
+
+def test_of_two_peerings_the_local_as_of_the_one_that_holds_is_expected() -> None:
+    of_all = by_selector("z", None, "all()", local_as_number=64999)
+    of_b = BGPPeer("a", A.addresses[0], 64512, NodeName("b"), local_as_number=64998)
+    [found] = held("a", A, B, of_all, of_b, MESH_OFF).values()
+    assert (found.asn, found.local_asn) == (64999, 64999)
+
+
+def test_a_mesh_expects_it_too_where_the_other_half_is_left_to_the_user() -> None:
+    asked = BGPPeer("p", A.addresses[0], 64512, NodeName("b"), local_as_number=64999, reverse=False)
+    [found] = held("a", A, B, asked).values()
+    assert (found.kind, found.asn) == ("mesh", 64999)
+
+
 def test_nodes_are_dialled_where_they_listen() -> None:
     port = BGPConfiguration(node_to_node_mesh=False, listen_port=1790)
     [found] = held("a", A, B, BGPPeer("p", B.addresses[0], 64512, NodeName("a")), port).values()

@@ -238,6 +238,7 @@ def test_of_two_nodes_both_hold_the_session_and_one_dials(nodes: list[Node], pee
             )
             theirs = all_held[by_address[address].name][own]
             assert ours.passive is not theirs.passive
+            assert ours.asn == (theirs.local_asn or by_address[address].as_number or 64512)
             assert ours.obstacle is theirs.obstacle is None
 
 

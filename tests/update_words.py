@@ -4,8 +4,9 @@ import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from bgp.attribute_codec import Terms
+from bgp.prefixes import Prefixes
 from bgp.types import Family, IPNetwork, UpdateReceived
-from bgp.update_codec import Decoded, Decoder, Prefixes
+from bgp.update_codec import Decoded, Decoder
 
 PEER = IPv4Address("10.9.0.1")
 BOTH = frozenset(Family)

@@ -42,7 +42,7 @@ RANKS_IN_WORDS = {
 
 
 class Candidate(NamedTuple):
-    """A route that somebody wants, with its reason.
+    """A route that somebody wants, with its reason; the same one for all prefixes that it is wanted for.
 
     Attributes:
         route: the plain route, which people read; the kernel may be given the same way through a next-hop object.
@@ -53,7 +53,6 @@ class Candidate(NamedTuple):
         notes: further sentences, as which equal next hops are used and which are not.
     """
 
-    key: RouteKey
     route: Route
     kind: Kind
     rank: Rank
@@ -145,22 +144,12 @@ Winners = dict[RouteKey, Candidate]
 Losers = dict[RouteKey, tuple[Lost, ...]]
 
 
-def winners(candidates: Iterable[Candidate]) -> tuple[Winners, Losers]:
-    """Choose one candidate for each key; return the winners, and where there was a contest its losers, closest first.
-
-    The order of the candidates does not matter.
-    """
-    # Nearly every prefix has one candidate: those cost one entry of one dict, and no list.
-    chosen: Winners = {}
-    contested: dict[RouteKey, list[Candidate]] = {}
-    for candidate in candidates:
-        first = chosen.setdefault(candidate.key, candidate)
-        if first is not candidate:
-            contested.setdefault(candidate.key, [first]).append(candidate)
-    lost: Losers = {}
-    for key, group in contested.items():
-        chosen[key], lost[key] = decide(group)
-    return chosen, lost
+def by_key(wanted: Iterable[tuple[RouteKey, Candidate]]) -> dict[RouteKey, list[Candidate]]:
+    """Return the candidates for each key."""
+    groups: dict[RouteKey, list[Candidate]] = {}
+    for key, candidate in wanted:
+        groups.setdefault(key, []).append(candidate)
+    return groups
 
 
 def decide(group: Iterable[Candidate]) -> tuple[Candidate, tuple[Lost, ...]]:

@@ -1,17 +1,35 @@
 """The whole wish of one node: cluster, BGP's best paths and interfaces in, `KernelState` and its reasons out."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
 from felix_py.calc import candidates, encap, endpoints, netfilter, next_hops, routes
+from felix_py.calc.amending import Standing, Tables
 from felix_py.calc.candidates import Candidate, Lost
+from felix_py.calc.hearsay import Learned, News, by_value
 from felix_py.kernel.filter_table import FilterTable
-from felix_py.kernel.objects import IPV6, KernelState, Link, NextHopObject, Route, RouteKey, RoutePolicy
-from felix_py.model import BlockAffinity, IPInterface, IpipMode, IPPool, Node, NodeName, WorkloadEndpoint
+from felix_py.kernel.objects import IPV6, Amended, KernelState, Link, NextHopObject, Route, RouteKey, RoutePolicy
+from felix_py.model import BlockAffinity, IPInterface, IpipMode, IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
 from ipip import tunnel
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Everything that a wish follows from but BGP's paths, worked out once for all that BGP says while it holds.
+
+    Attributes:
+        standing: who wants routes besides BGP, by prefix.
+        tunnel: the one that this node needs, without the prefixes behind it; None where it needs none.
+        objects: routes to a next hop that many share go through a next-hop object.
+    """
+
+    remotes: routes.Remotes
+    standing: Standing
+    tunnel: tunnel.Tunnel | None
+    objects: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +41,8 @@ class Desired:
         lost: where several candidates wanted one prefix, those that were not chosen, closest first, each with the rule
             and the reason that decided against it.
         waiting: prefixes whose best candidate cannot be installed, with the obstacle.
+        stale: how many of the routes BGP keeps only for a while.
+        basis, tables: what `amended` goes on from.
     """
 
     state: KernelState = field(default_factory=KernelState)
@@ -30,11 +50,14 @@ class Desired:
     lost: Mapping[RouteKey, tuple[Lost, ...]] = field(default_factory=dict)
     waiting: Mapping[RouteKey, str] = field(default_factory=dict)
     uplink: str | None = None
+    stale: int = 0
+    basis: Basis | None = field(default=None, compare=False, repr=False)
+    tables: Tables = field(default_factory=Tables, compare=False, repr=False)
 
 
 def desired(
     cluster: ClusterState,
-    learned: Iterable[routes.Learned],
+    learned: Mapping[IPNetwork, Learned],
     me: NodeName,
     links: Mapping[str, Link],
     *,
@@ -61,44 +84,80 @@ def desired(
         objects: whether routes to a next hop that many share go through a next-hop object.
         filtered: whether the node has a packet filter of ours.
     """
-    node = cluster.node(me) or Node(me)
-    uplink = _uplink(node.address, links)
+    view = view_of(cluster.node(me) or Node(me), links, underlay or {})
     felix = cluster.felix(me)
-    view = next_hops.View(node, links, uplink, underlay or {}, _uplink(node.address6, links))
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
     ranges = encap.by_range(pools)
-    chosen, lost = candidates.winners(
+    standing = candidates.by_key(
         chain(
             routes.blackholes(view, cluster.of(BlockAffinity)),
             routes.workloads(view, local, felix.device_route_source, felix.device_route_source6),
-            routes.remotes(view, learned, ranges),
             routes.gateway(view, needed=not default_route and bool(local)),
             routes.kept(kept or {}, kept_next_hops or {}, ranges),
         )
     )
-    waiting = {key: winner.obstacle for key, winner in chosen.items() if winner.obstacle is not None}
-    wanted, through = next_hops.with_objects(chosen) if objects else (_plain(chosen), {})
-    tunnels = _tunnels(cluster, view, chosen, pools, tunnel_address)
+    bare = _tunnel(cluster, view, pools, tunnel_address)
+    basis = Basis(routes.Remotes(view, ranges), standing, bare, objects)
     state = KernelState(
-        routes=wanted,
-        next_hops=through,
-        tunnels=tunnels,
         sysctls=dict(endpoints.sysctls(local, links, objects=objects, ipv6=_routes_ipv6(pools, local))),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
-        netfilter=_filter(cluster, me, local, tunnels) if filtered else None,
+        netfilter=_filter(cluster, me, local, bare) if filtered else None,
     )
-    return Desired(state, chosen, lost, waiting, uplink)
+    tables = Tables()
+    tables.put_all(standing)
+    for each, prefixes in by_value(learned):
+        for candidate, keys in basis.remotes.of(each, prefixes):
+            tables.take(keys, candidate, standing)
+    return _concluded(Desired(state, uplink=view.uplink, basis=basis), tables)
 
 
-def _plain(chosen: Mapping[RouteKey, Candidate]) -> dict[RouteKey, Route]:
-    return {key: winner.route for key, winner in chosen.items() if winner.obstacle is None}
+def amended(before: Desired, news: Iterable[News]) -> Desired:
+    """Return the wish after news of BGP, where nothing else that it depends on has changed.
+
+    It is what `desired` would return for all that BGP knows now, at the price of what the news are about.
+    """
+    basis, tables = before.basis, before.tables.copy()
+    assert basis is not None  # noqa: S101 - only a wish that knows nothing yet has none, and it is no basis for news
+    touched: dict[RouteKey, Route | None] = {}
+    for learned, prefixes in news:
+        for candidate, keys in basis.remotes.of(learned, prefixes):
+            touched.update(tables.take(keys, candidate, basis.standing))
+    return _concluded(before, tables, touched)
+
+
+def _concluded(before: Desired, tables: Tables, touched: Mapping[RouteKey, Route | None] | None = None) -> Desired:
+    """Return the wish that these tables are, which differ from those before only where they were touched."""
+    basis, state = before.basis, before.state
+    assert basis is not None  # noqa: S101 - as above
+    if basis.objects:
+        wanted, through = next_hops.with_objects(tables.chosen)
+        state = replace(state, routes=wanted, next_hops=through, amended=None)
+    else:
+        news = Amended(state.routes, touched) if touched is not None else None
+        state = replace(state, routes=tables.routes, amended=news)
+    if basis.tunnel is not None:
+        state = replace(state, tunnels={basis.tunnel.name: _filled(basis.tunnel, before, tables, touched)})
+    return replace(
+        before,
+        state=state,
+        chosen=tables.chosen,
+        lost=tables.lost,
+        waiting=tables.waiting,
+        stale=tables.stale,
+        tables=tables,
+    )
 
 
 def _routes_ipv6(pools: tuple[IPPool, ...], local: Iterable[WorkloadEndpoint]) -> bool:
     """Say whether this host is to be an IPv6 router; one that has nothing to do with IPv6 must not become one."""
     networks = chain((pool.cidr for pool in pools), *(endpoint.networks for endpoint in local))
     return any(network.version == IPV6 for network in networks)
+
+
+def view_of(node: Node, links: Mapping[str, Link], underlay: Mapping[RouteKey, Route]) -> next_hops.View:
+    """Return what a node knows of its host: its interfaces, those with its addresses, and the routes of others."""
+    return next_hops.View(node, links, _uplink(node.address, links), underlay, _uplink(node.address6, links))
 
 
 def _uplink(address: IPInterface | None, links: Mapping[str, Link]) -> str | None:
@@ -111,39 +170,51 @@ def _uplink(address: IPInterface | None, links: Mapping[str, Link]) -> str | Non
     return min(holders, key=lambda link: link.index).name if holders else None
 
 
-def _tunnels(
-    cluster: ClusterState,
-    view: next_hops.View,
-    chosen: Mapping[RouteKey, Candidate],
-    pools: tuple[IPPool, ...],
-    address: IPv4Address | None,
-) -> dict[str, tunnel.Tunnel]:
+def _tunnel(
+    cluster: ClusterState, view: next_hops.View, pools: tuple[IPPool, ...], address: IPv4Address | None
+) -> tunnel.Tunnel | None:
     """Want a tunnel as soon as a pool may need one, so that it is there before the first route."""
     if view.me.address is None or view.uplink is None or all(pool.ipip_mode is IpipMode.NEVER for pool in pools):
-        return {}
+        return None
     others = {node.address.ip for node in cluster.of(Node) if node.address and node.name != view.me.name}
     external = cluster.felix(view.me.name).external_nodes or ()
     others.update(address for network in external if isinstance(network, IPv4Network) for address in network)
-    wanted = tunnel.Tunnel(
+    return tunnel.Tunnel(
         local=view.me.address.ip,
         mtu=tunnel.mtu(view.links[view.uplink].mtu),
         address=address,
-        routes=frozenset(_encapsulated(chosen)),
         allowed=frozenset(others),
     )
-    return {wanted.name: wanted}
 
 
 def _filter(
-    cluster: ClusterState, me: NodeName, local: Iterable[WorkloadEndpoint], tunnels: Iterable[str]
+    cluster: ClusterState, me: NodeName, local: Iterable[WorkloadEndpoint], used: tunnel.Tunnel | None
 ) -> FilterTable:
-    protocols = dict.fromkeys(tunnels, netfilter.IPIP)
+    protocols = {used.name: netfilter.IPIP} if used is not None else {}
     external = cluster.felix(me).external_nodes or ()
     return netfilter.table(me, cluster.of(Node), external, cluster.of(IPPool), local, protocols)
 
 
-def _encapsulated(chosen: Mapping[RouteKey, Candidate]) -> Iterable[tuple[IPv4Network, IPv4Address]]:
-    for key, winner in chosen.items():
-        tunnelled = winner.encapsulation and winner.encapsulation.encapsulation is encap.Encapsulation.IPIP
-        if tunnelled and isinstance(key.dst, IPv4Network) and isinstance(winner.route.via, IPv4Address):
+def _filled(
+    bare: tunnel.Tunnel, before: Desired, tables: Tables, touched: Collection[RouteKey] | None
+) -> tunnel.Tunnel:
+    """Return the tunnel with the prefixes behind it."""
+    known = before.state.tunnels.get(bare.name)
+    if known is None or touched is None:
+        return replace(bare, routes=frozenset(_encapsulated(tables.chosen, tables.chosen)))
+    gone, new = (set(_encapsulated(chosen, touched)) for chosen in (before.chosen, tables.chosen))
+    return known if gone == new else replace(known, routes=(known.routes - gone) | new)
+
+
+def _encapsulated(
+    chosen: Mapping[RouteKey, Candidate], among: Iterable[RouteKey]
+) -> Iterator[tuple[IPv4Network, IPv4Address]]:
+    for key in among:
+        winner = chosen.get(key)
+        if winner is None or winner.encapsulation is None or winner.encapsulation.encapsulation is not IPIP:
+            continue
+        if isinstance(key.dst, IPv4Network) and isinstance(winner.route.via, IPv4Address):
             yield key.dst, winner.route.via
+
+
+IPIP = encap.Encapsulation.IPIP

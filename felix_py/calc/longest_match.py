@@ -1,7 +1,7 @@
 """The longest match of an address or prefix among many networks, without walking through them."""
 
-from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
 from typing import Generic, TypeVar
 
 from felix_py.model import IPAddress, IPNetwork
@@ -12,8 +12,6 @@ BITS = {4: 32, 6: 128}
 """Of an address, by version of IP."""
 
 ADDRESSES = (IPv4Address, IPv6Address)
-VERSIONS: Mapping[type, int] = {IPv4Address: 4, IPv4Network: 4, IPv6Address: 6, IPv6Network: 6}
-"""Of what may be looked for."""
 
 
 class LongestMatch(Generic[Value]):
@@ -27,18 +25,16 @@ class LongestMatch(Generic[Value]):
         tables: dict[int, dict[int, dict[int, Value]]] = {version: {} for version in BITS}
         for network, value in entries:
             tables[network.version].setdefault(network.prefixlen, {}).setdefault(int(network.network_address), value)
-        by_version = {
+        self._tables = {
             version: [(length, _mask(length, BITS[version]), found[length]) for length in sorted(found, reverse=True)]
             for version, found in tables.items()
         }
-        # By class, which is known faster than the version: a node asks once for each prefix that BGP knows.
-        self._tables = {kind: by_version[version] for kind, version in VERSIONS.items()}
 
     def of(self, where: IPAddress | IPNetwork) -> Value | None:
         """Return the value of the smallest network that contains `where`; None outside all of them."""
         number, size = (int(where), where.max_prefixlen) if isinstance(where, ADDRESSES) else (
             int(where.network_address), where.prefixlen)  # fmt: skip
-        for length, mask, table in self._tables[type(where)]:
+        for length, mask, table in self._tables[where.version]:
             if length <= size and (number & mask) in table:
                 return table[number & mask]
         return None

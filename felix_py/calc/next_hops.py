@@ -85,6 +85,7 @@ class Ways:
     def __init__(self, view: View) -> None:
         self._view = view
         self._known: dict[str, dict[IPAddress | tuple[IPAddress, ...], Way]] = {}
+        self._straights: dict[IPAddress, tuple[Route, str | None]] = {}
 
     @cached_property
     def _underlay(self) -> LongestMatch[Route]:
@@ -105,15 +106,31 @@ class Ways:
             found = known[name] = self._several(pool, next_hop, equal) if equal else self._one(pool, next_hop)
         return found
 
+    def straight(self, next_hop: IPAddress) -> tuple[Route, str | None]:
+        """Return the route of the underlay to a next hop, and what is in its way; packets in a tunnel take it, too."""
+        found = self._straights.get(next_hop)
+        if found is None:
+            found = self._on_the_link(next_hop) if next_hop.is_link_local else self._straight(next_hop)
+            self._straights[next_hop] = found
+        return found
+
+    def _on_the_link(self, next_hop: IPAddress) -> tuple[Route, str | None]:
+        # Link-local addresses are on every link: those that peers name are on the one that leads to peers.
+        view = self._view
+        uplink = view.uplink_of(next_hop.version) or view.uplink
+        return Route(via=next_hop, device=uplink), view.obstacle(uplink) if uplink else self._no_uplink(4)
+
     def _one(self, pool: IPPool, next_hop: IPAddress) -> Way:
         """Return the way to a next hop: tunnel, own subnet, or through a router."""
         view = self._view
         choice = encap.choose(pool, next_hop, view.own(next_hop.version))
         if choice.encapsulation is encap.Encapsulation.IPIP:
             # A tunnel that is missing or down is put by the same plan, before the route; but none without an uplink.
-            route, obstacle = Route(via=next_hop, device=tunnel.DEVICE, onlink=True), self._no_uplink(next_hop.version)
+            # And its packets have to get to the other end all the same.
+            obstacle = self._no_uplink(next_hop.version) or self.straight(next_hop)[1]
+            route = Route(via=next_hop, device=tunnel.DEVICE, onlink=True)
             return Way(route, Rank.REMOTE_TUNNEL, choice, obstacle, view.carrier(tunnel.DEVICE), next_hop)
-        route, obstacle = self._straight(next_hop)
+        route, obstacle = self.straight(next_hop)
         carrier = view.carrier(next(iter(route.devices), None))
         return Way(route, Rank.REMOTE_DIRECT, choice, obstacle, carrier, next_hop)
 

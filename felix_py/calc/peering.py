@@ -46,6 +46,23 @@ class View:
         """Return the AS of a node."""
         return node.as_number or self.defaults.as_number
 
+    @cached_property
+    def naming_us(self) -> tuple[BGPPeer, ...]:
+        """What names this node as a peer, in the order in which its holders look at it (`ASKING`)."""
+        naming = [peer for peer in self.cluster.of(BGPPeer) if _names(peer, self.own)]
+        return tuple(sorted(naming, key=lambda peer: not _is_global(peer)))
+
+    def asn_towards_us(self, node: Node, address: IPAddress) -> int:
+        """Return the AS that a node says it is of in its OPEN to us: its own, or the `localASNumber` that it uses here.
+
+        Args:
+            node: the other one.
+            address: its end of the session.
+        """
+        source = self.source(address)
+        first = next((each for each in self.naming_us if _is_near(each, node) and each.peer_ip in (None, source)), None)
+        return (first.local_as_number if first else None) or self.asn(node)
+
     def source(self, address: IPAddress) -> IPAddress | None:
         """Return our own end of a session with an address; None where we have none of its version."""
         return next((own for own in self.own.addresses if own.version == address.version), None)
@@ -86,7 +103,7 @@ def _mesh(view: View) -> Iterator[PeerSettings]:
             if view.source(address) is not None:
                 yield PeerSettings(
                     address=address,
-                    asn=view.asn(node),
+                    asn=view.asn_towards_us(node, address),
                     name=node.name,
                     kind="mesh",
                     hold_time=defaults.mesh_hold_time,
@@ -124,8 +141,7 @@ def _reverse(view: View) -> Iterator[PeerSettings]:
                 continue
             for address in node.addresses:
                 if address.version in versions and view.source(address) is not None:
-                    # What the node calls its own AS towards us is what we have to expect.
-                    asn = peer.local_as_number or view.asn(node)
+                    asn = view.asn_towards_us(node, address)
                     why = (
                         f"BGPPeer {peer.name} of {_near(peer)} names this node, so node {node.name} dials or is dialled"
                     )
@@ -172,14 +188,18 @@ def _near(peer: BGPPeer) -> str:
     return f"node {peer.node}" if peer.node is not None else ALL
 
 
+def _names(peer: BGPPeer, node: Node) -> bool:
+    """Say whether a BGPPeer names a node as the far end, right or wrong in its AS."""
+    if peer.peer_selector is not None:
+        return peer.peer_selector.matches(node.labels)
+    return peer.peer_ip in node.addresses
+
+
 def _is_far(view: View, peer: BGPPeer) -> bool:
     """Say whether this node is somebody with whom a BGPPeer asks for sessions."""
-    if peer.peer_selector is not None:
-        return peer.peer_selector.matches(view.own.labels)
-    return (
-        peer.peer_ip in view.own.addresses
-        and peer.as_number == view.asn(view.own)
-        and peer.port in (None, view.defaults.listen_port)
+    return _names(peer, view.own) and (
+        peer.peer_selector is not None
+        or (peer.as_number == view.asn(view.own) and peer.port in (None, view.defaults.listen_port))
     )
 
 
@@ -196,7 +216,7 @@ def _far_ends(view: View, peer: BGPPeer) -> Iterator[_End]:
             if peer.peer_selector.matches(node.labels):
                 for address in node.addresses:
                     if view.source(address) is not None:
-                        yield _End(address, view.asn(node), node.name, node)
+                        yield _End(address, view.asn_towards_us(node, address), node.name, node)
 
 
 def _forward(view: View, peer: BGPPeer, kind: Kind) -> Iterator[PeerSettings]:

@@ -1,17 +1,16 @@
 """Which routes this node should hold, and for each of them why: one function for each reason to want a route."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
-from typing import NamedTuple
+from typing import TypeAlias
 
-from bgp.decision import BestPath
-from bgp.types import IPAddress, IPNetwork
 from felix_py.calc import encap
 from felix_py.calc.candidates import Candidate, Kind, Rank
+from felix_py.calc.hearsay import Learned
 from felix_py.calc.longest_match import LongestMatch
-from felix_py.calc.next_hops import View, Ways, by_number
+from felix_py.calc.next_hops import View, Ways
 from felix_py.kernel.objects import IPV6, NextHop, NextHopObject, Route, RouteKey, RouteType, Scope
-from felix_py.model import BlockAffinity, IPPool, WorkloadEndpoint
+from felix_py.model import BlockAffinity, IPNetwork, IPPool, WorkloadEndpoint
 from ipip import tunnel
 
 GATEWAY = IPv4Address("169.254.1.1")
@@ -26,62 +25,24 @@ GATEWAY6 = IPv6Address("fe80::ecee:eeff:feee:eeee")
 BLACKHOLE = Route(RouteType.BLACKHOLE)
 
 
-class Learned(NamedTuple):
-    """A best path of BGP, as far as a route needs it.
-
-    Attributes:
-        next_hop: of the best path.
-        peer: who told us, in words.
-        stale: the session is gone and graceful restart keeps the path.
-        equal: the next hops of the other paths that are as good; the flows are spread over all.
-    """
-
-    prefix: IPNetwork
-    next_hop: IPAddress
-    peer: str
-    stale: bool = False
-    equal: tuple[IPAddress, ...] = ()
+Wanted: TypeAlias = tuple[RouteKey, Candidate]
+"""A route that somebody wants, and where."""
 
 
-def learned_of(best_paths: Mapping[IPNetwork, BestPath], peer_name: Callable[[BestPath], str]) -> tuple[Learned, ...]:
-    """Return what BGP knows, as far as routes need it; paths that lead nowhere are left out.
-
-    Args:
-        best_paths: the Loc-RIB.
-        peer_name: names who told us a path; asked once for each peer.
-    """
-    names: dict[IPAddress, str] = {}
-    found = []
-    for prefix, best in best_paths.items():
-        path = best.path
-        next_hop = path.attributes.next_hop
-        if next_hop is None:
-            continue
-        name = names.get(path.peer)
-        if name is None:
-            name = names[path.peer] = peer_name(best)
-        found.append(Learned(prefix, next_hop, name, path.stale, _next_hops(best) if best.equal else ()))
-    return tuple(found)
-
-
-def _next_hops(best: BestPath) -> tuple[IPAddress, ...]:
-    """Return the next hops of the paths that are as good as the best one, lowest first, so that order means nothing."""
-    hops = (path.attributes.next_hop for path in best.equal)
-    return tuple(sorted((hop for hop in hops if hop is not None), key=by_number))
-
-
-def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Candidate]:
+def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Wanted]:
     """Drop what is sent to unused addresses of our blocks; otherwise it would leave by the default route."""
     for affinity in affinities:
         # A block of one address has no unused ones.
         if affinity.node == view.me.name and affinity.cidr.prefixlen < affinity.cidr.max_prefixlen:
-            yield Candidate(
+            yield (
                 RouteKey(affinity.cidr),
-                BLACKHOLE,
-                Kind.BLACKHOLE,
-                Rank.BLACKHOLE,
-                origin=f"block {affinity.node}",
-                rule=f"BlockAffinity {affinity.name} gives this block to this node",
+                Candidate(
+                    BLACKHOLE,
+                    Kind.BLACKHOLE,
+                    Rank.BLACKHOLE,
+                    origin=f"block {affinity.node}",
+                    rule=f"BlockAffinity {affinity.name} gives this block to this node",
+                ),
             )
 
 
@@ -90,7 +51,7 @@ def workloads(
     endpoints: Iterable[WorkloadEndpoint],
     source: IPv4Address | None = None,
     source6: IPv6Address | None = None,
-) -> Iterator[Candidate]:
+) -> Iterator[Wanted]:
     """Send each pod's address out of its veth, from `source` or `source6` where this host itself speaks to pods."""
     for endpoint in endpoints:
         if endpoint.node != view.me.name:
@@ -100,53 +61,84 @@ def workloads(
             # IPv6 knows no scopes of routes: the kernel reports every one as universe (rtm_scope, rtnetlink(7)).
             six = key.dst.version == IPV6
             scope = Scope.UNIVERSE if six else Scope.LINK
-            yield Candidate(
+            yield (
                 key,
-                Route(device=endpoint.interface, scope=scope, source=source6 if six else source),
-                Kind.WORKLOAD,
-                Rank.WORKLOAD,
-                origin=endpoint.name,
-                rule=f"workload endpoint {endpoint.name} is on this node",
-                obstacle=view.obstacle(endpoint.interface),
-                carrier=view.carrier(endpoint.interface),
-                interface=link.index if link else 0,
+                Candidate(
+                    Route(device=endpoint.interface, scope=scope, source=source6 if six else source),
+                    Kind.WORKLOAD,
+                    Rank.WORKLOAD,
+                    origin=endpoint.name,
+                    rule=f"workload endpoint {endpoint.name} is on this node",
+                    obstacle=view.obstacle(endpoint.interface),
+                    carrier=view.carrier(endpoint.interface),
+                    interface=link.index if link else 0,
+                ),
             )
 
 
-def remotes(view: View, learned: Iterable[Learned], pools: LongestMatch[IPPool]) -> Iterator[Candidate]:
-    """Send other nodes' blocks to the next hops that BGP gave, straight or through the tunnel."""
-    if view.me.address is None:
-        return
-    # The loop over everything that BGP knows: whatever prefixes share is made once and not for each.
-    ways, sentences = Ways(view), dict[str, tuple[str, str]]()
-    for path in learned:
-        pool = pools.of(path.prefix)
-        if pool is None:
-            continue
-        way = ways.to(pool, path.next_hop, path.equal)
-        said = sentences.get(path.peer)
-        if said is None:
-            said = sentences[path.peer] = f"bgp {path.peer}", f"best path of BGP, from {path.peer}"
-        yield Candidate(
-            RouteKey(path.prefix),
+class Remotes:
+    """Sends other nodes' blocks to the next hops that BGP gave, straight or through the tunnel.
+
+    All blocks of one pool of which BGP says the same have the very same candidate, worked out when it is first asked
+    for.
+    """
+
+    def __init__(self, view: View, pools: LongestMatch[IPPool]) -> None:
+        self._view = view
+        self._pools = pools
+        self._ways = Ways(view)
+        self._known: dict[tuple[Learned, str], Candidate] = {}
+
+    def of(
+        self, learned: Learned | None, prefixes: Iterable[IPNetwork]
+    ) -> Iterator[tuple[Candidate | None, dict[RouteKey, None]]]:
+        """Yield who wants these prefixes, if anybody does: none is wanted that lies outside every pool."""
+        by_pool: dict[int, tuple[IPPool | None, list[IPNetwork]]] = {}
+        pool_of = self._pools.of if learned is not None and self._view.me.address is not None else _nowhere
+        for prefix in prefixes:
+            pool = pool_of(prefix)
+            alike = by_pool.get(id(pool))
+            if alike is None:
+                alike = by_pool[id(pool)] = pool, []
+            alike[1].append(prefix)
+        for pool, inside in by_pool.values():
+            candidate = self._candidate(learned, pool) if learned is not None and pool is not None else None
+            yield candidate, dict.fromkeys(map(RouteKey, inside))
+
+    def _candidate(self, learned: Learned, pool: IPPool) -> Candidate:
+        known = self._known.get((learned, pool.name))
+        if known is not None:
+            return known
+        if len(self._known) >= MOST_REMEMBERED:
+            self._known.clear()
+        way = self._ways.to(pool, learned.next_hop, learned.equal)
+        found = self._known[learned, pool.name] = Candidate(
             way.route,
             Kind.REMOTE,
             way.rank,
-            said[0],
-            said[1],
-            way.choice,
-            path.stale,
-            way.obstacle,
-            way.carrier,
-            0,
-            way.next_hop,
-            way.notes,
+            origin=f"bgp {learned.peer}",
+            rule=f"best path of BGP, from {learned.peer}",
+            encapsulation=way.choice,
+            stale=learned.stale,
+            obstacle=way.obstacle,
+            carrier=way.carrier,
+            next_hop=way.next_hop,
+            notes=way.notes,
         )
+        return found
+
+
+MOST_REMEMBERED = 1 << 16
+"""Candidates that are remembered; beyond that they are made anew, before a churn of next hops fills the memory."""
+
+
+def _nowhere(_prefix: IPNetwork) -> None:
+    """Say that a prefix lies in no pool that we could reach."""
 
 
 def kept(
     installed: Mapping[RouteKey, Route], objects: Mapping[int, NextHopObject], pools: LongestMatch[IPPool]
-) -> Iterator[Candidate]:
+) -> Iterator[Wanted]:
     """Keep routes to other nodes as they are until BGP has had time to say them again (RFC 4724 section 4.1).
 
     Args:
@@ -160,18 +152,22 @@ def kept(
             continue
         route, next_hop = (found, None) if found.through is None else behind.get(found.through, (found, None))
         if route.type is RouteType.UNICAST and _leads_on(route):
-            yield Candidate(
+            yield (
                 key,
-                route,
-                Kind.REMOTE,
-                Rank.KEPT,
-                origin="the agent before this one",
-                rule="BGP has not converged since the start; until then routes stay as they were (graceful restart)",
-                encapsulation=AS_TUNNELLED if tunnel.DEVICE in route.devices else AS_STRAIGHT,
-                stale=True,
-                next_hop=next_hop,
+                Candidate(
+                    route,
+                    Kind.REMOTE,
+                    Rank.KEPT,
+                    origin="the agent before this one",
+                    rule=AS_BEFORE,
+                    encapsulation=AS_TUNNELLED if tunnel.DEVICE in route.devices else AS_STRAIGHT,
+                    stale=True,
+                    next_hop=next_hop,
+                ),
             )
 
+
+AS_BEFORE = "BGP has not converged since the start; until then routes stay as they were (graceful restart)"
 
 AS_TUNNELLED = encap.Choice(encap.Encapsulation.IPIP, "as it was before the restart")
 AS_STRAIGHT = encap.Choice(encap.Encapsulation.NONE, "as it was before the restart")
@@ -188,17 +184,19 @@ def _leads_on(route: Route) -> bool:
     return route.through is not None or route.via is not None or any(hop.via is not None for hop in route.hops)
 
 
-def gateway(view: View, *, needed: bool) -> Iterator[Candidate]:
+def gateway(view: View, *, needed: bool) -> Iterator[Wanted]:
     """Make proxy ARP answer for 169.254.1.1 on hosts without a default route.
 
     The kernel answers for an address only if it has a route to it out of another interface.
     """
     if needed:
-        yield Candidate(
+        yield (
             RouteKey(IPv4Network(GATEWAY)),
-            Route(device="lo", scope=Scope.LINK),
-            Kind.HOST,
-            Rank.HOST,
-            origin=f"node {view.me.name}",
-            rule="this host has no default route, and proxy ARP answers only for addresses that have a route",
+            Candidate(
+                Route(device="lo", scope=Scope.LINK),
+                Kind.HOST,
+                Rank.HOST,
+                origin=f"node {view.me.name}",
+                rule="this host has no default route, and proxy ARP answers only for addresses that have a route",
+            ),
         )

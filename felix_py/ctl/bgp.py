@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from felix_py.ctl import client, output
+from felix_py.ctl import bgp_node, client, output
 from felix_py.ctl.output import Column, or_dash
 
 Row = Mapping[str, Any]
@@ -18,7 +18,7 @@ def _peer_colour(row: Row) -> str:
 
 
 def _path_colour(row: Row) -> str:
-    return "bad" if not row["accepted"] else "warning" if row["stale"] else "good" if row["best"] else "dim"
+    return "bad" if not row["eligible"] else "warning" if row["stale"] else "good" if row["best"] else "dim"
 
 
 def _as_path(hops: list[int | list[int]]) -> str:
@@ -30,6 +30,8 @@ def _as_path(hops: list[int | list[int]]) -> str:
 def _status(row: Row) -> str:
     if not row["accepted"]:
         return "refused"
+    if not row["eligible"]:
+        return "not eligible" + (", stale" if row["stale"] else "")
     return ("best" if row["best"] else "equal" if row["equal"] else "accepted") + (", stale" if row["stale"] else "")
 
 
@@ -64,7 +66,7 @@ ADVERTISED = (
 
 
 CHANGES = {
-    "disable": "hold no session with a peer until it is enabled, or the agent starts anew",
+    "disable": "hold no session with a peer until it is enabled",
     "enable": "hold a session again that was disabled, or taken down for too many prefixes",
     "reset": "close a session and open it again",
     "refresh": "have a peer tell everything again, without closing the session (RFC 2918)",
@@ -89,6 +91,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         if verb in ("disable", "reset"):
             change.add_argument("--message", metavar="TEXT", help="why, for the people on the other side (RFC 9003)")
         change.set_defaults(run=change_session, verb=verb, message=None)
+    bgp_node.add(nouns)
     text = "what peers sent, with the verdict on each path and its reason"
     routes = nouns.add_parser("routes", help=text, description=text)
     routes.add_argument("prefix", nargs="?", help="only this one, as 10.65.1.0/26")
@@ -111,6 +114,8 @@ def peers(options: argparse.Namespace) -> int:
         output.table(PEERS, rows)
         if document["problem"]:
             print(output.paint(document["problem"], "bad"))
+        if said := bgp_node.sentence(document["maintenance"]):
+            print(output.paint(f"this node {said}", "warning"))
     return 0 if all(row["state"] == ESTABLISHED for row in rows) else 1
 
 
@@ -134,6 +139,8 @@ def change_session(options: argparse.Namespace) -> int:
         print(
             f"{options.verb} of {options.address} is asked for; `felixctl bgp peer {options.address}` tells the outcome"
         )
+        if document.get("problem"):
+            print(output.paint(document["problem"], "bad"))
     return 0
 
 

@@ -186,7 +186,7 @@ def _tunnel(facts: Facts) -> Finding:
     tunnel = facts.status and facts.status["tunnel"]
     if not tunnel:
         return Finding(State.SKIPPED, "no tunnel is needed here, or no agent says so")
-    if tunnel["driver"] == "userspace":
+    if tunnel["driver"] == "tun":
         return Finding(
             State.WARNING,
             f"the tunnel is carried by a process: {tunnel['why']}",

@@ -96,5 +96,11 @@ def _explain(row: Row) -> None:
     for number, candidate in enumerate(row["candidates"], 1):
         print(f"  candidate {number}: {candidate['route']}, {candidate['from']}: {candidate['verdict']}")
     for path in row.get("paths", ()):
-        mark = "best" if path["best"] else "not best" if path["accepted"] else "refused"
-        print(f"  BGP path   from {path['peer']}, next hop {path['nextHop']}: {mark}: {path['reason']}")
+        print(f"  BGP path   from {path['peer']}, next hop {path['nextHop']}: {_mark(path)}: {path['reason']}")
+
+
+def _mark(path: Row) -> str:
+    """Say in a word what became of a path of BGP."""
+    if not path["accepted"]:
+        return "refused"
+    return "best" if path["best"] else "not best" if path["eligible"] else "not eligible"

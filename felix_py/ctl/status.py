@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from felix_py.ctl import client, output
+from felix_py.ctl import bgp_node, client, output
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -30,6 +30,8 @@ def _print(status: dict[str, Any]) -> None:
     line("routes", ", ".join(f"{count} {state}" for state, count in status["routes"].items()))
     bgp, tunnel = status["bgp"], status["tunnel"]
     line("bgp", f"{bgp['established']} of {bgp['configured']} sessions established, AS {bgp['asNumber'] or '-'}")
+    if said := bgp_node.sentence(bgp["maintenance"]):
+        line("bgp", output.paint(f"this node {said}", "warning"))
     line("tunnel", f"{tunnel['device']}, {tunnel['why']}" if tunnel else "not needed")
     line("repairs", ", ".join(f"{count} {cause}" for cause, count in status["repairs"].items()) or "none")
     line("resources", ", ".join(f"{count} {kind}" for kind, count in status["resources"].items()) or "none")

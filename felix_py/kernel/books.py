@@ -21,7 +21,7 @@ class Books:
         due: what has to be looked at, with what others did to it; None where our own wish changed.
         conflicts: somebody else's routes that stand where ours should.
         surprises: what was refused because of a route that the mirror did not show; read back before the next try.
-        others: routes that are not ours, outside of what we want; `others_version` changes with them.
+        others: routes that are not ours, also where we want one ourselves; `others_version` changes with them.
         resync_cause: why everything has to be read back before the next write; None when nothing asks for it.
         links: interfaces by index.
         workloads: indexes of those that are a pod's; `tunnels` of those that are ours to send encapsulated packets by.
@@ -90,7 +90,7 @@ class Books:
             self._note_other(identity, None)
             self.note_owner(identity, first)
         else:
-            self._note_other(identity, first if want is None else None)
+            self._note_other(identity, first)
         if first == want and identity not in fib.behind:
             self.due.pop(identity, None)
         elif want is not None or any(map(self.owns, fib.stack(identity))):

@@ -13,7 +13,7 @@ from felix_py.kernel.books import Books
 from felix_py.kernel.fib import Fib
 from felix_py.kernel.holds import Hold, Waiting
 from felix_py.kernel.interfaces import LinkChange
-from felix_py.kernel.objects import IPV6, MAIN_TABLE, Link, NextHopObject, Route, RouteKey, RoutePolicy
+from felix_py.kernel.objects import IPV6, MAIN_TABLE, Amended, Link, NextHopObject, Route, RouteKey, RoutePolicy
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.purge import Purger
 from felix_py.kernel.wire import EventsLost, Family, NextHopEvent, RouteEvent, Verb, Wire, WireBroken
@@ -67,6 +67,7 @@ class RouteEngine:
         next_hops: Mapping[int, NextHopObject],
         indexes: Mapping[str, int],
         policy: RoutePolicy = POLICY,
+        amended: Amended | None = None,
     ) -> None:
         """Take the wish, whole; the very same mapping of routes again costs nothing.
 
@@ -75,6 +76,7 @@ class RouteEngine:
             next_hops: the objects that they go through, by ID.
             indexes: interface indexes by name, as they are now.
             policy: how far to go.
+            amended: how `routes` came about; what came from the wish before costs only the difference.
         """
         books = self.books
         if policy != books.policy:
@@ -84,8 +86,9 @@ class RouteEngine:
                 for name in tuple(fib.first):
                     books.compare(name, fib, "policy changed")
         served = books.wish.served
-        for name in books.wish.take(routes, indexes):
-            books.due.setdefault(name, None)
+        changed = books.wish.take(routes, indexes, amended)
+        books.due = {**dict.fromkeys(changed), **books.due} if books.due else dict.fromkeys(changed)
+        for name in changed if books.holds else ():
             books.end_hold(name, Waiting.RETRY, Waiting.GRACE)
         if not books.wish.served <= served:
             # The endpoint of a device has become known: no race explains other routes out of it any more.

@@ -246,7 +246,7 @@ class Kernel:
 
     def _wish(self, want: KernelState) -> None:
         indexes = {name: link.index for name, link in self.interfaces.by_name.items()}
-        self.routes.want(want.routes, want.next_hops, indexes, want.policy)
+        self.routes.want(want.routes, want.next_hops, indexes, want.policy, want.amended)
 
     def _read_back(self, want: KernelState) -> None:
         """Read all but the routes where it may differ from what was read last."""
@@ -260,9 +260,11 @@ class Kernel:
         unknown = [path for path in want.sysctls if path not in sysctls]
         if unknown:
             sysctls |= self._parameters.read(unknown)
+        # Packets of a tunnel may arrive by any interface but a pod's: a new one concerns it as much as its own device.
+        moved = any(not ownership.is_workload_device(name) for name in stale)
         # A tunnel that nobody wants any more is ours by its name, and has to be seen to be removed.
         for name in {*want.tunnels, DEVICE}:
-            if self._unread or name in stale or (name in want.tunnels and tunnels.get(name) != want.tunnels[name]):
+            if self._unread or moved or (name in want.tunnels and tunnels.get(name) != want.tunnels[name]):
                 found = self._tunnels.read(name)
                 tunnels.pop(name, None)
                 if found is not None:
@@ -359,7 +361,7 @@ class Kernel:
         return {number: each for number, each in found if each.protocol == ownership.ROUTE_PROTOCOL}
 
     def others(self) -> dict[RouteKey, Route]:
-        """Return the routes in the kernel that are not, outside of what we want."""
+        """Return the routes in the kernel that are not."""
         return dict(filter(None, map(self.routes.readable, self.routes.books.others.values())))
 
     def table(self, family: Family) -> list[tuple[RouteKey, Route, bool]]:

@@ -5,7 +5,7 @@ change is there already. Where it adds figures that change by themselves, `norma
 Formats and numbers are those of include/uapi/linux/rtnetlink.h and rtnetlink(7).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple, TypeVar
 
@@ -123,6 +123,15 @@ class _Space(NamedTuple):
     frames: dict[tuple[int, ...], _Frame]
 
 
+class _Around(NamedTuple):
+    """What stands before and behind the address of a destination, in a body and in its identity."""
+
+    front: bytes
+    end: bytes
+    name: bytes
+    name_end: bytes
+
+
 class Encoder:
     """Encodes bodies of route messages, as long as interfaces keep their indexes; make a new one after a change.
 
@@ -152,6 +161,35 @@ class Encoder:
             frame.head, shape.head, frame.before_destination, address if place[0] else b"",
             shape.before_metric, frame.metric, shape.after_metric,
         ))  # fmt: skip
+
+    def named(self, route: Route, keys: Iterable[RouteKey]) -> dict[bytes, bytes]:
+        """Encode one route under many keys; return the bodies by identity.
+
+        Raises:
+            NoDevice: when an interface that the route names does not exist.
+        """
+        # Whatever lies around the address is the same for all keys of one length; few tables have more than three.
+        around: dict[tuple[int, ...], _Around] = {}
+        found: dict[bytes, bytes] = {}
+        for dst, table, tos, metric in keys:
+            address = dst.network_address.packed
+            place = len(address), dst.prefixlen, table, tos, metric
+            front, end, name, name_end = around.get(place) or around.setdefault(place, self._around(route, *place))
+            if not place[1]:
+                address = b""
+            found[name + address + name_end] = front + address + end
+        return found
+
+    def _around(self, route: Route, size: int, *place: int) -> _Around:
+        space = self._ipv4 if size == IPV4_BYTES else self._ipv6
+        shape = space.by_value.get(route) or self._shape(space, route)
+        frame = space.frames.get(place) or _remember(space.frames, place, _frame(space.family, *place))
+        return _Around(
+            frame.head + shape.head + frame.before_destination,
+            shape.before_metric + frame.metric + shape.after_metric,
+            frame.head[:4] + frame.before_destination[4:],  # without the table's byte in the head, and its header
+            frame.metric,
+        )
 
     def _shape(self, space: _Space, route: Route) -> _Shape:
         shape = _remember(space.by_value, route, _shape(space.family, route, self._indexes))

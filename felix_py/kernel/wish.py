@@ -1,9 +1,9 @@
 """The wanted routes in bytes, and what a new wish changes about the one before."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from felix_py.kernel import route_codec
-from felix_py.kernel.objects import Route, RouteKey
+from felix_py.kernel.objects import Amended, Route, RouteKey
 from felix_py.kernel.route_codec import Encoder, NoDevice
 
 
@@ -12,7 +12,8 @@ class Wish:
 
     Attributes:
         without_device: identities that cannot be encoded, with the interface that does not exist.
-        served: indexes of the interfaces that a wanted route leaves by.
+        served: indexes of the interfaces that a wanted route leaves by; it may hold some that none does any more, until
+            a wish is taken whole.
     """
 
     def __init__(self) -> None:
@@ -22,41 +23,76 @@ class Wish:
         self._routes: Mapping[RouteKey, Route] | None = None
         self._indexes: Mapping[str, int] = {}
 
-    def take(self, routes: Mapping[RouteKey, Route], indexes: Mapping[str, int]) -> list[bytes]:
+    def take(
+        self, routes: Mapping[RouteKey, Route], indexes: Mapping[str, int], amended: Amended | None = None
+    ) -> list[bytes]:
         """Take a wish, whole; return the identities that are wanted otherwise than before, or no more.
 
         The very same mapping of routes, with the same indexes, costs nothing.
+
+        Args:
+            routes: what is wanted now.
+            indexes: interface indexes by name.
+            amended: how `routes` came about; where it came from what was taken last, only the difference is looked at.
         """
-        if routes is self._routes and indexes == self._indexes:
+        same = indexes == self._indexes
+        if routes is self._routes and same:
             return []
+        continues = amended is not None and amended.before is self._routes and same
         self._routes, self._indexes = routes, indexes
+        if amended is not None and continues:
+            return self._take_each(amended.news, indexes)
+        self.served, self.without_device = frozenset(), {}
         changed = self._take_each(routes, indexes)
-        if len(self.bodies) + len(self.without_device) > len(routes):
+        if len(self.bodies) > len(routes) - len(self.without_device):
             changed += self._drop_others(routes)
-        distinct = {id(route): route for route in routes.values()}.values()  # many routes are one object
-        devices = {device for route in distinct for device in route.devices}
-        self.served = frozenset(indexes.get(device, 0) for device in devices)
         return changed
 
-    def _take_each(self, routes: Mapping[RouteKey, Route], indexes: Mapping[str, int]) -> list[bytes]:
-        # The loop over everything that a node wants: what is local here is local for speed.
-        encode, identity, bodies, changed = Encoder(indexes), route_codec.identity, self.bodies, []
-        self.without_device = {}
-        for key, route in routes.items():
+    def _take_each(self, news: Mapping[RouteKey, Route | None], indexes: Mapping[str, int]) -> list[bytes]:
+        """Take what is wanted of these keys, and of no others."""
+        encoder, changed = Encoder(indexes), list[bytes]()
+        for route, keys in _by_route(news):
             try:
-                body = encode(key, route)
+                named = encoder.named(route, keys) if route is not None else {}
             except NoDevice as missing:
-                self.without_device[route_codec.identity_of(key)] = missing.device
-                continue
-            name = identity(body)
-            if bodies.get(name) != body:
-                bodies[name] = body
-                changed.append(name)
+                named, without = {}, dict.fromkeys(map(route_codec.identity_of, keys), missing.device)
+            else:
+                without = {}
+            changed += self._put(named) if named else self._drop(map(route_codec.identity_of, keys))
+            self.without_device.update(without)
+            if route is not None:
+                self.served |= {indexes.get(device, 0) for device in route.devices}
         return changed
+
+    def _put(self, named: Mapping[bytes, bytes]) -> list[bytes]:
+        """Want these bodies; return the identities of those that are new."""
+        bodies = self.bodies
+        changed = [name for name, body in named.items() if bodies.get(name) != body]
+        bodies.update(named)
+        for name in self.without_device.keys() & named.keys() if self.without_device else ():
+            del self.without_device[name]
+        return changed
+
+    def _drop(self, names: Iterable[bytes]) -> list[bytes]:
+        """Want nothing of these identities; return those that were wanted."""
+        dropped = []
+        for name in names:
+            self.without_device.pop(name, None)
+            if self.bodies.pop(name, None) is not None:
+                dropped.append(name)
+        return dropped
 
     def _drop_others(self, routes: Mapping[RouteKey, Route]) -> list[bytes]:
         wanted = {route_codec.identity_of(key) for key in routes} - self.without_device.keys()
-        dropped = [name for name in self.bodies if name not in wanted]
-        for name in dropped:
-            del self.bodies[name]
-        return dropped
+        return self._drop([name for name in self.bodies if name not in wanted])
+
+
+def _by_route(routes: Mapping[RouteKey, Route | None]) -> Iterable[tuple[Route | None, list[RouteKey]]]:
+    """Return the keys of each route; many routes are one object."""
+    groups: dict[int, tuple[Route | None, list[RouteKey]]] = {}
+    for key, route in routes.items():
+        alike = groups.get(id(route))
+        if alike is None:
+            alike = groups[id(route)] = route, []
+        alike[1].append(key)
+    return groups.values()

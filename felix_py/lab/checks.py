@@ -25,6 +25,7 @@ def _all_names(topology: Topology) -> Iterator[tuple[str, str]]:
         "routers": topology.routers,
         "nodes": topology.nodes,
         "hosts": topology.hosts,
+        "reflectors": topology.reflectors,
     }
     for section, things in sections.items():
         for thing in things:
@@ -57,6 +58,8 @@ def _all_addresses(topology: Topology) -> Iterator[tuple[str, IPAddress]]:
         yield from ((f"nodes.{node.name}.address", each) for each in node.ends)
     for host in topology.hosts:
         yield from ((f"hosts.{host.name}.address", each) for each in host.ends)
+    for reflector in topology.reflectors:
+        yield from ((f"reflectors.{reflector.name}.address", each) for each in reflector.ends)
 
 
 def _blocks(topology: Topology) -> Complaints:

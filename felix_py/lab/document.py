@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from felix_py import config, resources
 from felix_py.fields import MAXIMUM_AS, Reader
 from felix_py.lab.checks import CHECKS
-from felix_py.lab.topology import Host, LabNode, Network, Router, Topology
+from felix_py.lab.topology import Host, LabNode, Network, Reflector, Router, Topology
 from felix_py.model import BGPConfiguration, Fault, Invalid, IPNetwork, IPPool, NodeName, Resource
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,13}[a-z0-9]|[a-z]")
@@ -27,7 +27,7 @@ def parse(document: object, where: str) -> Topology:
     reader = Reader(where)
     if not isinstance(document, Mapping):
         raise Invalid(Fault(where, "", f"holds {document!r}; describe a lab as deploy/lab/two-racks.yaml does"))
-    reader.known(document, "topology", {"networks", "routers", "nodes", "hosts", "cluster", "agent"})
+    reader.known(document, "topology", {"networks", "routers", "reflectors", "nodes", "hosts", "cluster", "agent"})
     networks = tuple(_networks(reader, document))
     # A network that is named but faulty is no reason to complain about those who live in it.
     named = map(str, reader.mapping(document, "networks", "networks", required=False))
@@ -42,6 +42,7 @@ def parse(document: object, where: str) -> Topology:
         pools=pools,
         bgp=bgp,
         agent=_agent(reader, document),
+        reflectors=tuple(_reflectors(reader, document, cidrs)),
     )
     for section, check in CHECKS:
         if section and any(fault.path.startswith(section) for fault in reader.faults):
@@ -107,6 +108,17 @@ def _hosts(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterato
         both = _address(reader, spec, "address", path, network, cidrs)
         if both is not None:
             yield Host(name, network, *both)
+
+
+def _reflectors(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[Reflector]:
+    for name, path, spec in _entries(reader, document, "reflectors", required=False):
+        reader.known(spec, path, {"network", "address", "daemon", "config"})
+        network = reader.value(spec, "network", path, _text, "the name of a network") or ""
+        both = _address(reader, spec, "address", path, network, cidrs)
+        daemon = reader.value(spec, "daemon", path, _daemon, "bird or frr") or ""
+        configuration = reader.value(spec, "config", path, _text, "the path of its configuration, seen from here") or ""
+        if both is not None:
+            yield Reflector(name, network, both[0], daemon, configuration, both[1])
 
 
 def _cluster(reader: Reader, document: Mapping[str, Any]) -> tuple[tuple[IPPool, ...], BGPConfiguration]:
@@ -220,6 +232,12 @@ def _text(raw: object) -> str:
     if not isinstance(raw, str) or not raw:
         raise ValueError
     return raw
+
+
+def _daemon(raw: object) -> str:
+    if raw not in ("bird", "frr"):
+        raise ValueError
+    return str(raw)
 
 
 def _boolean(raw: object) -> bool:

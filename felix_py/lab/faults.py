@@ -8,13 +8,15 @@
 | a1.bgp     | the agent's ExaBGP is killed; the agent starts it again at once    |
 | tor        | the router: BIRD is killed, and all its cables are pulled          |
 | tor.bgp    | BIRD is killed; the supervisor starts it again at once             |
+| rr1        | the route reflector, as a router                                   |
+| rr1.bgp    | its daemon, as a router's                                          |
 | rack-a     | the switch: nobody in that network has a carrier                   |
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from felix_py.lab import machines, namespaces, network, plan
+from felix_py.lab import machines, namespaces, network, plan, reflectors
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Thing, Topology
 
@@ -28,7 +30,7 @@ def pulled(topology: Topology, failed: frozenset[str]) -> set[tuple[str, str]]:
 
 def held_down(topology: Topology, failed: frozenset[str]) -> frozenset[str]:
     """Return the machines whose daemon must not run while these targets have failed."""
-    return failed & {node.name for node in topology.nodes} | failed & {router.name for router in topology.routers}
+    return failed & {*topology.with_daemon}
 
 
 def lasting(topology: Topology) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ def lasting(topology: Topology) -> tuple[str, ...]:
 def passing(topology: Topology) -> tuple[str, ...]:
     """Return the targets that come back by themselves."""
     nodes = (f"{node.name}.{part}" for node in topology.nodes for part in ("agent", "bgp"))
-    return (*nodes, *(f"{router.name}.bgp" for router in topology.routers))
+    return (*nodes, *(f"{name}.bgp" for name in topology.with_daemon if topology.node(name) is None))
 
 
 def failed(lab: Lab) -> frozenset[str]:
@@ -90,7 +92,7 @@ def follow(lab: Lab, topology: Topology) -> None:
         plugs = [(net, machine) for net, machine in pulled(topology, frozenset({each.name})) if net == each.name]
         network.run(lab, each.name, *(plan.Set(machine, up=(net, machine) not in out) for net, machine in plugs))
     held = held_down(topology, now)
-    for name in (*(node.name for node in topology.nodes), *(router.name for router in topology.routers)):
+    for name in topology.with_daemon:
         directory = lab.supervised(name)
         if directory is not None:
             _follow_daemon(lab, name, directory, run=name not in held)
@@ -121,8 +123,10 @@ def _agent(lab: Lab, machine: str) -> tuple[int, str]:
 
 
 def _bgp(lab: Lab, machine: str) -> tuple[int, str]:
-    if machine in {router.name for router in lab.topology().routers}:
-        return _daemon(lab, machine), "BIRD"
+    topology = lab.topology()
+    if topology.node(machine) is None:
+        daemons = {reflector.name: reflectors.DAEMONS[reflector.daemon].title for reflector in topology.reflectors}
+        return _daemon(lab, machine), daemons.get(machine, "BIRD")
     return exabgp(lab, machine), "ExaBGP"
 
 

@@ -60,7 +60,7 @@ def node_problems(lab: Lab, topology: Topology, node: LabNode) -> Iterator[str]:
         yield f"{node.name} has {bgp['established']} of {bgp['configured']} sessions"
     for problem in status["problems"]:
         yield f"{node.name}: {problem}"
-    if topology.bgp.node_to_node_mesh:
+    if topology.bgp.node_to_node_mesh or topology.reflectors:
         installed = {route["prefix"] for route in routes["routes"] if route["state"] == "installed"}
         for block in sorted(_blocks(topology) - installed):
             yield f"{node.name} has no route to {block}"
@@ -70,7 +70,7 @@ def sessions(topology: Topology, node: LabNode) -> int:
     """Return how many sessions a node should hold."""
     routers = sum(len(tuple(rendering.sessions(router, node))) for router in topology.routers)
     others = [other for other in topology.nodes if other != node] if topology.bgp.node_to_node_mesh else []
-    return routers + sum(min(len(node.ends), len(other.ends)) for other in others)
+    return routers + len(topology.reflectors) + sum(min(len(node.ends), len(other.ends)) for other in others)
 
 
 def _blocks(topology: Topology) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from felix_py.lab import health, interrupts, machines, network, pods, state
+from felix_py.lab import health, interrupts, machines, network, pods, reflectors, state
 from felix_py.lab.pods import Pod
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Topology
@@ -60,6 +60,7 @@ def _up(lab: Lab, source: Path, topology: Topology) -> Timings:
     shutil.copyfile(source, lab.directory / "topology.yaml")
     state.claim_host()
     machines.write_files(lab, topology)
+    reflectors.write_files(lab, topology, source)
     network.build(lab, topology)
     built = time.monotonic()
     machines.start_daemons(lab, topology)

@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from felix_py.lab import rendering
+from felix_py.lab import reflectors, rendering
 from felix_py.lab.state import NODE_MOUNTS, ROUTER_MOUNTS, Lab, Refused
 from felix_py.lab.topology import Topology
 
@@ -96,6 +96,11 @@ def start_daemons(lab: Lab, topology: Topology) -> None:
             binds = {directory / folder: target for folder, target in ROUTER_MOUNTS.items()}
             # -R when BIRD starts again: the routes of before stay until every session has spoken (graceful restart).
             started.append(_supervise(lab, router.name, directory, binds, bird, "--again=-R"))
+        for reflector in topology.reflectors:
+            directory = lab.of_router(reflector.name)
+            daemon = reflectors.DAEMONS[reflector.daemon]
+            binds = {directory / folder: target for folder, target in daemon.mounts.items()}
+            started.append(_supervise(lab, reflector.name, directory, binds, daemon.command, *daemon.options))
         for node in topology.nodes:
             directory = lab.of_node(node.name)
             binds = {directory / folder: target for folder, target in NODE_MOUNTS.items()}

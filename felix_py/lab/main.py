@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import resources as package_files
 from pathlib import Path
 
-from felix_py.lab import demo, faults, interrupts, lifecycle, machines, matrix, screen, state, status
+from felix_py.lab import demo, faults, interrupts, lifecycle, machines, matrix, reflectors, screen, state, status
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Topology
 from felix_py.model import Invalid
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 def _up(options: argparse.Namespace, lab: Lab) -> int:
     machines.require_programs()
     topology = _topology(options.topology)
+    reflectors.require(topology, options.topology, machines.path_variable())
     with interrupts.interruptible(), state.only_one(lab):
         timings = lifecycle.up(lab, options.topology, topology)
     screen.say(screen.picture(topology))
@@ -146,7 +147,7 @@ def _logs(options: argparse.Namespace, lab: Lab) -> int:
     topology = lab.topology()
     directory = lab.supervised(options.target)
     if directory is None:
-        known = ", ".join([*(node.name for node in topology.nodes), *(router.name for router in topology.routers)])
+        known = ", ".join(topology.with_daemon)
         raise Refused(f"{options.target} has no log; there are logs of {known}", status=2)
     words = ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), str(directory / "log")]
     os.execvp(words[0], words)  # noqa: S606 - no shell is what we want
@@ -155,6 +156,7 @@ def _logs(options: argparse.Namespace, lab: Lab) -> int:
 def _demo(options: argparse.Namespace, lab: Lab) -> int:
     machines.require_programs()
     topology = _topology(options.topology)
+    reflectors.require(topology, options.topology, machines.path_variable())
     with interrupts.interruptible(), state.only_one(lab):
         return demo.run(lab, options.topology, topology)
 
@@ -169,7 +171,7 @@ def _with_topology(command: argparse.ArgumentParser) -> None:
 
 def _with_target(command: argparse.ArgumentParser) -> None:
     command.description = faults.__doc__
-    command.add_argument("target", help="a1, a1.uplink, a1.agent, a1.bgp, tor, tor.bgp, rack-a")
+    command.add_argument("target", help="a1, a1.uplink, a1.agent, a1.bgp, tor, tor.bgp, rr1, rr1.bgp, rack-a")
 
 
 def _with_optional_target(command: argparse.ArgumentParser) -> None:

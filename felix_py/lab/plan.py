@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
-from felix_py.lab.topology import Host, Machine, Router, Topology
+from felix_py.lab.topology import LabNode, Machine, Router, Topology
 from felix_py.model import IPAddress, IPInterface, IPNetwork
 
 UPLINK = "eth0"
@@ -122,13 +122,13 @@ def _router(router: Router) -> Iterator[Step]:
 
 
 def uplink(topology: Topology, machine: Machine) -> Iterator[Step]:
-    """Yield what gives a node or host its addresses and its routes beyond its network."""
+    """Yield what gives a node, host or route reflector its addresses and its routes beyond its network."""
     yield Address(UPLINK, machine.address)
     if machine.address6 is not None:
         yield Address(UPLINK, machine.address6)
     yield Set(UPLINK)
     gateway, gateway6 = topology.gateway(machine.network), topology.gateway6(machine.network)
-    if isinstance(machine, Host) or machine.default_route:
+    if not isinstance(machine, LabNode) or machine.default_route:
         yield from [Route(DEFAULT_ROUTE, gateway)] if gateway else []
         yield from [Route(DEFAULT_ROUTE6, gateway6)] if gateway6 and machine.address6 else []
         return

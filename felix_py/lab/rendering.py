@@ -21,7 +21,7 @@ def felix_yaml(topology: Topology, node: LabNode) -> str:
 
 
 def hosts(topology: Topology) -> str:
-    """Return /etc/hosts of nodes and routers: every machine by its name."""
+    """Return /etc/hosts of all that have a daemon: every machine by its name."""
     routers = ((address, router.name) for router in topology.routers for address in _lowest(router))
     machines = ((address, machine.name) for machine in topology.machines for address in machine.ends)
     lines = (f"{address} {name}" for address, name in (*routers, *machines))
@@ -93,13 +93,17 @@ def neighbours(topology: Topology, router: Router) -> tuple[LabNode, ...]:
 
 
 def _peers(topology: Topology) -> Iterator[Document]:
-    """One BGPPeer for each node and version of IP: a router has another address in every network."""
+    """One BGPPeer for each router, node and version of IP; and one for each route reflector, which all nodes share."""
     for router in topology.routers:
         for node in neighbours(topology, router):
             for far, near in sessions(router, node):
                 spec = {"node": str(node.name), "peerIP": str(far), "asNumber": router.as_number}
                 name = f"{router.name}-{node.name}" + ("" if near.version == 4 else "-ipv6")  # noqa: PLR2004
                 yield _resource("BGPPeer", name, spec)
+    for reflector in topology.reflectors:
+        # Neither node nor nodeSelector: every node holds this session.
+        everybody = {"peerIP": str(reflector.address.ip), "asNumber": topology.bgp.as_number}
+        yield _resource("BGPPeer", reflector.name, everybody)
 
 
 def sessions(router: Router, node: LabNode) -> Iterator[tuple[IPAddress, IPAddress]]:

@@ -109,7 +109,9 @@ def _column(topology: Topology, position: int) -> list[str]:
         if machine.network != network.name:
             continue
         node = topology.node(machine.name)
-        lines.append(f"├─ {machine.name}  {_words(machine.ends)}")
+        reflector = topology.reflector(machine.name)
+        role = f"  route reflector, {reflector.daemon.upper()}" if reflector else ""
+        lines.append(f"├─ {machine.name}  {_words(machine.ends)}{role}")
         if node is not None:
             blocks = _words(node.blocks) or "no block"
             lines.append(f"│    {blocks}  {node.pods} pods")

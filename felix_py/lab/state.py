@@ -32,6 +32,9 @@ NODE_MOUNTS = {"etc": "/etc/felix", "run": "/run/felix", "lib": "/var/lib/felix"
 ROUTER_MOUNTS = {"run": "/run/bird"}
 """Same of a router; `birdc` looks there by itself."""
 
+FRR_MOUNTS = {"run": "/run/frr", "etc": "/etc/frr"}
+"""Same of a route reflector that runs FRR; `vtysh` looks there by itself. The package brings /etc/frr."""
+
 
 class Refused(Exception):  # noqa: N818 - named for what happened: the command was not carried out
     """What was asked cannot be done as things are; the sentence says why and what to do."""
@@ -170,7 +173,7 @@ def only_one(lab: Lab) -> Iterator[None]:
 
 # --- what is taken from the host
 
-SHARED = (*NODE_MOUNTS.values(), *ROUTER_MOUNTS.values(), str(namespaces.NETNS))
+SHARED = (*NODE_MOUNTS.values(), *ROUTER_MOUNTS.values(), FRR_MOUNTS["run"], str(namespaces.NETNS))
 """Folders of the host that must exist to be mounted over (in the lab's own mount namespaces), or for `ip netns`."""
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from felix_py.ctl import client
-from felix_py.lab import faults, health, machines, matrix, screen
+from felix_py.lab import faults, health, machines, matrix, reflectors, screen
 from felix_py.lab.matrix import End, Matrix
 from felix_py.lab.state import Lab, Refused
-from felix_py.lab.topology import LabNode, Router, Topology
+from felix_py.lab.topology import LabNode, Reflector, Router, Topology
 from felix_py.model import IPAddress
 
 Row = tuple[str, str, str, str]
@@ -37,6 +37,7 @@ def show(lab: Lab, topology: Topology) -> int:
     rows: list[Row] = [("NAME", "KIND", "ADDRESS", "STATE")]
     rows += [_router(lab, topology, router, problems) for router in topology.routers]
     rows += [_node(lab, topology, node, problems) for node in topology.nodes]
+    rows += [_reflector(lab, reflector, problems) for reflector in topology.reflectors]
     rows += [(host.name, "host", _listed(host.ends), "up") for host in topology.hosts]
     for line in _aligned(rows):
         screen.say(line)
@@ -64,6 +65,11 @@ def _router(lab: Lab, topology: Topology, router: Router, problems: list[str]) -
 
 def _listed(addresses: Iterable[IPAddress]) -> str:
     return " ".join(map(str, addresses))
+
+
+def _reflector(lab: Lab, reflector: Reflector, problems: list[str]) -> Row:
+    title = reflectors.DAEMONS[reflector.daemon].title
+    return reflector.name, "reflector", str(reflector.address.ip), f"{title} {_process(lab, reflector.name, problems)}"
 
 
 def _node(lab: Lab, topology: Topology, node: LabNode, problems: list[str]) -> Row:

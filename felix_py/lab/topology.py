@@ -76,10 +76,32 @@ class Host:
         return tuple(each.ip for each in (self.address, self.address6) if each is not None)
 
 
-Machine: TypeAlias = LabNode | Host
+@dataclass(frozen=True, slots=True)
+class Reflector:
+    """A route reflector (RFC 4456): a machine beside the traffic, with which every node holds a session.
+
+    Attributes:
+        daemon: `bird` or `frr`.
+        config: path of its configuration, seen from the topology's file.
+    """
+
+    name: str
+    network: str
+    address: IPv4Interface
+    daemon: str
+    config: str
+    address6: IPv6Interface | None = None
+
+    @property
+    def ends(self) -> tuple[IPAddress, ...]:
+        """Its addresses, IPv4 first."""
+        return tuple(each.ip for each in (self.address, self.address6) if each is not None)
+
+
+Machine: TypeAlias = LabNode | Host | Reflector
 """What hangs on one network by one interface."""
 
-Thing: TypeAlias = Network | Router | LabNode | Host
+Thing: TypeAlias = Network | Router | Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +119,7 @@ class Topology:
     pools: tuple[IPPool, ...]
     bgp: BGPConfiguration
     agent: Mapping[str, Any] = field(default_factory=dict)
+    reflectors: tuple[Reflector, ...] = ()
 
     def gateway(self, network: str) -> IPv4Address | None:
         """Return the address of a network's first router; None where there is no router."""
@@ -115,10 +138,20 @@ class Topology:
         """Return the node of that name."""
         return next((node for node in self.nodes if node.name == name), None)
 
+    def reflector(self, name: str) -> Reflector | None:
+        """Return the route reflector of that name."""
+        return next((reflector for reflector in self.reflectors if reflector.name == name), None)
+
     @property
     def machines(self) -> tuple[Machine, ...]:
-        """Nodes and hosts."""
-        return (*self.nodes, *self.hosts)
+        """Nodes, hosts and route reflectors."""
+        return (*self.nodes, *self.hosts, *self.reflectors)
+
+    @property
+    def with_daemon(self) -> tuple[str, ...]:
+        """The names of the machines that run a daemon, which a supervisor keeps running."""
+        machines: tuple[Thing, ...] = (*self.nodes, *self.routers, *self.reflectors)
+        return tuple(machine.name for machine in machines)
 
     @property
     def pods(self) -> dict[str, LabNode]:
@@ -128,5 +161,5 @@ class Topology:
     @property
     def names(self) -> tuple[str, ...]:
         """Every name in the lab: machines, networks, pods."""
-        things: tuple[Thing, ...] = (*self.networks, *self.routers, *self.nodes, *self.hosts)
+        things: tuple[Thing, ...] = (*self.networks, *self.routers, *self.machines)
         return (*(thing.name for thing in things), *self.pods)

@@ -163,15 +163,17 @@ def telling(routes: list[str]) -> str:
     )
 
 
-def telling_one_by_one(count: int) -> str:
-    """Return a BIRD at the source with so many routes, each in a protocol of its own."""
-    protocols = (
+def telling_one_by_one(count: int, beside: int = 0) -> str:
+    """Return a BIRD at the source with so many routes, each in a protocol of its own, `beside` others told at once."""
+    protocols = [
         f"protocol static one{number} {{ disabled; ipv4; route {block(number)} via {SOURCE}; }}\n"
         for number in range(count)
-    )
-    return (HEAD % {"address": SOURCE, "other": TARGET, "more": ""}).replace(
-        "next hop keep", "next hop self"
-    ) + "".join(protocols)
+    ]
+    if beside:
+        lines = "\n".join(f"route {block(number)} via {SOURCE};" for number in range(count, count + beside))
+        protocols.append(f"protocol static table4 {{ ipv4; {lines} }}\n")
+    head = HEAD % {"address": SOURCE, "other": TARGET, "more": ""}
+    return head.replace("next hop keep", "next hop self") + "".join(protocols)
 
 
 def shared(count: int) -> list[str]:
@@ -229,12 +231,13 @@ def document(kind: str, name: str, **spec: object) -> dict[str, object]:
 class Felix:
     """Our agent at the target."""
 
-    def __init__(self, wire: Wire, peers: list[str], **peer: object) -> None:
+    def __init__(self, wire: Wire, peers: list[str], *, cluster_id: str | None = None, **peer: object) -> None:
         self._wire, self.folder = wire, wire.folder / "felix"
         for name in ("resources", "run", "state"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        reflector = {"routeReflectorClusterID": cluster_id} if cluster_id else {}
         documents = [
-            document("Node", "target", bgp={"ipv4Address": f"{TARGET}/12"}),
+            document("Node", "target", bgp={"ipv4Address": f"{TARGET}/12"} | reflector),
             document("IPPool", "pool", cidr="10.0.0.0/8", ipipMode="Never"),
             document("BlockAffinity", "own", node="target", cidr="10.200.0.0/26", state="confirmed"),
             document("BGPConfiguration", "default", asNumber=64512, nodeToNodeMeshEnabled=False),

@@ -117,13 +117,21 @@ def tables(wire: Wire) -> bool:
     return all(kept)
 
 
-def latencies(wire: Wire) -> list[float]:
-    """Return the milliseconds from the order to announce one prefix until it is in the target's kernel."""
-    source = Bird(wire, "source", wire.source, parties.telling_one_by_one(SAMPLES))
-    events, found = RouteEvents(wire.target), []
+def latencies(wire: Wire, beside: int = 0) -> list[float]:
+    """Return the milliseconds from the order to announce one prefix until it is in the target's kernel.
+
+    Args:
+        wire: with the target at its end.
+        beside: prefixes that are there already.
+    """
+    base = wire.routes()
+    source = Bird(wire, "source", wire.source, parties.telling_one_by_one(SAMPLES, beside))
+    found = []
     try:
         until(source.established, "the session is up")
+        until(lambda: wire.routes() >= base + beside, "the others are there")
         time.sleep(1)
+        events = RouteEvents(wire.target)
         events.forget()
         for number in range(SAMPLES):
             start = time.monotonic()
@@ -141,6 +149,7 @@ def percentile(values: list[float], per_cent: int) -> float:
 
 def one_announcement(wire: Wire) -> bool:
     ours = {others: into_our_kernel_one_by_one(wire, others) for others in (0, PEERS)}
+    crowded = into_our_kernel_one_by_one(wire, 0, TABLE)
     bird = Bird(wire, "target", wire.target, parties.bird_target())
     birds = latencies(wire)
     bird.end()
@@ -148,19 +157,21 @@ def one_announcement(wire: Wire) -> bool:
         tell("bgp: one announcement of BIRD to our kernel, p50", [percentile(ours[0], 50)], "ms", 5.0),
         tell("bgp: one announcement of BIRD to our kernel, p99", [percentile(ours[0], 99)], "ms", 15.0),
         tell(f"bgp: the same with {PEERS} other peers, p99", [percentile(ours[PEERS], 99)], "ms", 25.0),
+        tell(f"bgp: the same beside {TABLE} other routes, p50", [percentile(crowded, 50)], "ms", 25.0),
+        tell(f"bgp: the same beside {TABLE} other routes, p99", [percentile(crowded, 99)], "ms", 50.0),
         tell("bgp: one announcement of BIRD to BIRD's kernel, p50", [percentile(birds, 50)], "ms", 5.0),
         tell("bgp: one announcement of BIRD to BIRD's kernel, p99", [percentile(birds, 99)], "ms", 15.0),
     ]
     return all(kept)
 
 
-def into_our_kernel_one_by_one(wire: Wire, others: int) -> list[float]:
+def into_our_kernel_one_by_one(wire: Wire, others: int, beside: int = 0) -> list[float]:
     addresses = other_ends(wire, others) if others else []
     felix = Felix(wire, [SOURCE, *addresses])
     try:
         until(lambda: felix.established(others), "the other sessions are up", 0.02)
         until((wire.folder / "felix" / "run" / "agent.sock").exists, "the agent runs")
-        return latencies(wire)
+        return latencies(wire, beside)
     finally:
         felix.end()
         subprocess.run(["ip", "-n", wire.target, "route", "flush", "proto", "80"], check=False)

@@ -16,6 +16,7 @@ from typing import Any
 
 from route_space import NODE, POOL, NoTunnels, prefixes
 
+from bgp.speaker_words import NextHops
 from felix_py import log
 from felix_py.agent import Agent
 from felix_py.bell import Bell
@@ -54,11 +55,20 @@ class ToldSpeaker:
     def best_paths(self) -> Mapping[IPv4Network, Any]:
         return self._paths
 
+    def changes(self) -> None:
+        """Say that everything may have changed."""
+
     def peer_name(self, best: Any) -> str:
         return str(best.path.peer)
 
     def converged(self) -> bool:
         return True
+
+    def next_hops(self) -> frozenset[IPv4Address]:
+        return frozenset(NEIGHBOURS)
+
+    def tell(self, _event: NextHops) -> None:
+        """Its paths stay as they are."""
 
 
 def _path(next_hop: IPv4Address) -> Any:

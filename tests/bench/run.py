@@ -1,4 +1,4 @@
-"""Runs benchmarks: those named, or all of them, whose figures then go to docs/performance.md with the machine."""
+"""Runs benchmarks: those named, or all, whose figures go to docs/performance.md; those of scale to docs/scaling.md."""
 
 import json
 import os
@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import scaling_page
 
 HERE = Path(__file__).parent
 REPORT = HERE.parents[1] / "docs" / "performance.md"
@@ -29,6 +31,10 @@ HELPERS = {
     "route_resync",
     "route_space",
     "route_watch",
+    "scale_parties",
+    "scaling_page",
+    "tun_prototype",
+    "tunnel_pair",
 }
 """Modules here that are no benchmarks."""
 
@@ -50,6 +56,8 @@ def main(names: list[str]) -> int:
                 print(line, end="", flush=True)  # noqa: T201 - a command line tool prints
                 figures.append(json.loads(line))
         status = max(status, process.returncode != 0)
+    if any(scaling_page.NAME.fullmatch(figure["name"]) for figure in figures):
+        scaling_page.PAGE.write_text(scaling_page.rewritten(scaling_page.PAGE.read_text(), figures, machine()))
     if not names:
         REPORT.write_text(report(figures))
     return int(status)

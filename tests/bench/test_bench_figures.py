@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import run
+import scaling_page
 
 HERE = Path(__file__).parent
 KEYS = ["name", "value", "unit", "peer", "peerValue", "ratio", "better", "reach", "ok"]
@@ -101,6 +102,53 @@ def test_the_bench_of_bgp_gives_every_figure_of_tables() -> None:
         "bgp: memory of agent and ExaBGP with 1000 prefixes (RSS)",
     ], done.stderr
     assert all(list(figure) == KEYS for figure in figures)
+
+
+@pytest.mark.bench
+@pytest.mark.netns
+@pytest.mark.interop
+@needs_root
+def test_the_bench_of_scale_gives_every_figure_of_each_role() -> None:
+    environment = {**os.environ, "RUNS": "1", "SIZE": "3", "IDLE_SECONDS": "1"}
+    command = [sys.executable, HERE / "bgp_scale.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    figures = [json.loads(line) for line in done.stdout.splitlines()]
+    node = ["start until all sessions are up", "announced until all is in the kernel"]
+    memory = "memory of agent and ExaBGP (RSS)"
+    idle = ["idle CPU of agent", "idle CPU of ExaBGP"]
+    reflector = ["start until all sessions are up", "announced until all clients have all", memory]
+    assert [figure["name"] for figure in figures] == [
+        *(f"scale: node, 3 peers x 20, {what}" for what in (*node, memory, *idle)),
+        *(f"scale: node, 3 peers x {count}, {what}" for count in (100, 1000) for what in (*node, memory)),
+        *(f"scale: reflector, 3 peers x 4, {what}" for what in reflector),
+        "scale: reflector, 3 peers x 4, processor time of ExaBGP for each route and client",
+    ], done.stderr
+    assert all(list(figure) == KEYS for figure in figures)
+    assert all(figure["value"] > 0 for figure in figures if figure["unit"] in ("s", "MiB"))
+
+
+def scale(name: str, value: float, unit: str, peer: float | None = None) -> dict[str, Any]:
+    beside = "BIRD" if peer is not None else None
+    return {"name": f"scale: {name}", "value": value, "unit": unit, "peer": beside, "peerValue": peer}
+
+
+def test_the_page_of_scale_has_its_tables_between_the_marks_and_keeps_the_rest() -> None:
+    figures = [
+        scale("node, 10 peers x 20, start until all sessions are up", 1.234, "s", 1.0),
+        scale("node, 10 peers x 20, memory of agent and ExaBGP (RSS)", 70.0, "MiB", 4.8),
+        scale("node, 10 peers x 20, idle CPU of ExaBGP", 0.25, "%"),
+        scale("node, 110 peers x 20, memory of agent and ExaBGP (RSS)", 80.0, "MiB", 6.4),
+        scale("reflector, 10 peers x 4, processor time of ExaBGP for each route and client", 61.7, "us"),
+    ]
+    page = f"before\n{scaling_page.BEGIN}\nold\n{scaling_page.END}\nafter\n"
+    written = scaling_page.rewritten(page, figures, "a machine")
+    lines = written.splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after")
+    assert "old" not in lines
+    assert "| 10 | 20 | 1.23 s (1.00) | - | 70 MiB (5) | - | 0.2 % |" in lines
+    assert "| 10 | 4 | - | - | 62 µs | - |" in lines
+    assert "A session more, with its 20 prefixes, takes 102 KiB: from 10 peers to 110." in lines
+    assert scaling_page.rewritten(written, figures, "a machine") == written
 
 
 def test_an_unknown_benchmark_is_refused_with_what_there_is() -> None:

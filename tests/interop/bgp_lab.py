@@ -12,11 +12,12 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from bgp import peering
+from bgp.decision import BestPath
 from bgp.exabgp_process import BgpService
 from bgp.peering import MeshNode, PeerSettings
 from bgp.report import PeerReport, RouteReport
 from bgp.speaker import SpeakerSettings
-from bgp.types import SessionState
+from bgp.types import IPNetwork, SessionState
 
 NODE_AS, TOR_AS = 64512, 64500
 TOR = IPv4Address("10.9.0.1")
@@ -223,18 +224,33 @@ def settings(name: str, *explicit: PeerSettings, mesh: bool = True, blocks: Iter
     )
 
 
+def way(best: BestPath | None) -> tuple[object, ...] | None:
+    """Return what packets notice of a best path."""
+    return None if best is None else (best.path, best.equal)
+
+
 class Node:
-    """A service on a node, and which of the prefixes that it once had it was ever without."""
+    """A service on a node, and which of the prefixes that it once had it was ever without.
+
+    Attributes:
+        strayed: prefixes of which the changes that the service told ever came to something else than its best paths.
+    """
 
     def __init__(self, lab: Lab, name: str, wrapper: tuple[str, ...] = ()) -> None:
         self.service = BgpService(on_change=self._note, wrapper=(*lab.inside(name), *wrapper))
-        self.lost: set[IPv4Network] = set()
-        self._had: set[IPv4Network] = set()
+        self.lost: set[IPNetwork] = set()
+        self.strayed: set[IPNetwork] = set()
+        self._had: set[IPNetwork] = set()
+        self._followed: dict[IPNetwork, BestPath | None] = {}
 
     def _note(self) -> None:
-        best = set(self.service.best_paths())
-        self.lost |= self._had - best
-        self._had |= best
+        changes, best = self.service.changes(), self.service.best_paths()
+        self._followed = dict(best) if changes is None else {**self._followed, **dict(changes)}
+        self.strayed |= {
+            each for each in {*self._followed, *best} if way(self._followed.get(each)) != way(best.get(each))
+        }
+        self.lost |= self._had - best.keys()
+        self._had |= best.keys()
 
     def peer(self, address: IPv4Address = TOR) -> PeerReport:
         return next(each for each in self.service.peers() if each.settings.address == address)
@@ -263,3 +279,4 @@ async def running(*nodes: Node) -> AsyncIterator[None]:
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if not isinstance(outcome, asyncio.CancelledError) and isinstance(outcome, BaseException):
                 raise outcome
+    assert not any(node.strayed for node in nodes), "what is told of changes comes to the best paths"

@@ -3,5 +3,5 @@
 import pytest
 
 pytest.register_assert_rewrite(
-    "daemons", "felix_node", "interop_lab", "scenarios", "daemon_bird", "daemon_frr", "daemon_gobgp"
+    "daemons", "felix_node", "interop_lab", "scenarios", "daemon_bird", "daemon_frr", "daemon_gobgp", "pings"
 )

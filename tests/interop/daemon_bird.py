@@ -37,7 +37,7 @@ class Bird(Daemon):
         command: list[str | Path] = ["bird", "-f", "-c", self._path("conf"), "-s", self._path("ctl")]
         self._path("ctl").unlink(missing_ok=True)
         self.process.start(*command, *(["-R"] if setup.restarting else []))
-        until(lambda: self._path("ctl").exists() or not self.process.alive, "BIRD answers")
+        until(lambda: self._answers() or not self.process.alive, "BIRD answers")
         assert self.process.alive, self.process.log()
 
     def announce(self, announcements: Announcements) -> None:
@@ -105,6 +105,13 @@ class Bird(Daemon):
         answer = self._ask("configure soft" if not self.said else "configure")
         assert "Reconfigur" in answer, answer
 
+    def _answers(self) -> bool:
+        """Say whether it takes commands: the socket stands before BIRD listens at it, and before it is ready."""
+        try:
+            return "up and running" in self._ask("show status")
+        except (FileNotFoundError, ConnectionError):
+            return False
+
     def _ask(self, command: str) -> str:
         """Ask over the control socket: each line has four digits, and the last one no hyphen after them."""
         with socket.socket(socket.AF_UNIX) as control:
@@ -128,6 +135,8 @@ def _name(address: IPAddress) -> str:
 
 def _configuration(setup: Setup, said: Announcements) -> Iterator[str]:
     yield HEAD.format(identifier=setup.identifier)
+    if setup.forwards:
+        yield "protocol kernel { ipv4 { export where source = RTS_BGP; }; }\n"
     for version, channel in ((4, "ipv4"), (6, "ipv6")):
         routes = "".join(_route(prefix, said[prefix]) for prefix in said if prefix.version == version)
         yield f"protocol static own{version} {{\n  {channel};\n{routes}}}\n"

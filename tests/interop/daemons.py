@@ -66,6 +66,7 @@ class Setup:
     Attributes:
         address6: for neighbours over IPv6, where `address` is IPv4.
         router_id: its address, where it has none of its own.
+        forwards: its best paths go into the kernel of its machine; BIRD alone can.
         restarting: it comes back from the dead, and keeps to graceful restart's rules for that (RFC 4724 section 4.1).
     """
 
@@ -74,6 +75,7 @@ class Setup:
     neighbours: tuple[Neighbour, ...]
     router_id: IPv4Address | None = None
     cluster_id: IPv4Address | None = None
+    forwards: bool = False
     restarting: bool = False
     address6: IPv6Address | None = None
 

@@ -1,7 +1,7 @@
 """A BGP speaker made by hand, for what no daemon would say: it says the bytes it is told to, and keeps what it hears.
 
-Run as a program (`python far_end.py ADDRESS ...`, inside a namespace) it holds one session on each address that it is
-given; it is told what to do in lines of JSON, and answers each with one.
+Run as a program (`python far_end.py [--silent] AS ADDRESS ...`, inside a namespace) it holds one session on each
+address that it is given; it is told what to do in lines of JSON, and answers each with one.
 """
 
 import asyncio
@@ -54,9 +54,15 @@ def blocks(count: int, first: str = "10.128.0.0") -> list[bytes]:
 
 
 def opened(
-    asn: int, router_id: str, *, four_octet: bool = True, families: bytes = IPV4 + IPV6, restart: int = 0
+    asn: int,
+    router_id: str,
+    *,
+    four_octet: bool = True,
+    families: bytes = IPV4 + IPV6,
+    restart: int = 0,
+    silent: bool = False,
 ) -> bytes:
-    """Return an OPEN."""
+    """Return an OPEN; a silent one carries no capability."""
     capabilities = b"".join(b"\1\4" + families[at : at + 4] for at in range(0, len(families), 4)) + b"\2\0" + b"\x46\0"
     if four_octet:
         capabilities += b"\x41\4" + struct.pack("!I", asn)
@@ -65,7 +71,7 @@ def opened(
             families[at : at + 2] + families[at + 3 : at + 4] + b"\x80" for at in range(0, len(families), 4)
         )
         capabilities += bytes((64, 2 + len(flags))) + struct.pack("!H", restart) + flags
-    parameters = bytes((2, len(capabilities))) + capabilities
+    parameters = b"" if silent else bytes((2, len(capabilities))) + capabilities
     number = asn if asn < 1 << 16 else 23456
     head = struct.pack("!BHH", 4, number, HOLD_TIME) + IPv4Address(router_id).packed
     return message(OPEN, head + bytes((len(parameters),)) + parameters)
@@ -145,8 +151,8 @@ class FarEnd:
             session.closed = True
 
 
-async def _obey(addresses: list[str], asn: int) -> None:
-    ends = {address: FarEnd(address, asn) for address in addresses}
+async def _obey(addresses: list[str], asn: int, *, silent: bool) -> None:
+    ends = {address: FarEnd(address, asn, silent=silent) for address in addresses}
     for end in ends.values():
         await end.listen()
     loop = asyncio.get_running_loop()
@@ -162,8 +168,12 @@ async def _obey(addresses: list[str], asn: int) -> None:
             end.leave()
         notifications = [each.notification.hex() for each in end.sessions if each.notification is not None]
         answer = {"up": end.up, "sessions": len(end.sessions), "notifications": notifications, "kinds": end.kinds()}
+        answer["updates"] = (
+            [each[3:].hex() for each in end.sessions[-1].heard if each[2] == UPDATE] if answer["sessions"] else []
+        )
         print(json.dumps(answer), flush=True)  # noqa: T201 - the answer
 
 
 if __name__ == "__main__":
-    asyncio.run(_obey(sys.argv[2:], int(sys.argv[1])))
+    words = [each for each in sys.argv[1:] if each != "--silent"]
+    asyncio.run(_obey(words[1:], int(words[0]), silent="--silent" in sys.argv))

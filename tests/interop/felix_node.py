@@ -110,6 +110,15 @@ class FelixNode:
         """Ask the local API, as felixctl does."""
         return client.get(self.directory / "run" / "agent.sock", *parts, **query)
 
+    def do(self, *parts: str, **query: str) -> Document:
+        """Ask the local API for something to be done, as felixctl does."""
+        return client.post(self.directory / "run" / "agent.sock", *parts, **query)
+
+    def felixctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run felixctl against the agent."""
+        command = [sys.executable, "-m", "felix_py.ctl.main", "--socket", str(self.directory / "run" / "agent.sock")]
+        return subprocess.run([*command, *words], check=False, capture_output=True, text=True)
+
     def session(self, address: IPAddress) -> Row:
         """Return everything about one session; a peer that is not known yet is Idle."""
         try:

@@ -15,6 +15,7 @@ from daemon_frr import Frr
 from daemon_gobgp import Gobgp
 from daemons import PATIENCE, Announcements, Daemon, Neighbour, Setup, until
 from felix_node import FelixNode
+from pings import Pings
 from relay import Relay
 
 from bgp.types import IPAddress, IPNetwork
@@ -22,11 +23,11 @@ from felix_py.lab import namespaces
 
 KINDS: Mapping[str, Callable[[str, Path], Daemon]] = {"bird": Bird, "frr": Frr, "gobgp": Gobgp}
 
-N1, N2 = IPv4Address("10.9.0.11"), IPv4Address("10.9.0.12")
+N1, N2, N3 = IPv4Address("10.9.0.11"), IPv4Address("10.9.0.12"), IPv4Address("10.9.0.13")
 D1, D2, D3 = IPv4Address("10.9.0.1"), IPv4Address("10.9.0.2"), IPv4Address("10.9.0.3")
 RELAY, ROUTER = IPv4Address("10.9.0.100"), IPv4Address("10.9.0.254")
 FAR_ROUTER, FAR = IPv4Address("10.9.1.254"), IPv4Address("10.9.1.1")
-ADDRESSES = {"n1": N1, "n2": N2, "d1": D1, "d2": D2, "d3": D3, "relay": RELAY, "far": FAR}
+ADDRESSES = {"n1": N1, "n2": N2, "n3": N3, "d1": D1, "d2": D2, "d3": D3, "relay": RELAY, "far": FAR}
 
 TOR_AS = 64500
 BLOCKS = {"n1": IPv4Network("10.65.1.0/26"), "n2": IPv4Network("10.65.2.0/26")}
@@ -141,6 +142,10 @@ class Lab:
                 yield lambda: "\n".join(line for line in record.read_text().splitlines() if marker not in line)
             finally:
                 watcher.kill()
+
+    def pings(self, name: str, target: IPAddress) -> Pings:
+        """Ping somebody from a machine, a hundred times a second, for as long as the context lasts."""
+        return Pings(self.namespace(name), target, self._folder(name) / f"pings-{next(_NUMBERS)}")
 
     def _folder(self, name: str) -> Path:
         folder = self._directory / name

@@ -9,8 +9,8 @@ from bgp.types import IPAddress
 HEADER = 19
 """Octets of a BGP header: marker, length, type (RFC 4271 section 4.1)."""
 
-UPDATE = 2
-"""Type of an UPDATE (RFC 4271 section 4.1)."""
+UPDATE, ROUTE_REFRESH = 2, 5
+"""Types of messages (RFC 4271 section 4.1, RFC 2918 section 3)."""
 
 
 def message(kind: int, body: bytes) -> bytes:
@@ -25,12 +25,16 @@ class Relay:
         address: where it listens, and what it dials from.
         connections: how many there were.
         sent_to_daemon: types of the messages that came from the other side.
+        sent_by_daemon: types of those that the daemon sent there.
+        refreshes: subtypes of the daemon's ROUTE-REFRESH messages (RFC 7313 section 3.2).
     """
 
     def __init__(self, address: IPAddress, towards: IPAddress) -> None:
         self.address = address
         self.connections = 0
         self.sent_to_daemon: list[int] = []
+        self.sent_by_daemon: list[int] = []
+        self.refreshes: list[int] = []
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server((str(address), 179), backlog=8)
@@ -75,15 +79,16 @@ class Relay:
             with self._lock:
                 self.connections += 1
                 self._pairs.append((near, far))
-            threading.Thread(target=self._pass_on, args=(far, near, None), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(far, near, self.sent_by_daemon), daemon=True).start()
             threading.Thread(target=self._pass_on, args=(near, far, self.sent_to_daemon), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, types: list[int] | None) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, types: list[int]) -> None:
         with contextlib.suppress(OSError), source.makefile("rb") as stream:
             while header := stream.read(HEADER):
                 body = stream.read(int.from_bytes(header[16:18], "big") - HEADER)
-                if types is not None:
-                    types.append(header[18])
+                types.append(header[18])
+                if header[18] == ROUTE_REFRESH and types is self.sent_by_daemon:
+                    self.refreshes.append(body[2])
                 with self._lock:
                     target.sendall(header + body)
         for end in (source, target):

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,7 +15,19 @@ from typing import Any
 
 import pytest
 from bgp_lab import PATIENCE, ip, until
-from far_end import ROUTE_REFRESH, UPDATE, attribute, blocks, message, plain, prefix, update
+from far_end import (
+    KEEPALIVE,
+    NOTIFICATION,
+    ROUTE_REFRESH,
+    UPDATE,
+    attribute,
+    blocks,
+    message,
+    opened,
+    plain,
+    prefix,
+    update,
+)
 
 from bgp import exabgp_codec, exabgp_events
 from bgp.child_process import Child
@@ -29,11 +43,20 @@ from bgp.types import (
     UpdateFaulty,
     UpdateReceived,
 )
+from felix_py.lab import namespaces
 
 pytestmark = pytest.mark.interop
 
 US = "10.9.0.11"
 FAR = [f"10.9.0.{number}" for number in (1, 2, 3)]
+ENVIRONMENT = {
+    "exabgp.daemon.drop": "true",
+    "exabgp.log.level": "ERROR",
+    "exabgp.log.destination": "stderr",
+    "exabgp.tcp.bind": US,
+    "exabgp.api.ack": "true",
+    "exabgp.api.cli": "false",
+}
 FIRST, SECOND = IPv4Network("10.65.1.0/26"), IPv4Network("10.65.2.0/26")
 
 
@@ -55,9 +78,9 @@ def resident_kibibytes(process: int) -> int:
     return int(Path(f"/proc/{process}/status").read_text().partition("VmRSS:")[2].split()[0])
 
 
-def neighbour(address: str, asn: int) -> str:
+def neighbour(address: str, asn: int, own_asn: int) -> str:
     return f"""neighbor {address} {{
-  local-address {US}; router-id {US}; local-as 64512; peer-as {asn}; hold-time 9; manual-eor true;
+  local-address {US}; router-id {US}; local-as {own_asn}; peer-as {asn}; hold-time 9; manual-eor true;
   adj-rib-in false; adj-rib-out true;
   family {{ ipv4 unicast; ipv6 unicast; }}
   capability {{ asn4 enable; route-refresh enable; graceful-restart 120; }}
@@ -65,6 +88,36 @@ def neighbour(address: str, asn: int) -> str:
          send {{ parsed; open; notification; }} }}
 }}
 """
+
+
+class Dialled:
+    """A connection that the first far end has opened, and that says only what it is told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+
+    @classmethod
+    async def to_us(cls, namespace: str, first_words: bytes) -> "Dialled":
+        """Dial, and say this."""
+        with namespaces.inside(namespace):
+            made = socket.create_connection((US, 179), source_address=(FAR[0], 0))
+        found = cls(*await asyncio.open_connection(sock=made))
+        found.writer.write(first_words)
+        return found
+
+    async def hears(self, kind: int) -> bytes:
+        """Return the body of the first message of a kind, as soon as it comes."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                head = await self._reader.readexactly(19)
+                body = await self._reader.readexactly(int.from_bytes(head[16:18], "big") - 19)
+                if head[18] == kind:
+                    return body
+
+    async def ends(self) -> None:
+        """Wait until the other side has closed it."""
+        async with asyncio.timeout(PATIENCE):
+            await self._reader.read()
 
 
 class Hand:
@@ -119,22 +172,25 @@ class Far:
 
 
 @contextlib.asynccontextmanager
-async def talking(namespace: str, asn: int = 64512, count: int = 1) -> AsyncIterator[tuple[Hand, Far]]:
-    """Have sessions with so many far ends."""
+async def talking(
+    namespace: str, asn: int = 64512, count: int = 1, *, own_asn: int = 64512, silent: bool = False
+) -> AsyncIterator[tuple[Hand, Far]]:
+    """Have sessions with so many far ends, which offer no capability if they are silent."""
     inside = ("ip", "netns", "exec", namespace)
     program = str(Path(__file__).parent / "far_end.py")
     pipe = asyncio.subprocess.PIPE
+    options = ["--silent"] if silent else []
     far = await asyncio.create_subprocess_exec(
-        *inside, sys.executable, program, str(asn), *FAR[:count], stdin=pipe, stdout=pipe
+        *inside, sys.executable, program, *options, str(asn), *FAR[:count], stdin=pipe, stdout=pipe
     )
     assert far.stdout is not None
     await far.stdout.readline()
-    environment = {"exabgp.daemon.drop": "true", "exabgp.log.level": "ERROR", "exabgp.log.destination": "stderr"}
-    environment |= {"exabgp.tcp.bind": US, "exabgp.api.ack": "true", "exabgp.api.cli": "false"}
-    child = await Child.start((*inside, sys.executable, "-P", "-m", "bgp.exabgp_start"), environment)
+    child = await Child.start((*inside, sys.executable, "-P", "-m", "bgp.exabgp_start"), ENVIRONMENT)
     hand = Hand(child)
     following = asyncio.create_task(hand.follow())
-    text = "process agent { run /bin/true; encoder json; }\n" + "".join(neighbour(each, asn) for each in FAR[:count])
+    text = "process agent { run /bin/true; encoder json; }\n" + "".join(
+        neighbour(each, asn, own_asn) for each in FAR[:count]
+    )
     child.write(f"%%config {json.dumps(text)}")
     try:
         await until(lambda: len(hand.of(PeerUp)) == count, f"{count} sessions are up")
@@ -157,6 +213,69 @@ def test_updates_come_as_they_were_said(namespace: str) -> None:
             one, end, gone, end6 = hand.heard[-4:]
             assert (one.announced, gone.withdrawn) == ((FIRST,), (FIRST,))
             assert [end.family, end6.family] == [Family.IPV4_UNICAST, Family.IPV6_UNICAST]
+
+    asyncio.run(scenario())
+
+
+def test_who_offers_nothing_is_told_and_tells_ipv4_with_as_numbers_of_two_octets(namespace: str) -> None:
+    """RFC 4760 section 8, and RFC 6793 section 4.2.2: AS_TRANS stands in AS_PATH, and AS4_PATH has the whole number."""
+    own, farther = 4200000002, 4200000003
+
+    async def scenario() -> None:
+        async with talking(namespace, asn=64500, own_asn=own, silent=True) as (hand, far):
+            hand.child.write(f"announce attributes next-hop self as-path [ {own} {farther} 7 ] nlri 10.65.1.0/26")
+            told = await far.until(FAR[0], lambda told: told["updates"], "our block is told")
+            short = attribute(0x40, 2, b"\2\3" + bytes.fromhex("5ba05ba00007"))
+            whole = attribute(0xC0, 17, b"\2\3" + struct.pack("!III", own, farther, 7))
+            assert short.hex() in told["updates"][0]
+            assert whole.hex() in told["updates"][0]
+            path = attribute(0x40, 1, b"\0") + attribute(0x40, 2, b"\2\2" + bytes.fromhex("fbf45ba0"))
+            path += attribute(0x40, 3, IPv4Address(FAR[0]).packed)
+            path += attribute(0xC0, 17, b"\2\2" + struct.pack("!II", 64500, farther))
+            await far.say(FAR[0], update(path, prefix("10.65.2.0/26")))
+            await until(lambda: hand.of(UpdateReceived), "the far end's block is heard")
+            (heard,) = hand.of(UpdateReceived)
+            assert (heard.announced, heard.attributes.as_path) == ((SECOND,), (64500, farther))
+
+    asyncio.run(scenario())
+
+
+def test_of_two_connections_that_a_peer_opens_before_it_is_up_the_newer_wins(namespace: str) -> None:
+    """Ours is the higher identifier (RFC 4271 section 6.8), which decides nothing between two of the peer's."""
+
+    async def scenario() -> None:
+        text = "process agent { run /bin/true; encoder json; }\n" + neighbour(FAR[0], 64512, 64512)
+        child = await Child.start(
+            ("ip", "netns", "exec", namespace, sys.executable, "-P", "-m", "bgp.exabgp_start"), ENVIRONMENT
+        )
+        hand, dialled = Hand(child), list[Dialled]()
+
+        async def dial(first_words: bytes) -> Dialled:
+            dialled.append(await Dialled.to_us(namespace, first_words))
+            return dialled[-1]
+
+        following = asyncio.create_task(hand.follow())
+        try:
+            child.write(f"%%config {json.dumps(text.replace('manual-eor true;', 'manual-eor true; passive true;'))}")
+            await until(lambda: any(isinstance(each, exabgp_events.Configured) for each in hand.heard), "it listens")
+            first = await dial(opened(64512, FAR[0]))
+            await first.hears(KEEPALIVE)  # it waits for ours, which does not come
+            second = await dial(opened(64512, FAR[0]))
+            assert await first.hears(NOTIFICATION) == bytes((6, 7))
+            await second.hears(KEEPALIVE)
+            second.writer.write(message(KEEPALIVE))
+            await until(lambda: hand.of(PeerUp), "the second one is a session")
+            third = await dial(b"")  # what is sent and not read would make the kernel reset the connection
+            await third.ends()
+            second.writer.write(message(UPDATE, update(plain(FAR[0]), prefix("10.65.1.0/26"))))
+            await until(lambda: FIRST in hand.prefixes, "the second one is still up")
+            assert len(hand.of(PeerUp)) == 1
+        finally:
+            for each in dialled:
+                each.writer.transport.abort()
+            child.kill("the test is over")
+            await child.end()
+            await following
 
     asyncio.run(scenario())
 

@@ -23,10 +23,15 @@ GROUPS = (7, 11, 32)  # IPv4 routes, IPv6 routes, next-hop objects
 SOL_NETLINK, ADD_MEMBERSHIP, STRICT_CHECK = 270, 1, 12
 CLONE_NEWNET = 0x40000000
 
-SET_UP = """
+INTERFACES = """
 link set lo up
 link add e0 type veth peer name f0
 link add e1 type veth peer name f1
+link set e0 addrgenmode none
+link set e1 addrgenmode none
+"""
+
+SET_UP = """
 link set e0 up
 link set f0 up
 link set e1 up
@@ -37,6 +42,18 @@ addr add fd01::11/64 dev e0 nodad
 addr add fd02::11/64 dev e1 nodad
 """
 
+FOLLOWS = (
+    "local ::1 dev lo",
+    "local fd01::11 dev e0",
+    "local fd02::11 dev e1",
+    "multicast ff00::/8 dev e0",
+    "multicast ff00::/8 dev e1",
+)
+"""Routes that the kernel adds of its own after that, in its own time: a worker sees that an interface has carrier."""
+
+SETTLED = 10.0
+"""Seconds that this may take."""
+
 
 class Lab:
     """The kernel of one namespace; every method runs in the one thread that lives there."""
@@ -44,11 +61,15 @@ class Lab:
     def __init__(self) -> None:
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self._hearing = self._open(GROUPS)
+        subprocess.run(["ip", "-batch", "-"], input=INTERFACES, text=True, check=True)
+        for peer in ("f0", "f1"):  # they go up and down, and no IPv6 route should come and go with that
+            self.parameter(f"net/ipv6/conf/{peer}/disable_ipv6", "1")
         subprocess.run(["ip", "-batch", "-"], input=SET_UP, text=True, check=True)
+        self._settle()
         self.indexes = {name: index for index, name in socket.if_nameindex()}
         self.names = {index: name for name, index in self.indexes.items()}
         self._asking = self._open(())
-        self._hearing = self._open(GROUPS)
 
     @staticmethod
     def _open(groups: tuple[int, ...]) -> socket.socket:
@@ -58,6 +79,14 @@ class Lab:
         for group in groups:
             sock.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
         return sock
+
+    def _settle(self) -> None:
+        """Wait until the kernel has added what follows from the interfaces, so that all that is heard later is ours."""
+        self._hearing.settimeout(SETTLED)
+        while not all(route in self.ip("-6 route show table local") for route in FOLLOWS):
+            self._hearing.recv(1 << 16)
+        self._hearing.settimeout(None)
+        self.heard()
 
     def close(self) -> None:
         self._asking.close()

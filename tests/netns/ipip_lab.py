@@ -29,7 +29,7 @@ ALL_PROTOCOLS = 3  # ETH_P_ALL
 NUMBERS = itertools.count()
 """Several labs may stand at once."""
 
-Driver = Literal["kernel", "userspace"]
+Driver = Literal["kernel", "ebpf", "tun"]
 Result = TypeVar("Result")
 
 
@@ -135,8 +135,12 @@ class Node:
             self.namespace.ip(f"route replace {prefix} via {node} dev tunl0 onlink proto 80\n")
 
     def carriers(self) -> list[int]:
-        """The userspace driver's processes here."""
+        """The userspace driver's processes here: the first of each tunnel, which answers for all of them."""
         return [process for process in self.namespace.processes() if name_of(process) == "felix-ipip"]
+
+    def helpers(self) -> list[int]:
+        """The further processes, one for each further processor."""
+        return [process for process in self.namespace.processes() if name_of(process).startswith("felix-ipip-")]
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,8 @@ class Racks:
             node.namespace.mtu("eth0", 1500)
             for namespace in (node.namespace, node.pod):
                 namespace.parameter("route/flush", 1)
+            if node.read() is not None and node.device.driver == "ebpf":
+                node.put(allowed=frozenset())  # with a node goes what was learnt of the path to it
         return self.ready()
 
     def ping(self, *options: object) -> subprocess.CompletedProcess[str]:
@@ -181,7 +187,7 @@ def wish(rack: int) -> Tunnel:
 
 
 @contextmanager
-def racks(one: Driver = "userspace", two: Driver = "userspace") -> Iterator[Racks]:
+def racks(one: Driver = "tun", two: Driver = "tun") -> Iterator[Racks]:
     """Bring both racks up; their tunnels are not made yet."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ipip-")))
@@ -213,7 +219,7 @@ def _node(stack: ExitStack, rack: int, tor: Namespace, driver: Driver, directory
         f"addr add 10.65.{rack}.5/32 dev eth0\nlink set eth0 up\nlink set lo up\n"
         "route add 169.254.1.1 dev eth0\nroute add default via 169.254.1.1 dev eth0\n"
     )
-    if driver == "userspace" and here.run("ip", "link", "show", "tunl0", check=False).returncode == 0:
+    if driver != "kernel" and here.run("ip", "link", "show", "tunl0", check=False).returncode == 0:
         here.ip("link set tunl0 name spare0\n")  # the ipip module puts one into every namespace
     device = here.do(Device, run_directory=directory, driver=driver)
     stack.callback(here.do, device.delete, "tunl0")

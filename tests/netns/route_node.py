@@ -22,6 +22,7 @@ from builders import block, node, pool
 from spaces import SECONDS, Monitor, Pod, Space
 from structlog.testing import capture_logs
 
+from bgp.speaker_words import NextHops
 from felix_py.agent import Agent
 from felix_py.config import Config
 from felix_py.daemon import Bell
@@ -36,6 +37,7 @@ from felix_py.kernel.wire import Family, Wire
 from felix_py.model import IpipMode, Key, NodeName
 from felix_py.state import Absent, Event, InSync
 from ipip.device import Device, TunnelRefused
+from ipip.tunnel import Asked
 
 SOON = 1.0
 """Seconds in which whatever an event tells has to be done."""
@@ -63,6 +65,7 @@ class ToldSpeaker:
 
     paths: dict[IPv4Network, Any] = field(default_factory=dict)
     done: bool = True
+    told: list[NextHops] = field(default_factory=list)
 
     def configure(self, settings: Any) -> None:
         """Sessions are none of these tests' business."""
@@ -70,11 +73,20 @@ class ToldSpeaker:
     def best_paths(self) -> Mapping[IPv4Network, Any]:
         return dict(self.paths)
 
+    def changes(self) -> None:
+        """Say that everything may have changed."""
+
     def peer_name(self, path: Any) -> str:
         return str(path.path.peer)
 
     def converged(self) -> bool:
         return self.done
+
+    def next_hops(self) -> frozenset[IPv4Address]:
+        return frozenset(each.path.attributes.next_hop for each in self.paths.values())
+
+    def tell(self, event: NextHops) -> None:
+        self.told.append(event)
 
 
 class SilentDatastore:
@@ -103,6 +115,7 @@ class Settings(NamedTuple):
     resync_seconds: float = 60.0
     tunnel_address: str | None = None
     netfilter: bool = True
+    driver: Asked = "auto"
 
 
 class RouteNode:
@@ -161,7 +174,7 @@ class RouteNode:
         settings = self.settings
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.rtnetlink = Rtnetlink(event_buffer=settings.event_buffer)
-        self.device = Device(run_directory=self._directory)
+        self.device = Device(self._directory, settings.driver)
         self.conntrack = Conntrack(
             lambda _: self._loop.call_soon_threadsafe(self.agent.stir) and None, open_table=settings.open_table
         )

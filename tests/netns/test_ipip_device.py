@@ -1,4 +1,4 @@
-"""What a tunnel does, whatever drives it: one contract for the kernel's module and for the userspace process."""
+"""What a tunnel does, whatever drives it: one contract for the kernel's module, our BPF programs and our process."""
 
 import re
 import socket
@@ -21,7 +21,7 @@ UDP = bytes.fromhex("4500001c00004000401123460a4102050a4101050fa00fa000080000")
 LINK_ADDRESS_ROUTE = 0x1 | 0x10 | 0x40  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE
 
 
-@pytest.fixture(scope="module", params=["userspace", pytest.param("kernel", marks=pytest.mark.ipip_module)])
+@pytest.fixture(scope="module", params=["ebpf", "tun", pytest.param("kernel", marks=pytest.mark.ipip_module)])
 def driver(request: pytest.FixtureRequest) -> Driver:
     found: Driver = request.param
     return found
@@ -238,7 +238,8 @@ def test_a_name_that_is_taken_is_refused_in_a_sentence(bare: Racks) -> None:
 def test_a_device_that_stands_there_decides(racks: Racks, driver: Driver) -> None:
     sentences = {
         "kernel": "kernel: the ipip module is loaded",
-        "userspace": "userspace: tunl0 is a TUN device already; `felix-agent cleanup` lets us choose anew",
+        "ebpf": "ebpf: tunl0 is carried by our BPF programs already",
+        "tun": "tun: tunl0 is a TUN device already; `felix-agent cleanup` lets us choose anew",
     }
     assert racks.a1.namespace.do(choose, "auto") == (driver, sentences[driver])
 
@@ -249,7 +250,7 @@ def test_where_no_device_stands_the_kernel_is_asked() -> None:
         assert space.do(choose, "auto")[1] in (
             "kernel: the ipip module is there",
             "kernel: the ipip module is loaded",
-            "userspace: this kernel has no ipip module",
+            "ebpf: this kernel has no ipip module, and it takes our BPF programs",
         )
         assert "felix-probe" not in space.run("ip", "link").stdout
     finally:

@@ -1,4 +1,4 @@
-"""Both drivers speak the same protocol: the kernel's module in one rack, the userspace process in the other."""
+"""All drivers speak the same protocol: each in one rack, each in the other; those with the module in the guest."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,19 @@ import ipip_lab
 import pytest
 from ipip_lab import Racks, until
 
-pytestmark = [pytest.mark.netns, pytest.mark.ipip_module]
+pytestmark = pytest.mark.netns
 
 
-@pytest.fixture(scope="module", params=["kernel", "userspace"], ids=["kernel asks", "userspace asks the kernel"])
+def pair(one: str, two: str) -> object:
+    marks = [pytest.mark.ipip_module] if "kernel" in (one, two) else []
+    return pytest.param((one, two), id=f"{one} asks {two}", marks=marks)
+
+
+@pytest.fixture(
+    scope="module", params=[pair(one, two) for one in ("kernel", "ebpf", "tun") for two in ("kernel", "ebpf", "tun")]
+)
 def shared(request: pytest.FixtureRequest) -> Iterator[Racks]:
-    other = "userspace" if request.param == "kernel" else "kernel"
-    with ipip_lab.racks(request.param, other) as made:
+    with ipip_lab.racks(*request.param) as made:
         yield made
 
 

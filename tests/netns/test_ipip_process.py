@@ -1,4 +1,4 @@
-"""The userspace driver's process: outlives the agent, is found again, is replaced when it fails."""
+"""The tun driver's process: outlives the agent, is found again, is replaced when it fails."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import ipip_lab
 import pytest
 from ipip_lab import Racks, capture, until
 
-from ipip import header
+from ipip import header, queues
 from ipip.device import Device, TunnelRefused
 
 pytestmark = pytest.mark.netns
@@ -24,7 +24,7 @@ import os, pathlib, signal, sys
 sys.path[:0] = sys.argv[1:3]
 import ipip_lab
 from ipip.device import Device
-Device(pathlib.Path(sys.argv[3]), "userspace").put(ipip_lab.wish(1))
+Device(pathlib.Path(sys.argv[3]), "tun").put(ipip_lab.wish(1))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -68,7 +68,7 @@ def test_an_agent_that_dies_loses_no_packet(bare: Racks) -> None:
 def test_a_new_agent_adopts_the_process(racks: Racks) -> None:
     before = racks.a1.carriers()
     device = racks.a1.namespace.do(Device, run_directory=racks.a1.directory)
-    assert device.why == "userspace: tunl0 is a TUN device already; `felix-agent cleanup` lets us choose anew"
+    assert device.why == "tun: tunl0 is a TUN device already; `felix-agent cleanup` lets us choose anew"
     assert racks.a1.namespace.do(device.read, "tunl0") == racks.a1.wish
     racks.a1.namespace.do(device.put, racks.a1.wish)
     assert racks.a1.carriers() == before
@@ -135,7 +135,7 @@ def test_a_terminated_process_says_so(racks: Racks) -> None:
 
 
 def test_one_device_has_one_process(racks: Racks) -> None:
-    other = racks.a1.namespace.do(Device, run_directory=racks.a1.directory / "other", driver="userspace")
+    other = racks.a1.namespace.do(Device, run_directory=racks.a1.directory / "other", driver="tun")
     racks.a1.namespace.do(other.put, racks.a1.wish)
     assert len(racks.a1.carriers()) == 1
     assert racks.a1.namespace.do(other.read, "tunl0") == racks.a1.wish
@@ -203,14 +203,76 @@ def test_the_control_socket_is_roots_alone(racks: Racks) -> None:
     assert (racks.a1.directory / "ipip.sock").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_process_is_small_and_sleeps_when_nothing_happens(racks: Racks) -> None:
-    (process,) = racks.a1.carriers()
-    assert resident(process) < 12 * 1024
-    times = Path(f"/proc/{process}/stat").read_text().split()[13:15]
-    switches = Path(f"/proc/{process}/status").read_text().partition("ctxt")[2]
+def test_the_processes_are_small_and_sleep_when_nothing_happens(racks: Racks) -> None:
+    processes = [*racks.a1.carriers(), *racks.a1.helpers()]
+    assert max(map(resident, processes)) < 12 * 1024
+    until(lambda: "counters" in ask(racks, b'{"command": "status"}')[0], "every process has answered once")
+    times = [times_of(process) for process in processes]
+    switches = [switches_of(process) for process in processes]
     until(lambda: racks.ping("-i", "0.2").returncode == 0, "something happens")
-    assert Path(f"/proc/{process}/status").read_text().partition("ctxt")[2] != switches
-    assert Path(f"/proc/{process}/stat").read_text().split()[13:15] == times
+    assert [switches_of(process) for process in processes] != switches
+    assert [times_of(process) for process in processes] == times
+
+
+def times_of(process: int) -> list[str]:
+    return Path(f"/proc/{process}/stat").read_text().split()[13:15]
+
+
+def switches_of(process: int) -> str:
+    return Path(f"/proc/{process}/status").read_text().partition("ctxt")[2]
+
+
+def processors() -> int:
+    return min(len(os.sched_getaffinity(0)), queues.MOST)
+
+
+def test_every_processor_has_a_process_with_its_part_of_the_packets(racks: Racks) -> None:
+    assert len(racks.a1.helpers()) == processors() - 1
+    before = racks.a1.counters()
+    with (
+        racks.b1.pod.do(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as receiver,
+        racks.a1.pod.do(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        receiver.bind(("10.65.2.5", 0))
+        receiver.settimeout(ipip_lab.DEADLINE)
+        sent = {bytes([number]) for number in range(200)}
+        answers = set()
+        for payload in sorted(sent):
+            with racks.a1.pod.do(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as each:
+                each.sendto(payload, receiver.getsockname())
+                answers.add(receiver.recv(100))
+        sender.sendto(b"the last", receiver.getsockname())
+        assert receiver.recv(100) == b"the last"  # none came twice
+    assert answers == sent
+    assert racks.a1.counters()["sent_packets"] - before["sent_packets"] == len(sent) + 1
+    assert racks.b1.counters()["received_packets"] >= len(sent) + 1
+
+
+@pytest.mark.parametrize("blow", [pytest.param(signal.SIGKILL, id="killed"), pytest.param(signal.SIGSTOP, id="stuck")])
+def test_one_process_that_fails_has_all_replaced(racks: Racks, blow: signal.Signals) -> None:
+    if processors() == 1:
+        pytest.skip("one processor, one process")
+    before = {*racks.a1.carriers(), *racks.a1.helpers()}
+    os.kill(racks.a1.helpers()[0], blow)
+    until(lambda: racks.a1.read() != racks.a1.wish, "the failure is seen")
+    racks.a1.put()
+    until(lambda: not before & {*racks.a1.carriers(), *racks.a1.helpers()}, "the old ones are gone")
+    assert racks.a1.read() == racks.a1.wish
+    assert len(racks.a1.helpers()) == processors() - 1
+    assert racks.ping().returncode == 0
+
+
+def test_a_first_process_that_is_killed_takes_the_others_along(racks: Racks) -> None:
+    os.kill(racks.a1.carriers()[0], signal.SIGKILL)
+    until(lambda: not racks.a1.carriers() + racks.a1.helpers(), "all end")
+
+
+def test_a_device_of_an_older_version_keeps_its_one_queue(bare: Racks) -> None:
+    bare.a1.namespace.run("ip", "tuntap", "add", "tunl0", "mode", "tun")
+    bare.ready()
+    assert bare.a1.helpers() == []
+    assert bare.a1.read() == bare.a1.wish
+    assert bare.ping().returncode == 0
 
 
 def test_the_type_of_service_is_copied(racks: Racks) -> None:

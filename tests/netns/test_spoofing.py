@@ -11,6 +11,7 @@ from spaces import Pod, Space
 
 from felix_py.model import FelixConfiguration, IpipMode, IPPool, Key
 from felix_py.state import Event, InSync, Present
+from ipip.tunnel import Asked
 
 pytestmark = pytest.mark.netns
 
@@ -22,8 +23,9 @@ WEB6 = "fd65::2"
 class Guarded:
     """A node with the pods `web` and `other`, and the router on its wire, which can be anybody."""
 
-    def __init__(self, made: Lab, *events: Event) -> None:
+    def __init__(self, made: Lab, *events: Event, driver: Asked = "auto") -> None:
         self.lab = made
+        self.driver = driver
         self.host, self.router = made.space(), made.space()
         self.host.ip(
             f"link add eth0 type veth peer name rack1 netns {self.router.path}",
@@ -48,6 +50,7 @@ class Guarded:
             pod("default/web", "a1", "cali1", f"{WEB}/32", f"{WEB6}/128"),
             pod("default/other", "a1", "cali2", f"{OTHER}/32"),
             space=self.host,
+            driver=driver,
         )
         assert self.node.until(lambda: f"{WEB} dev cali1 proto 80 scope link" in self.host.routes())
 
@@ -89,11 +92,20 @@ TUNNELLED: tuple[Event, ...] = (
 )
 
 
-@pytest.fixture
-def tunnelled() -> Iterator[Guarded]:
-    """A node with a tunnel."""
+@pytest.fixture(params=["tun", "ebpf"])
+def tunnelled(request: pytest.FixtureRequest) -> Iterator[Guarded]:
+    """A node with a tunnel: of `tun` its packets pass the packet filter, `ebpf` takes them before it could see them."""
     with lab() as made:
-        yield Guarded(made, *TUNNELLED)
+        yield Guarded(made, *TUNNELLED, driver=request.param)
+
+
+def stopped(guarded: Guarded) -> dict[str, int]:
+    """Return what was dropped, by the packet filter or by the tunnel driver itself."""
+    found = dict(dropped(guarded.host))
+    if guarded.driver == "ebpf":
+        assert "tunnel-stranger" not in found, "nothing is left for the packet filter to drop"
+        found["tunnel-stranger"] = guarded.host.do(guarded.node.device.counters)["dropped_source_not_allowed"]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -168,7 +180,7 @@ def test_only_nodes_send_through_the_tunnel(tunnelled: Guarded) -> None:
     send(tunnelled.router, through_tunnel(ROUTER, b"a stranger's"))
     send(tunnelled.router, through_tunnel(NEIGHBOUR, b"a node's"))
     assert arrives.next() == (b"a node's", "10.65.1.5")
-    assert dropped(tunnelled.host) == {"tunnel-stranger": 1}
+    assert stopped(tunnelled) == {"tunnel-stranger": 1}
 
 
 def test_a_node_that_is_gone_is_a_stranger_and_a_named_outsider_is_none(tunnelled: Guarded) -> None:
@@ -185,7 +197,7 @@ def test_a_node_that_is_gone_is_a_stranger_and_a_named_outsider_is_none(tunnelle
     send(tunnelled.router, through_tunnel(NEIGHBOUR, b"a stranger's by now"))
     send(tunnelled.router, through_tunnel(ROUTER, b"an outsider's"))
     assert arrives.next() == (b"an outsider's", "10.65.1.5")
-    assert dropped(tunnelled.host) == {"tunnel-stranger": 1}
+    assert stopped(tunnelled) == {"tunnel-stranger": 1}
 
 
 def test_rules_hold_without_an_agent(tunnelled: Guarded) -> None:
@@ -196,7 +208,7 @@ def test_rules_hold_without_an_agent(tunnelled: Guarded) -> None:
     send(tunnelled.router, through_tunnel(ROUTER, b"a stranger's"))
     send(tunnelled.web.space, udp(WEB, ROUTER, b"own"))
     assert arrives.next() == (b"own", WEB)
-    assert dropped(tunnelled.host) == {"pod-spoofed": 1, "pod-encapsulated": 1, "tunnel-stranger": 1}
+    assert stopped(tunnelled) == {"pod-spoofed": 1, "pod-encapsulated": 1, "tunnel-stranger": 1}
 
 
 def outgoing(*, nat: bool) -> Event:

@@ -1,4 +1,4 @@
-"""The tunnel's contract and the interoperation of both drivers, under a kernel that has the ipip module."""
+"""The tunnel's contract and the interoperation of all drivers, under a kernel that has the ipip module."""
 
 import os
 import sys
@@ -28,8 +28,8 @@ def test_a_guest_that_takes_too_long_is_ended() -> None:
     assert guest.run(["sleep", "600"], seconds=1).status == guest.TIMED_OUT
 
 
-def test_the_kernel_driver_keeps_the_contract_and_talks_to_the_other_driver() -> None:
-    options = ["-q", "--color=no", "-p", "no:cacheprovider", "-k", "kernel"]
+def test_kernel_and_ebpf_drivers_keep_the_contract_and_all_drivers_talk_to_each_other() -> None:
+    options = ["-q", "--color=no", "-p", "no:cacheprovider", "-k", "kernel or ebpf"]
     files = ["tests/netns/test_ipip_device.py", "tests/netns/test_ipip_interop.py"]
     outcome = guest.run([sys.executable, "-m", "pytest", *options, *files], seconds=600)
     assert outcome.status == 0, outcome.output

@@ -7,7 +7,7 @@ from pathlib import Path
 from daemons import PLAIN, Neighbour
 from felix_node import OWN_AS, peer
 from interop_lab import BLOCKS, D1, D1_BLOCK, D2_BLOCK, N1, TOR_AS, Lab, stays, until
-from relay import UPDATE, message
+from relay import ROUTE_REFRESH, UPDATE, message
 
 from bgp.types import Attributes
 from scenarios.registry import base, converged, one_router, pair, scenario
@@ -179,6 +179,27 @@ def asked_again(lab: Lab) -> None:
     until(lambda: router.session(N1).updates > before, "we have said it again")
     stays(lambda: router.has(BLOCKS["n1"]), 0.3, "the router has our block")
     assert (ours.session(D1)["flaps"], ours.established(D1)) == (0, True)
+
+
+@scenario("25b", "We ask the router for everything again (RFC 2918): it says it, and our kernel sees nothing of it")
+def we_ask_again(lab: Lab) -> None:
+    middle = lab.relay(0, towards=D1)
+    router = lab.daemon("d1", TOR_AS, Neighbour(middle.address, OWN_AS))
+    router.announce({D1_BLOCK: PLAIN})
+    ours = lab.felix("n1", *base("n1", peer(middle.address, TOR_AS)))
+    until(lambda: ours.forwards(D1_BLOCK) and router.has(BLOCKS["n1"]), "both have each other's block")
+    enhanced = any("enhanced" in each for each in ours.session(middle.address)["capabilities"]["common"])
+    with lab.route_events("n1") as events:
+        before = middle.sent_by_daemon.count(UPDATE)
+        ours.do("bgp", "peers", str(middle.address), "refresh")
+        until(lambda: ROUTE_REFRESH in middle.sent_to_daemon, "we ask")
+        until(lambda: middle.sent_by_daemon.count(UPDATE) > before, "the router says it again")
+        if enhanced:
+            until(lambda: middle.refreshes == [1, 2], f"it says where that begins and ends: {middle.refreshes}")
+        stays(lambda: ours.path(D1_BLOCK) is not None, 0.3, "its block is still here")
+        assert events() == ""
+    assert ours.session(middle.address)["flaps"] == 0
+    lab.note("with beginning and end (RFC 7313)" if enhanced else "")
 
 
 def _memory(pid: int) -> int:

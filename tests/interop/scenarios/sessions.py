@@ -166,10 +166,6 @@ def _sends_some_anyway(lab: Lab) -> None:
 @scenario(
     "29",
     "A router whose OPEN carries no capability",
-    pending={
-        "bird": "ExaBGP announces nothing to a peer without the multiprotocol capability",
-        "frr": "ExaBGP announces nothing to a peer without the multiprotocol capability",
-    },
     cannot={"gobgp": "it has no setting for it, and sends capabilities whatever is asked"},
     refuse=_sends_some_anyway,
 )
@@ -179,6 +175,29 @@ def no_capabilities(lab: Lab) -> None:
     assert ours.session(D1)["capabilities"]["common"] == []
     assert router.routes()[BLOCKS["n1"]][0].attributes.as_path == (OWN_AS,)
     _without_restart(ours, router)
+
+
+@scenario(
+    "29b",
+    "The same router, and our AS number has four octets: AS_TRANS and AS4_PATH (RFC 6793)",
+    cannot={"gobgp": "it has no setting for it, and sends capabilities whatever is asked"},
+    refuse=_sends_some_anyway,
+)
+def two_octets(lab: Lab) -> None:
+    own = 4200000002
+    # FRR finds the number in our OPEN although it offers nothing itself, and does not read AS4_PATH then; BIRD does.
+    expected, seen = (own, AS_TRANS) if lab.kind == "frr" else (AS_TRANS, own)
+    router = one_router(lab, own_as=expected, capabilities=False)
+    ours = lab.felix("n1", *base("n1", peer(D1, TOR_AS), asn=own))
+    converged(ours, router)
+    assert router.routes()[BLOCKS["n1"]][0].attributes.as_path == (seen,)
+    path = ours.path(D1_BLOCK)
+    assert path is not None
+    assert path["asPath"] == [TOR_AS]
+
+
+AS_TRANS = 23456
+"""What stands for an AS number of four octets where there is room for two (RFC 6793 section 9)."""
 
 
 def _without_restart(ours: FelixNode, router: Daemon) -> None:

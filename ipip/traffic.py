@@ -1,0 +1,86 @@
+"""Programs of ours at an interface's two ends of traffic control, over rtnetlink: attach, find, detach.
+
+An interface has room for filters where it has a `clsact` queueing discipline, which queues nothing. The formats are
+those of include/uapi/linux/{pkt_sched,pkt_cls}.h. Everything raises OSError with the kernel's errno.
+"""
+
+import contextlib
+import errno
+import socket
+from dataclasses import dataclass
+from struct import Struct
+
+from ipip.netlink import CREATE, DUMP, EXCLUSIVE, U32, ask, attribute, attributes, do, text, word
+
+TCMSG = Struct("=BxxxiIII")  # family, interface, handle, parent, information
+NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER, GETTFILTER = 36, 37, 44, 45, 46
+TCA_KIND, TCA_OPTIONS = 1, 2
+TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_ID = 6, 7, 8, 11
+DIRECT_ACTION = 1  # TCA_BPF_FLAG_ACT_DIRECT: what the program returns is what happens
+CLSACT, CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
+
+INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
+"""Where packets arrive, and where they leave."""
+
+PRIORITY = 80
+"""Between others' filters, those with lower numbers run before ours. Nobody else's filter is replaced: a priority is a
+list of its own."""
+
+HANDLE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A program that is attached.
+
+    Attributes:
+        program: the kernel's number of it.
+    """
+
+    name: str
+    program: int
+
+
+def attach(index: int, end: int, name: str, descriptor: int) -> None:
+    """Have a program see the packets of an interface; one of ours that stands there is replaced in one step."""
+    queueing = TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT, 0) + text(TCA_KIND, "clsact")
+    try:
+        do(NEWQDISC, CREATE | EXCLUSIVE, queueing)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+    options = attribute(TCA_BPF_FD, U32.pack(descriptor)) + text(TCA_BPF_NAME, name)
+    options += attribute(TCA_BPF_FLAGS, U32.pack(DIRECT_ACTION))
+    do(NEWTFILTER, CREATE, _ours(index, end) + text(TCA_KIND, "bpf") + attribute(TCA_OPTIONS, options))
+
+
+def find(index: int, end: int) -> Filter | None:
+    """Return what stands at our place; None where there is nothing."""
+    return next((each for place, each in _filters(index, end) if place == (PRIORITY, HANDLE)), None)
+
+
+def detach(index: int, end: int) -> None:
+    """Remove what stands at our place, and the queueing discipline when nobody else uses it."""
+    with contextlib.suppress(FileNotFoundError):
+        do(DELTFILTER, 0, _ours(index, end))
+    if not any(_filters(index, each) for each in (INGRESS, EGRESS)):
+        with contextlib.suppress(FileNotFoundError):
+            do(DELQDISC, 0, TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT, 0))
+
+
+def _ours(index: int, end: int) -> bytes:
+    return TCMSG.pack(0, index, HANDLE, end, PRIORITY << 16 | socket.htons(3))  # ETH_P_ALL
+
+
+def _filters(index: int, end: int) -> list[tuple[tuple[int, int], Filter]]:
+    """Return priority, handle and program of every filter there; others' kinds have no program."""
+    found = []
+    for kind, body in ask(GETTFILTER, DUMP, TCMSG.pack(0, index, 0, end, 0)):
+        _, _, handle, _, information = TCMSG.unpack_from(body)
+        values = attributes(body, TCMSG.size)
+        if kind != NEWTFILTER or handle == 0:  # 0: the head of the list, which the kernel lists too
+            continue
+        options = attributes(values.get(TCA_OPTIONS, b""))
+        program = U32.unpack(options[TCA_BPF_ID])[0] if TCA_BPF_ID in options else 0
+        found.append(((information >> 16, handle), Filter(word(options.get(TCA_BPF_NAME, b"")), program)))
+    return found

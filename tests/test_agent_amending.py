@@ -1,0 +1,120 @@
+"""The loop amends what it wants by BGP's news while next hops come and go: that comes to what the whole would."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+from test_agent_next_hops import A2, B1, BY_A2, DEFAULT, PREFIX, Node
+
+from bgp.types import PeerDown, UpdateReceived
+from felix_py.kernel.objects import Route, RouteKey
+from felix_py.kernel.wire import Mode, Verb
+
+PREFIXES = [PREFIX.dst, *(IPv4Network(f"10.65.{number}.0/26") for number in (8, 10))]
+NOWHERE = "10.88.0.1"
+"""A next hop that only a route to 10.88.0.0/16 makes reachable."""
+
+BEYOND = RouteKey(IPv4Network("10.88.0.0/16")), Route(via=IPv4Address("172.31.1.2"), device="eth0", protocol=3)
+
+Step = Callable[[Node], None]
+
+
+def announced(peer: IPv4Address, preference: int, prefix: IPv4Network, next_hop: str | None) -> Step:
+    return lambda node: node.speaker.announce(peer, preference, prefix, next_hop=next_hop or str(peer))
+
+
+def withdrawn(peer: IPv4Address, prefixes: list[IPv4Network]) -> Step:
+    return lambda node: node.speaker.hear(UpdateReceived(peer, withdrawn=tuple(prefixes)))
+
+
+def lost(peer: IPv4Address) -> Step:
+    def lose(node: Node) -> None:
+        node.speaker.hear(PeerDown(peer, "gone", notified=True))
+        node.speaker.up(peer)
+
+    return lose
+
+
+def underlay(route: tuple[RouteKey, Route], node: Node) -> None:
+    """Add a route of somebody else's, or take it away again."""
+    if node.host.routes.get(route[0]) == route[1]:
+        node.host.foreign(Verb.DELETE_ROUTE, Mode.NONE, *route)
+    else:
+        node.host.foreign(Verb.NEW_ROUTE, Mode.CREATE, *route)
+
+
+def uplink(node: Node) -> None:
+    node.host.set_link("eth0", up=not node.host.link("eth0").up)
+
+
+peers, prefixes = st.sampled_from([A2, B1]), st.sampled_from(PREFIXES)
+announcements = st.builds(
+    announced, peers, st.sampled_from([100, 200]), prefixes, st.sampled_from([None, None, NOWHERE, "172.31.1.13"])
+)
+steps: st.SearchStrategy[Step] = st.one_of(
+    announcements,
+    announcements,
+    announcements,
+    st.builds(withdrawn, peers, st.lists(prefixes, min_size=1, unique=True)),
+    st.builds(lost, peers),
+    st.sampled_from([uplink, *(partial(underlay, route) for route in (DEFAULT, BEYOND))]),
+)
+histories = st.lists(st.lists(steps, min_size=1, max_size=3), max_size=8)
+
+
+def state(node: Node) -> tuple[Any, ...]:
+    """Return what the agent has come to."""
+    return node.agent.picture.desired, node.host.routes, node.speaker.told, len(node.host.written)
+
+
+@effort(max_examples=60)
+@given(histories)
+def test_amending_comes_to_what_the_whole_would_at_every_turn(history: list[list[Step]]) -> None:
+    async def scenario() -> None:
+        amending, whole = Node(), Node()
+        whole.speaker.changes = lambda: None  # type: ignore[method-assign]  # all may have changed, always
+        for node in (amending, whole):
+            await node.begin((A2, 100))
+        for some in history:
+            for node in (amending, whole):
+                for step in some:
+                    step(node)
+                await node.agent.turn()
+            assert state(amending) == state(whole)
+        for node in (amending, whole):
+            await node.settle()
+        assert state(amending) == state(whole)
+
+    asyncio.run(scenario())
+
+
+def test_a_path_to_nowhere_is_told_to_bgp_and_amends_what_stands_all_the_same() -> None:
+    """The turn that writes nothing hears of it first; the next one must not look at everything for that."""
+
+    async def scenario() -> None:
+        node = Node()
+        await node.begin((A2, 100))
+        node.host.foreign(Verb.DELETE_ROUTE, Mode.NONE, *DEFAULT)
+        await node.settle()
+        before, told = node.agent.picture.desired, len(node.speaker.told)
+        node.speaker.announce(B1, 200, next_hop=NOWHERE)
+        node.speaker.announce(B1, 200, PREFIXES[1], next_hop=NOWHERE)
+        await node.agent.turn()
+        after = node.agent.picture.desired
+        assert len(node.speaker.told) == told + 1
+        assert after.basis is before.basis, "nothing was worked out anew"
+        assert after.state.amended is not None
+        assert after.state.amended.before is before.state.routes
+        assert node.route == BY_A2
+        assert await node.row(RouteKey(PREFIXES[1])) == ("missing", f"no route leads to next hop {NOWHERE}")
+        node.host.foreign(Verb.NEW_ROUTE, Mode.CREATE, *BEYOND)
+        await node.settle()
+        assert node.host.routes[RouteKey(PREFIXES[1])].via == IPv4Address(NOWHERE)
+        assert await node.row(RouteKey(PREFIXES[1])) == ("installed", None)
+
+    asyncio.run(scenario())
