@@ -27,7 +27,7 @@ from felix_py.pacing import Pace
 from felix_py.picture import Picture
 from felix_py.seams import Onlooker, RouteSpeaker
 from felix_py.state import Absent, ClusterState, Event, Present
-from felix_py.telling import sentences, tell, tell_of_next_hops
+from felix_py.telling import sentences, tell, tell_of_next_hops, unguarded
 from felix_py.turn import NO_NEXT_HOPS, Done, Knowledge, Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
@@ -241,7 +241,7 @@ class Agent:
         self._pace.worked(busy, self._clock(), news=has_news)
         if done.broken is not None:
             return self._back_off(done.broken)
-        self._answer_waiting(told.standings)
+        self._answer_waiting(told.standings, unguarded(done.report))
         self.turns += 1
         return self._pause()
 
@@ -289,6 +289,7 @@ class Agent:
                 converged,
                 self._tunnel_address(block) if block else None,
                 self.config.next_hop_objects,
+                self.config.netfilter,
                 self._speaker.next_hops(),
             )
         return self._knowledge
@@ -341,8 +342,11 @@ class Agent:
         self._due_at = done.next_due
         self.picture = told.picture
 
-    def _answer_waiting(self, standings: Mapping[RouteKey, Standing]) -> None:
+    def _answer_waiting(self, standings: Mapping[RouteKey, Standing], unsafe: str | None) -> None:
         for endpoint, done in tuple(self._waiting.values()):
+            if unsafe is not None and not done.done():
+                # A pod without the filter could send from any address, and into other nodes' tunnels.
+                done.set_exception(KernelRefused(f"{endpoint.name}: {unsafe}"))
             found = [standings.get(RouteKey(network)) for network in endpoint.networks]
             if done.done() or None in found:
                 continue

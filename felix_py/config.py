@@ -49,6 +49,7 @@ class Config:
         next_hop_objects: routes to other nodes go through next-hop objects where many share one; see decision 6.
         settle_milliseconds: how long a burst of changed resources is gathered before it is acted upon.
         metrics_address: where /metrics, /livez and /readyz are served; None serves them nowhere.
+        netfilter: the nftables table of ours is kept; otherwise there is none.
     """
 
     node_name: NodeName
@@ -63,6 +64,7 @@ class Config:
     next_hop_objects: bool = False
     settle_milliseconds: float = 10.0
     metrics_address: ListenAddress | None = METRICS_ADDRESS
+    netfilter: bool = True
 
 
 def _choice(options: tuple[str, ...]) -> Callable[[Any], str]:
@@ -128,6 +130,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "resyncSeconds": ("resync_seconds", _positive, "a number of seconds above 0"),
     "tunnelDriver": ("tunnel_driver", _driver, "auto, kernel, ebpf or tun"),
     "nextHopObjects": ("next_hop_objects", _switch, "Enabled or Disabled"),
+    "netfilter": ("netfilter", _switch, "Enabled or Disabled"),
     "settleMilliseconds": ("settle_milliseconds", _positive, "a number of milliseconds above 0"),
     "metricsAddress": (
         "metrics_address",

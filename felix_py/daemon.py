@@ -26,6 +26,7 @@ from felix_py.journal import Journal
 from felix_py.kernel import sysctl
 from felix_py.kernel.conntrack import Conntrack
 from felix_py.kernel.kernel import Kernel
+from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.rtnetlink import Rtnetlink
 from felix_py.kernel.wire import Family
 from felix_py.maintenance_file import MaintenanceFile
@@ -101,9 +102,10 @@ class Node:
     def __init__(self, settings: Config, loop: asyncio.AbstractEventLoop, journal: Journal, metrics: Metrics) -> None:
         self._settings, self._journal, self._metrics = settings, journal, metrics
         self.device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
-        self._wire = Rtnetlink()
+        self._wire, self._netfilter = Rtnetlink(), Nftables()
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
-        kernel = Kernel(self._wire, self.device, TunnelRefused, sysctl, self._conntrack, families())
+        parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
+        kernel = Kernel(*parts, families(), self._netfilter)
         self._store = Allocations(settings.state_directory, settings.node_name)
         self._news = News()
         self.speaker = BgpService(
@@ -120,15 +122,26 @@ class Node:
         self.observation.on_turn = self._news.ring
         self.agent.onlooker = self.observation
         self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.stir)  # noqa: PLW0108 - reopened
-        self.agent.rearm = self._bell.arm
+        self._alarm = Bell(loop, self._netfilter.fileno, self._heard)
+        self.agent.rearm = self._arm
+
+    def _arm(self) -> None:
+        self._bell.arm()
+        self._alarm.arm()
+
+    def _heard(self) -> None:
+        self._netfilter.hear()
+        self.agent.stir()
 
     def __enter__(self) -> Self:
-        self._bell.arm()
+        self._arm()
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self._bell.disarm()
+        self._alarm.disarm()
         self._conntrack.close()
+        self._netfilter.close()
         self._wire.close()
 
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:

@@ -109,6 +109,8 @@ TABLE: Mapping[str, Row] = {
     "kernel.resync": _row("kernel", "everything read back|, in {seconds} s", matters=_not_by_the_clock),
     "link.changed": _row("{device}", "{what}"),
     "metrics.refused": _row("{address}", "metrics are not served", "{reason}"),
+    "netfilter.put": _row("nftables table {table}", "set|: {what}"),
+    "netfilter.delete": _row("nftables table {table}", "removed"),
     "next_hop.put": _row("next hop {id}", "installed|: {hop}|, was {was}"),
     "next_hop.delete": _row("next hop {id}", "removed|: {hop}"),
     "route.put": _row("{dst}", "installed|: {route}|, was {was}"),

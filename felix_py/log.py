@@ -42,6 +42,8 @@ EVENTS = frozenset(
         "kernel.resync",
         "link.changed",
         "metrics.refused",
+        "netfilter.delete",
+        "netfilter.put",
         "next_hop.delete",
         "next_hop.put",
         "route.calm",

@@ -59,13 +59,18 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class IPPool:
-    """A range that pods take their addresses from, and how its traffic travels between nodes; IPv6 never in IPIP."""
+    """A range that pods take their addresses from, and how its traffic travels between nodes; IPv6 never in IPIP.
+
+    Attributes:
+        nat_outgoing: connections of its pods out of all pools come from the node's address.
+    """
 
     name: str
     cidr: IPNetwork
     ipip_mode: IpipMode = IpipMode.NEVER
     block_size: int = 26
     disabled: bool = False
+    nat_outgoing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +185,7 @@ class FelixConfiguration:
         device_route_source, device_route_source6: the source addresses that this host uses towards its pods.
         remove_external_routes: routes of other programs out of workloads' interfaces go, too; True where nobody says.
         route_sync_disabled: routes are left as they are, neither written nor removed.
+        external_nodes: networks that may send through the tunnel although no Node is there.
     """
 
     name: str = "default"
@@ -187,6 +193,7 @@ class FelixConfiguration:
     remove_external_routes: bool | None = None
     route_sync_disabled: bool | None = None
     device_route_source6: IPv6Address | None = None
+    external_nodes: tuple[IPNetwork, ...] | None = None
 
 
 BGPFilter: TypeAlias = Filter

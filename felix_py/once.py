@@ -11,6 +11,7 @@ from felix_py.daemon import families, only_one
 from felix_py.datastore import directory
 from felix_py.kernel import sysctl
 from felix_py.kernel.kernel import Kernel
+from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.objects import KernelRefused, KernelState, Step
 from felix_py.kernel.purge import NoPurger
 from felix_py.kernel.rtnetlink import Rtnetlink
@@ -34,14 +35,16 @@ def plan_once(settings: Config) -> Iterator[Step]:
         cluster = ClusterState(resources, in_sync=True)
         block = sessions.tunnel_block(cluster, settings.node_name)
         address = store.tunnel_address(block, keep=False) if block else None
-        steps, intentions = turns.plan(Knowledge(cluster, converged=False, tunnel_address=address))
+        steps, intentions = turns.plan(
+            Knowledge(cluster, converged=False, tunnel_address=address, filtered=settings.netfilter)
+        )
         yield from steps
         for intention in intentions:
             yield from turns.steps(intention)
 
 
 def clean_up(settings: Config) -> tuple[list[Step], list[tuple[Step, str]]]:
-    """Remove every route and tunnel of ours; refuses while an agent runs, which would put them back.
+    """Remove every route, tunnel and packet filter of ours; refuses while an agent runs, which would put them back.
 
     Returns:
         what was done, and what was refused with the reason.
@@ -60,10 +63,11 @@ def clean_up(settings: Config) -> tuple[list[Step], list[tuple[Step, str]]]:
 @contextmanager
 def _turns(settings: Config) -> Iterator[Turns]:
     """Look at the kernel once, without anybody who watches."""
-    wire = Rtnetlink()
+    wire, netfilter = Rtnetlink(), Nftables()
     try:
         device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
-        kernel = Kernel(wire, device, TunnelRefused, sysctl, NoPurger(), families())
+        kernel = Kernel(wire, device, TunnelRefused, sysctl, NoPurger(), families(), netfilter)
         yield Turns(kernel, settings.node_name, time.monotonic)
     finally:
         wire.close()
+        netfilter.close()

@@ -1,5 +1,6 @@
 """From Calico-shaped documents (projectcalico.org/v3) to the model: every fault found, none ignored in silence."""
 
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv6Network, ip_network
 from typing import Any
@@ -30,8 +31,15 @@ from felix_py.model import (
 )
 
 API_VERSION = "projectcalico.org/v3"
+EXTERNAL = "an address, or a network of at most 4,096, as 192.0.2.7 or 192.0.2.0/24"
+EXTERNAL_BITS = 12
+"""Host bits of a network in externalNodesList: not every tunnel driver knows of networks, so each address is listed."""
+
 BLOCK_SIZES = {4: (20, 32, 26), 6: (116, 128, 122)}
 """By version of IP: the shortest and the longest prefix that Calico takes as IPPool.spec.blockSize, and its default."""
+
+DEVICE = re.compile(r"""[^\s/"*,\\]{1,15}""")
+"""Names of interfaces: what the kernel takes (IFNAMSIZ less the final zero), and nftables can write."""
 
 METADATA_IGNORED = {
     "creationTimestamp",
@@ -60,7 +68,7 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
     mode = reader.value(spec, "ipipMode", "spec", IpipMode, "Always, CrossSubnet or Never", IpipMode.NEVER)
     if isinstance(cidr, IPv6Network) and mode not in (None, IpipMode.NEVER):
         reader.fault("spec.ipipMode", f"is {mode}, and IP in IP does not carry IPv6 ({cidr}); give Never")
-    for name_, idle in (("vxlanMode", "Never"), ("natOutgoing", False), ("nodeSelector", "all()")):
+    for name_, idle in (("vxlanMode", "Never"), ("nodeSelector", "all()")):
         if spec.get(name_, idle) != idle:
             reader.fault(f"spec.{name_}", f"is {spec[name_]!r}, which is not supported; remove it or give {idle!r}")
     return IPPool(
@@ -69,6 +77,7 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
         ipip_mode=mode,
         block_size=size,
         disabled=reader.value(spec, "disabled", "spec", boolean, TRUTH, False),  # noqa: FBT003 - a default
+        nat_outgoing=reader.value(spec, "natOutgoing", "spec", boolean, TRUTH, False),  # noqa: FBT003 - same
     )
 
 
@@ -106,7 +115,7 @@ def _endpoint(reader: Reader, name: str, spec: Mapping[str, Any]) -> WorkloadEnd
     return WorkloadEndpoint(
         name=name,
         node=NodeName(reader.value(spec, "node", "spec", text, "the name of a node") or ""),
-        interface=reader.value(spec, "interfaceName", "spec", _device, "an interface name of 1 to 15 characters"),
+        interface=reader.value(spec, "interfaceName", "spec", _device, "an interface name, as cali0123456789a"),
         networks=tuple(network for network in parsed if network is not None),
         pod=reader.value(spec, "pod", "spec", text, "a pod's name", ""),
         container_id=reader.value(spec, "containerID", "spec", text, "a container ID", ""),
@@ -122,14 +131,21 @@ def _host_prefix(raw: object) -> IPNetwork:
 
 def _device(raw: object) -> str:
     name = text(raw)
-    if len(name) > 15 or "/" in name or any(map(str.isspace, name)):  # noqa: PLR2004 - IFNAMSIZ less the final zero
+    if not DEVICE.fullmatch(name):
         raise ValueError
     return name
 
 
+def _external(raw: object) -> IPNetwork:
+    found = network(raw)
+    if found.max_prefixlen - found.prefixlen > EXTERNAL_BITS:
+        raise ValueError
+    return found
+
+
 def _felix(reader: Reader, name: str, spec: Mapping[str, Any]) -> FelixConfiguration:
     known = {"deviceRouteSourceAddress", "deviceRouteSourceAddressIPv6", "removeExternalRoutes", "routeSyncDisabled"}
-    reader.known(spec, "spec", known)
+    reader.known(spec, "spec", known | {"externalNodesList"})
     if name != "default" and not name.startswith("node."):
         reader.fault("metadata.name", f"is {name!r}; give default, or node. and the name of a node")
     address, address6 = "an IPv4 address, as 172.31.1.11", "an IPv6 address, as fd31:1::11"
@@ -139,6 +155,9 @@ def _felix(reader: Reader, name: str, spec: Mapping[str, Any]) -> FelixConfigura
         remove_external_routes=reader.value(spec, "removeExternalRoutes", "spec", boolean, TRUTH, None),
         route_sync_disabled=reader.value(spec, "routeSyncDisabled", "spec", boolean, TRUTH, None),
         device_route_source6=reader.value(spec, "deviceRouteSourceAddressIPv6", "spec", ipv6_address, address6, None),
+        external_nodes=reader.items(spec, "externalNodesList", "spec", _external, EXTERNAL)
+        if spec.get("externalNodesList") is not None
+        else None,
     )
 
 

@@ -115,4 +115,5 @@ class ClusterState:
             first(*(each.remove_external_routes for each in said), otherwise=True),
             first(*(each.route_sync_disabled for each in said), otherwise=False),
             next((each.device_route_source6 for each in said if each.device_route_source6), None),
+            next((each.external_nodes for each in said if each.external_nodes is not None), ()),
         )

@@ -7,11 +7,11 @@ from pathlib import Path
 import structlog
 
 from bgp.speaker_words import NextHops
-from felix_py.kernel import next_hop_codec
+from felix_py.kernel import filter_table, next_hop_codec
 from felix_py.kernel.engine import RouteEngine
 from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.kernel import Report
-from felix_py.kernel.objects import DeleteTunnel, PutSysctl, PutTunnel, Step
+from felix_py.kernel.objects import DeleteFilterTable, DeleteTunnel, PutFilterTable, PutSysctl, PutTunnel, Step
 from felix_py.kernel.outcome import Outcome, Written
 from felix_py.turn import Done
 
@@ -99,6 +99,11 @@ def _step(step: Step) -> None:
             log.info("tunnel.put", device=tunnel.name, local=str(tunnel.local), mtu=tunnel.mtu)
         case DeleteTunnel(name):
             log.info("tunnel.delete", device=name)
+        case PutFilterTable(table, replaced, cause):
+            what = filter_table.difference(table, replaced)
+            log.info("netfilter.put", table=filter_table.NAME, what=what, cause=cause)
+        case DeleteFilterTable():
+            log.info("netfilter.delete", table=filter_table.NAME)
 
 
 def sentences(report: Report, engine: RouteEngine) -> tuple[str, ...]:
@@ -117,6 +122,11 @@ def sentences(report: Report, engine: RouteEngine) -> tuple[str, ...]:
     return (*steps, *routes, *objects)
 
 
+def unguarded(report: Report) -> str | None:
+    """Say why the packet filter could not be made as it should be; None where it is well."""
+    return next((why for step, why in report.failed if isinstance(step, PutFilterTable)), None)
+
+
 def _object(step: Step) -> str:
     match step:
         case PutTunnel(tunnel):
@@ -125,6 +135,8 @@ def _object(step: Step) -> str:
             return f"tunnel {name}"
         case PutSysctl(path, _):
             return f"sysctl {path}"
+        case PutFilterTable() | DeleteFilterTable():
+            return f"nftables table {filter_table.NAME}"
         case other:
             return f"route {other.key}"
 

@@ -37,6 +37,7 @@ class Knowledge:
         converged: whether the absence of a path means something by now; until then remote routes stay.
         tunnel_address: the tunnel's own address, from this node's block.
         objects: routes to other nodes go through next-hop objects where enough share one.
+        filtered: this node has a packet filter of ours.
         next_hops: those of BGP's paths; the wish does not depend on them, the turn says which of them can be reached.
     """
 
@@ -45,12 +46,13 @@ class Knowledge:
     converged: bool = True
     tunnel_address: IPv4Address | None = None
     objects: bool = False
+    filtered: bool = False
     next_hops: frozenset[IPAddress] = field(default=frozenset(), compare=False)
 
     @property
     def settled(self) -> tuple[object, ...]:
         """Everything but what BGP says."""
-        return self.cluster, self.converged, self.tunnel_address, self.objects
+        return self.cluster, self.converged, self.tunnel_address, self.objects, self.filtered
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,7 @@ class Turns:
             kept=ours,
             kept_next_hops=self.kernel.objects() if ours else {},
             objects=knowledge.objects,
+            filtered=knowledge.filtered,
         )
         self._known, self._heard = known, heard.mark
 

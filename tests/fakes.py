@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from fake_host import GONE, OURS, SOMEBODY, FakeHost
 
+from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.objects import KernelRefused, Link
 from ipip.tunnel import Tunnel
 
-__all__ = ["GONE", "OURS", "SOMEBODY", "FakeHost", "FakeParameters", "FakeTunnels"]
+__all__ = ["GONE", "OURS", "SOMEBODY", "FakeFilter", "FakeHost", "FakeParameters", "FakeTunnels"]
 
 
 @dataclass
@@ -50,6 +51,43 @@ class FakeTunnels:
     def _refuse(self) -> None:
         if self.refusal is not None:
             raise KernelRefused(self.refusal)
+
+
+@dataclass
+class FakeFilter:
+    """Holds our nftables table in memory; `felix_py.kernel.nftables` in memory.
+
+    Attributes:
+        refusal: the sentence with which every write is refused; None carries it out.
+        others_changes: whether somebody else has changed it since it was read.
+        written: what was written, in order.
+    """
+
+    table: FilterTable | None = None
+    refusal: str | None = None
+    others_changes: bool = False
+    written: list[FilterTable | None] = field(default_factory=list)
+
+    def changed(self) -> bool:
+        return self.others_changes
+
+    def changed_by(self) -> str:
+        return "process 7 (nft)"
+
+    def read(self) -> FilterTable | None:
+        self.others_changes = False
+        return self.table
+
+    def write(self, want: FilterTable | None, have: FilterTable | None) -> None:
+        if self.refusal is not None:
+            raise KernelRefused(self.refusal)
+        assert have == self.table, "what was to be replaced is not what stands there"
+        self.table = want
+        self.written.append(want)
+
+    def flush(self) -> None:
+        """Somebody else removes it."""
+        self.table, self.others_changes = None, True
 
 
 @dataclass

@@ -75,7 +75,7 @@ def test_many_small_steps_come_to_one_large_one(
     veth: Link,
     objects: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    around: dict[str, Any] = {"underlay": UNDERLAY, "objects": objects}
+    around: dict[str, Any] = {"underlay": UNDERLAY, "objects": objects, "filtered": True}
     known, interfaces = cluster(mode), links(link("eth0", "172.31.1.11/24"), veth)
     said: dict[IPv4Network, Any] = {}
     heard = Hearsay()
@@ -91,6 +91,7 @@ def test_many_small_steps_come_to_one_large_one(
         assert heard.before is before.mark
         earlier, wish = wish, amended(wish, heard.news)
         assert wish == desired(known, heard.paths, A1, interfaces, **around)
+        assert wish.state.netfilter is earlier.state.netfilter is not None, "no path changes the packet filter"
         was, whole = dict(taken.bodies), Wish()
         changed = taken.take(wish.state.routes, INDEXES, wish.state.amended)
         whole.take(wish.state.routes, INDEXES)

@@ -21,6 +21,11 @@ def test_paths_are_paths() -> None:
     assert load({"runDirectory": "/run/x"}, {}, where="f", host_name="h").run_directory == Path("/run/x")
 
 
+@pytest.mark.parametrize(("said", "kept"), [("Enabled", True), ("disabled", False)])
+def test_the_packet_filter_is_switched(said: str, kept: bool) -> None:  # noqa: FBT001 - a case's expectation
+    assert load({"netfilter": said}, {}, where="f", host_name="h").netfilter is kept
+
+
 def test_every_fault_in_one_message() -> None:
     with pytest.raises(Invalid) as caught:
         load({"logLevel": "loud", "colour": "red"}, {"FELIX_RESYNCSECONDS": "-1"}, where="felix.yaml", host_name="h")

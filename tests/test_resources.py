@@ -81,6 +81,17 @@ def test_good_documents(given: dict[str, Any], value: Resource) -> None:
             id="link-local pool",
         ),
         pytest.param(
+            document("IPPool", cidr="10.65.0.0/16", natOutgoing="yes"),
+            "f.yaml: IPPool x: spec.natOutgoing: is 'yes'; give true or false",
+            id="natOutgoing that is neither",
+        ),
+        pytest.param(
+            document("WorkloadEndpoint", node="a1", interfaceName='cali"; flush', ipNetworks=["10.65.0.5/32"]),
+            "f.yaml: WorkloadEndpoint x: spec.interfaceName: is 'cali\"; flush'; give an interface name, as "
+            "cali0123456789a",
+            id="an interface name that would end a string of nftables",
+        ),
+        pytest.param(
             document("Node", "") | {}, "f.yaml: Node: metadata.name: is ''; give the resource a name", id="no name"
         ),
         pytest.param("rubbish", "f.yaml: holds 'rubbish' where a resource (a mapping) should be", id="no mapping"),

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
-from felix_py.calc import candidates, encap, endpoints, next_hops, routes
+from felix_py.calc import candidates, encap, endpoints, netfilter, next_hops, routes
 from felix_py.calc.amending import Standing, Tables
 from felix_py.calc.candidates import Candidate, Lost
 from felix_py.calc.hearsay import Learned, News, by_value
+from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.objects import IPV6, Amended, KernelState, Link, NextHopObject, Route, RouteKey, RoutePolicy
 from felix_py.model import BlockAffinity, IPInterface, IpipMode, IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
@@ -66,6 +67,7 @@ def desired(
     kept: Mapping[RouteKey, Route] | None = None,
     kept_next_hops: Mapping[int, NextHopObject] | None = None,
     objects: bool = False,
+    filtered: bool = False,
 ) -> Desired:
     """Return the wish; equal arguments give equal wishes, whatever happened before.
 
@@ -80,6 +82,7 @@ def desired(
         kept: routes of ours as read back, while BGP has not converged since the start; nothing after that.
         kept_next_hops: next-hop objects of ours as read back, that kept routes go through.
         objects: whether routes to a next hop that many share go through a next-hop object.
+        filtered: whether the node has a packet filter of ours.
     """
     view = view_of(cluster.node(me) or Node(me), links, underlay or {})
     felix = cluster.felix(me)
@@ -94,10 +97,12 @@ def desired(
             routes.kept(kept or {}, kept_next_hops or {}, ranges),
         )
     )
-    basis = Basis(routes.Remotes(view, ranges), standing, _tunnel(cluster, view, pools, tunnel_address), objects)
+    bare = _tunnel(cluster, view, pools, tunnel_address)
+    basis = Basis(routes.Remotes(view, ranges), standing, bare, objects)
     state = KernelState(
         sysctls=dict(endpoints.sysctls(local, links, objects=objects, ipv6=_routes_ipv6(pools, local))),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
+        netfilter=_filter(cluster, me, local, bare) if filtered else None,
     )
     tables = Tables()
     tables.put_all(standing)
@@ -171,13 +176,23 @@ def _tunnel(
     """Want a tunnel as soon as a pool may need one, so that it is there before the first route."""
     if view.me.address is None or view.uplink is None or all(pool.ipip_mode is IpipMode.NEVER for pool in pools):
         return None
-    others = frozenset(node.address.ip for node in cluster.of(Node) if node.address and node.name != view.me.name)
+    others = {node.address.ip for node in cluster.of(Node) if node.address and node.name != view.me.name}
+    external = cluster.felix(view.me.name).external_nodes or ()
+    others.update(address for network in external if isinstance(network, IPv4Network) for address in network)
     return tunnel.Tunnel(
         local=view.me.address.ip,
         mtu=tunnel.mtu(view.links[view.uplink].mtu),
         address=address,
-        allowed=others,
+        allowed=frozenset(others),
     )
+
+
+def _filter(
+    cluster: ClusterState, me: NodeName, local: Iterable[WorkloadEndpoint], used: tunnel.Tunnel | None
+) -> FilterTable:
+    protocols = {used.name: netfilter.IPIP} if used is not None else {}
+    external = cluster.felix(me).external_nodes or ()
+    return netfilter.table(me, cluster.of(Node), external, cluster.of(IPPool), local, protocols)
 
 
 def _filled(

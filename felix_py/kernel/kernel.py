@@ -11,15 +11,18 @@ from typing import Protocol
 
 from felix_py.kernel import next_hop_codec, ownership, reconcile
 from felix_py.kernel.engine import RouteEngine
+from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.holds import Hold, after_refusal
 from felix_py.kernel.interfaces import Interfaces, LinkChange
 from felix_py.kernel.objects import (
     MAIN_TABLE,
+    DeleteFilterTable,
     DeleteTunnel,
     KernelRefused,
     KernelState,
     Link,
     NextHopObject,
+    PutFilterTable,
     PutSysctl,
     PutTunnel,
     Route,
@@ -68,6 +71,22 @@ class Parameters(Protocol):
         """Set one; raises KernelRefused."""
 
 
+class PacketFilter(Protocol):
+    """Our nftables table; `kernel.nftables` offers it. Each method raises KernelRefused with the reason."""
+
+    def changed(self) -> bool:
+        """Say whether somebody else may have changed it since it was read or written."""
+
+    def changed_by(self) -> str:
+        """Name whoever did so last."""
+
+    def read(self) -> FilterTable | None:
+        """Return the table as it is, None where there is none."""
+
+    def write(self, want: FilterTable | None, have: FilterTable | None) -> None:
+        """Make it so; None removes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class News:
     """What has happened since the last look.
@@ -103,6 +122,7 @@ class Kernel:
         parameters: Parameters,
         purger: Purger,
         families: Iterable[Family] = tuple(Family),
+        netfilter: PacketFilter | None = None,
     ) -> None:
         self.routes = RouteEngine(wire, purger, families)
         self.interfaces = Interfaces()
@@ -111,9 +131,11 @@ class Kernel:
         self._tunnels = tunnels
         self._tunnel_refused = tunnel_refused
         self._parameters = parameters
+        self._netfilter = netfilter
         self._unread: set[str] = {"start"}
         self._stale_devices: set[str] = set()
         self._holds: dict[Step, Hold] = {}
+        self._filter_unread, self._filter_cause = True, "wanted"
 
     # --- what happens
 
@@ -190,13 +212,14 @@ class Kernel:
         done: list[Step] = []
         failed: list[tuple[Step, str]] = []
         self._read_back(want)
-        for step in reconcile.parameters_and_tunnels(want, self.have):
+        first, last = self._steps(want)
+        for step in first:
             self._attempt(step, now, done, failed)
         if any(isinstance(step, PutTunnel) for step in done):
             self.catch_up(now)  # a tunnel that was made has an index by now, which its routes need
         self._wish(want)
         routes = self.routes.carry_out(now)
-        for step in reconcile.tunnels_to_remove(want, self.have):
+        for step in last:
             self._attempt(step, now, done, failed)
         self._keep(done)
         tried = {*done, *(step for step, _ in failed)}
@@ -204,17 +227,29 @@ class Kernel:
         return Report(tuple(done), tuple(failed), routes)
 
     def plan(self, want: KernelState) -> tuple[Step, ...]:
-        """Return what would be done about parameters and tunnels, and give the routes their wish; writes nothing."""
+        """Return what would be done about all but the routes, and give the routes their wish; writes nothing."""
         self._read_back(want)
         self._wish(want)
-        return (*reconcile.parameters_and_tunnels(want, self.have), *reconcile.tunnels_to_remove(want, self.have))
+        first, last = self._steps(want)
+        return (*first, *last)
+
+    def _steps(self, want: KernelState) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+        """Return what comes before the routes, and what comes after them."""
+        have = self.have
+        first, last = reconcile.parameters_and_tunnels(want, have), reconcile.tunnels_to_remove(want, have)
+        if self._netfilter is None:
+            return tuple(first), tuple(last)
+        return (*reconcile.filter_to_put(want, have, self._filter_cause), *first), (
+            *last,
+            *reconcile.filter_to_remove(want, have),
+        )
 
     def _wish(self, want: KernelState) -> None:
         indexes = {name: link.index for name, link in self.interfaces.by_name.items()}
         self.routes.want(want.routes, want.next_hops, indexes, want.policy, want.amended)
 
     def _read_back(self, want: KernelState) -> None:
-        """Read parameters and tunnels where they may differ from what was read last."""
+        """Read all but the routes where it may differ from what was read last."""
         have, stale = self.have, self._stale_devices
         sysctls = {path: value for path, value in have.sysctls.items() if path in want.sysctls}
         tunnels = dict(have.tunnels)
@@ -234,8 +269,26 @@ class Kernel:
                 tunnels.pop(name, None)
                 if found is not None:
                     tunnels[name] = found
-        self.have = KernelState(tunnels=tunnels, sysctls=sysctls)
+        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=self._read_filter())
         self._unread, self._stale_devices = set(), set()
+
+    def _read_filter(self) -> FilterTable | None:
+        if self._netfilter is None:
+            return None
+        try:
+            # No clock makes us read it again: every change by anybody gives the kernel's tables another number.
+            if self._filter_unread or self._netfilter.changed():
+                before = self.have.netfilter if not self._filter_unread else None
+                self._filter_unread = True
+                found = self._netfilter.read()
+                self._filter_unread = False
+                if before is not None and found != before:
+                    self._filter_cause = f"changed by {self._netfilter.changed_by()}"
+                return found
+        except KernelRefused:
+            # Whoever wants a table hears the reason from the attempt to write it, which replaces whatever stands there.
+            return None
+        return self.have.netfilter
 
     def _attempt(self, step: Step, now: float, done: list[Step], failed: list[tuple[Step, str]]) -> None:
         """Do one step, unless it was refused a moment ago."""
@@ -246,6 +299,7 @@ class Kernel:
         try:
             self._do(step)
         except (KernelRefused, self._tunnel_refused) as refused:
+            self._filter_unread |= isinstance(step, PutFilterTable | DeleteFilterTable)
             self._holds[step] = after_refusal(Refusal(0, str(refused)), hold, now)
             failed.append((step, str(refused)))
         else:
@@ -260,6 +314,10 @@ class Kernel:
                 self._tunnels.put(tunnel)
             case DeleteTunnel(name):
                 self._tunnels.delete(name)
+            case PutFilterTable(table, replaced, _) if self._netfilter is not None:
+                self._netfilter.write(table, replaced)
+            case DeleteFilterTable() if self._netfilter is not None:
+                self._netfilter.write(None, self.have.netfilter)
 
     @property
     def next_due(self) -> float | None:
@@ -270,7 +328,7 @@ class Kernel:
 
     def _keep(self, done: list[Step]) -> None:
         """Remember what was written, so that it need not be read."""
-        sysctls, tunnels = dict(self.have.sysctls), dict(self.have.tunnels)
+        sysctls, tunnels, netfilter = dict(self.have.sysctls), dict(self.have.tunnels), self.have.netfilter
         for step in done:
             match step:
                 case PutSysctl(path, value):
@@ -279,7 +337,11 @@ class Kernel:
                     tunnels[tunnel.name] = tunnel
                 case DeleteTunnel(name):
                     tunnels.pop(name, None)
-        self.have = KernelState(tunnels=tunnels, sysctls=sysctls)
+                case PutFilterTable(table):
+                    netfilter, self._filter_cause = table, "wanted"
+                case DeleteFilterTable():
+                    netfilter = None
+        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=netfilter)
 
     # --- what others may ask
 

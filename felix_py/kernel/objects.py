@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, Self, TypeAlias
 
+from felix_py.kernel.filter_table import FilterTable
 from felix_py.model import IPAddress, IPNetwork
 from ipip.tunnel import Tunnel
 
@@ -223,6 +224,7 @@ class KernelState:
         next_hops: next-hop objects by ID, that `routes` go through.
         tunnels: by device name.
         sysctls: path below /proc/sys to value.
+        netfilter: our nftables table; None for none.
         amended: how `routes` came about, for whoever took those before; None where nobody knows.
     """
 
@@ -231,6 +233,7 @@ class KernelState:
     tunnels: Mapping[str, Tunnel] = field(default_factory=dict)
     sysctls: Mapping[str, str] = field(default_factory=dict)
     policy: RoutePolicy = RoutePolicy()
+    netfilter: FilterTable | None = None
     amended: Amended | None = field(default=None, compare=False, repr=False)
 
 
@@ -257,6 +260,24 @@ class PutSysctl:
 
 
 @dataclass(frozen=True, slots=True)
+class PutFilterTable:
+    """Make our nftables table so, at one moment for all packets."""
+
+    table: FilterTable
+    replaces: FilterTable | None = None
+    cause: str = "wanted"
+
+    def __hash__(self) -> int:
+        """Hash what differs most: the elements are mappings, which cannot be hashed."""
+        return hash(self.table.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFilterTable:
+    """Remove our nftables table."""
+
+
+@dataclass(frozen=True, slots=True)
 class PutRoute:
     """Add the route, or replace in place what stands under its key."""
 
@@ -273,7 +294,7 @@ class DeleteRoute:
     route: Route
 
 
-Step: TypeAlias = PutTunnel | DeleteTunnel | PutSysctl | PutRoute | DeleteRoute
+Step: TypeAlias = PutTunnel | DeleteTunnel | PutSysctl | PutFilterTable | DeleteFilterTable | PutRoute | DeleteRoute
 Plan: TypeAlias = tuple[Step, ...]
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from felix_py.kernel import ownership, route_codec
+from felix_py.kernel import filter_table, ownership, route_codec
 from felix_py.kernel.objects import (
+    DeleteFilterTable,
     DeleteRoute,
     DeleteTunnel,
     KernelState,
+    PutFilterTable,
     PutRoute,
     PutSysctl,
     PutTunnel,
@@ -58,6 +60,12 @@ def judge(want: bytes | None, stack: tuple[bytes, ...], owned: Callable[[bytes],
     return Verdict("replaced in place", put=want, mode=Mode.CREATE | Mode.REPLACE, delete=besides)
 
 
+def filter_to_put(want: KernelState, have: KernelState, cause: str = "wanted") -> Iterator[PutFilterTable]:
+    """Yield what comes before all else: the packet filter, so that nothing is carried that it would not let pass."""
+    if want.netfilter is not None and want.netfilter != have.netfilter:
+        yield PutFilterTable(want.netfilter, have.netfilter, cause)
+
+
 def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
     """Yield what comes before the routes: parameters and tunnels that differ."""
     yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
@@ -69,22 +77,30 @@ def tunnels_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteTu
     yield from (DeleteTunnel(name) for name in have.tunnels if name not in want.tunnels)
 
 
+def filter_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteFilterTable]:
+    """Yield what comes after all else: the packet filter that nobody wants any more."""
+    if want.netfilter is None and have.netfilter is not None:
+        yield DeleteFilterTable()
+
+
 def in_words(step: Step) -> tuple[str, str, str]:
     """Describe a step to a person: the verb, the object and the detail."""
     match step:
         case PutRoute(key, route, None):
-            return "add route", str(key), str(route)
+            words = "add route", str(key), str(route)
         case PutRoute(key, route, replaced):
-            return "replace route", str(key), f"{route} (was: {replaced})"
+            words = "replace route", str(key), f"{route} (was: {replaced})"
         case DeleteRoute(key, route):
-            return "delete route", str(key), str(route)
+            words = "delete route", str(key), str(route)
         case PutTunnel(tunnel):
-            return (
-                "set tunnel",
-                tunnel.name,
-                f"local {tunnel.local} mtu {tunnel.mtu} address {tunnel.address}",
-            )
+            detail = f"local {tunnel.local} mtu {tunnel.mtu} address {tunnel.address}"
+            words = "set tunnel", tunnel.name, detail
         case DeleteTunnel(name):
-            return "delete tunnel", name, ""
+            words = "delete tunnel", name, ""
         case PutSysctl(path, value):
-            return "set sysctl", path, value
+            words = "set sysctl", path, value
+        case PutFilterTable(table, before, _):
+            words = "set nftables", f"table {filter_table.NAME}", filter_table.difference(table, before)
+        case DeleteFilterTable():
+            words = "delete nftables", f"table {filter_table.NAME}", ""
+    return words

@@ -31,11 +31,13 @@ from felix_py.kernel.conntrack import Conntrack, Table
 from felix_py.kernel.conntrack_table import KernelTable
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.messages import BUFFER
+from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.rtnetlink import Rtnetlink
-from felix_py.kernel.wire import Wire
+from felix_py.kernel.wire import Family, Wire
 from felix_py.model import IpipMode, Key, NodeName
 from felix_py.state import Absent, Event, InSync
 from ipip.device import Device, TunnelRefused
+from ipip.tunnel import Asked
 
 SOON = 1.0
 """Seconds in which whatever an event tells has to be done."""
@@ -112,6 +114,8 @@ class Settings(NamedTuple):
     open_table: Callable[[], Table] = KernelTable
     resync_seconds: float = 60.0
     tunnel_address: str | None = None
+    netfilter: bool = True
+    driver: Asked = "auto"
 
 
 class RouteNode:
@@ -170,13 +174,20 @@ class RouteNode:
         settings = self.settings
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.rtnetlink = Rtnetlink(event_buffer=settings.event_buffer)
-        self.device = Device(run_directory=self._directory)
+        self.device = Device(self._directory, settings.driver)
         self.conntrack = Conntrack(
             lambda _: self._loop.call_soon_threadsafe(self.agent.stir) and None, open_table=settings.open_table
         )
         wire = settings.wrap(self.rtnetlink)
-        self.kernel = Kernel(wire, self.device, TunnelRefused, sysctl, self.conntrack)
-        config = Config(NodeName(settings.name), run_directory=self._directory, resync_seconds=settings.resync_seconds)
+        netfilter = Nftables()
+        parts = (wire, self.device, TunnelRefused, sysctl, self.conntrack)
+        self.kernel = Kernel(*parts, tuple(Family), netfilter)
+        config = Config(
+            NodeName(settings.name),
+            run_directory=self._directory,
+            resync_seconds=settings.resync_seconds,
+            netfilter=settings.netfilter,
+        )
         address = settings.tunnel_address
         self.agent = Agent(
             config,
@@ -189,12 +200,20 @@ class RouteNode:
         # After `reopen` it is another one.
         bell = Bell(self._loop, lambda: self.rtnetlink.watch.fileno(), self.agent.stir)  # noqa: PLW0108
 
+        def heard() -> None:
+            netfilter.hear()
+            self.agent.stir()
+
+        alarm = Bell(self._loop, netfilter.fileno, heard)
+
         def turned() -> None:
             bell.arm()
+            alarm.arm()
             self._notify()
 
         self.agent.rearm = turned
         bell.arm()
+        alarm.arm()
         self.agent.tell(*self._told)
         started.set_result(None)
         self.task = asyncio.create_task(self.agent.run())
@@ -208,9 +227,11 @@ class RouteNode:
                 task.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
             bell.disarm()
+            alarm.disarm()
             self.agent._thread.shutdown()
             self.conntrack.close()
             self.rtnetlink.close()
+            netfilter.close()
 
     def _clock(self) -> float:
         return time.monotonic() + self._ahead
