@@ -66,6 +66,21 @@ class CannotListen:
     port: int
     reason: str
 
+    @property
+    def sentence(self) -> str:
+        """What stands against it, and what to do."""
+        if "in use" in self.reason:
+            return (
+                f"port {self.port} of {self.address} is in use by another program, so BGP holds no session; "
+                f"stop that program (`ss -ltnp sport = :{self.port}` names it) or choose another listenPort"
+            )
+        if "invalid address" in self.reason:
+            return (
+                f"{self.address} is no address of this host, so BGP cannot listen on its port {self.port}; "
+                "give the node the address that its interface has"
+            )
+        return f"BGP cannot listen on {self.address} port {self.port}: {self.reason}"
+
 
 Answer: TypeAlias = Configured | CommandRefused | Alive | CannotListen | PacketsDropped
 

@@ -279,9 +279,8 @@ class BgpService:
         """Understand what a child writes until it ends, and act upon it."""
         pieces, updates = Pieces(), Updates()
         async for data in child.output():
-            child.questions.unanswered = (
-                0  # anything shows that it lives; an answer may be far behind what came before it
-            )
+            # Anything shows that it lives; an answer may be far behind what came before it.
+            child.questions.unanswered = 0
             try:
                 for piece in pieces.cut(data):
                     heard = updates.heard(piece) if piece.line.startswith(TITLE) else exabgp_events.heard(piece.line)
@@ -305,7 +304,7 @@ class BgpService:
                 if number == COUNTED:
                     asyncio.get_running_loop().call_soon(self._counted.set)  # the counts come with it, in the same line
             case exabgp_events.CannotListen():
-                self.problem = _cannot_listen(event)
+                self.problem = event.sentence
                 self._changed()
             case CloseSession():
                 child.write(codec.close(event.peer, event.code, event.subcode, event.data, event.session))
@@ -393,17 +392,3 @@ def _identity(settings: SpeakerSettings) -> tuple[object, ...]:
     """Return what a child cannot change: it takes a new one."""
     addresses = (settings.local_address, settings.local_address6, settings.listen_on)
     return *addresses, settings.listen_port, settings.asn, settings.router_id
-
-
-def _cannot_listen(event: exabgp_events.CannotListen) -> str:
-    if "in use" in event.reason:
-        return (
-            f"port {event.port} of {event.address} is in use by another program, so BGP holds no session; "
-            f"stop that program (`ss -ltnp sport = :{event.port}` names it) or choose another listenPort"
-        )
-    if "invalid address" in event.reason:
-        return (
-            f"{event.address} is no address of this host, so BGP cannot listen on its port {event.port}; "
-            "give the node the address that its interface has"
-        )
-    return f"BGP cannot listen on {event.address} port {event.port}: {event.reason}"
