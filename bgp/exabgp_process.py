@@ -288,7 +288,7 @@ class BgpService:
                         self._take(child, event)
             except exabgp_events.Rubbish as rubbish:
                 child.kill(str(rubbish))
-            self._arm()
+            self._follow_up()
 
     def _take(self, child: Child, event: Heard | exabgp_events.Answer | CloseSession) -> None:
         match event:
@@ -316,19 +316,24 @@ class BgpService:
                 self._hear(event)
 
     def _hear(self, event: Event) -> None:
-        """Give the speaker an event, and do what it says; whoever calls sees to the timer."""
+        """Give the speaker an event, and do what it says; whoever calls sees to what follows."""
         if self._speaker:
             if not (isinstance(event, MessagesCounted) and report.known(self._speaker, event)):
                 self._on_news()
             for effect in self._speaker.on(event, now=_now()):
                 self._do(effect)
-            next_hops = self._speaker.next_hops
-            if next_hops is not self._asked_about and next_hops != self._asked_about:
-                self._asked_about = next_hops
-                self._changed()
 
     def _feed(self, event: Event) -> None:
         self._hear(event)
+        self._follow_up()
+
+    def _follow_up(self) -> None:
+        """See to what follows from all that was heard: next hops to be judged, and when the next timer is due."""
+        # Once for many events: where each brings a next hop of its own, asking after each would cost their square.
+        next_hops = self._speaker.next_hops if self._speaker else self._asked_about
+        if next_hops is not self._asked_about and next_hops != self._asked_about:
+            self._asked_about = next_hops
+            self._changed()
         self._arm()
 
     def _do(self, effect: Effect) -> None:
