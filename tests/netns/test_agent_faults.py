@@ -17,7 +17,6 @@ TROUBLE = [
     pytest.param(["ip", "link", "set", "tunl0", "down"], id="tunnel down"),
     pytest.param(["ip", "link", "set", "tunl0", "mtu", "1300"], id="tunnel with another MTU"),
     pytest.param(["ip", "addr", "flush", "dev", "tunl0"], id="tunnel without its address"),
-    pytest.param(["sh", "-c", "pkill -9 --ns $$ --nslist net felix-ipip"], id="tunnel's process killed"),
     pytest.param(["sh", "-c", "ip link set eth0 down; ip link set eth0 up"], id="uplink down and up"),
 ]
 

@@ -98,7 +98,7 @@ def rubbish(path: Path, data: bytes) -> None:
             pass
 
 
-@pytest.mark.parametrize("name", ["agent.sock", "cni.sock", "ipip.sock"])
+@pytest.mark.parametrize("name", ["agent.sock", "cni.sock"])
 @pytest.mark.parametrize("data", [b"\x00\xff" * 5000 + b"\n", b"{}\n", b""], ids=["binary", "empty object", "nothing"])
 def test_rubbish_on_a_socket_does_no_harm(lab: Lab, name: str, data: bytes) -> None:
     process = machines.daemon(lab.of_node("a1"))
