@@ -12,7 +12,16 @@ from felix_py.kernel import dump, link_codec, watch
 from felix_py.kernel.dump import Answers
 from felix_py.kernel.messages import attribute
 from felix_py.kernel.objects import Link
-from felix_py.kernel.wire import AddressEvent, LinkEvent, Mode, ParameterEvent, RouteEvent, Verb, WireBroken
+from felix_py.kernel.wire import (
+    AddressEvent,
+    LinkEvent,
+    Mode,
+    ParameterEvent,
+    ProgramEvent,
+    RouteEvent,
+    Verb,
+    WireBroken,
+)
 
 ROUTE, DONE, ERROR, INTERRUPTED = 24, 3, 2, 0x10
 
@@ -127,6 +136,9 @@ ETH0 = Link("eth0", 3, 1500, up=True, running=True)
         (17, 0, link(), LinkEvent(ETH0, gone=True)),
         (80, 0, b"\x02\0\0\0" + attribute(1, struct.pack("=i", -2)), ParameterEvent(-2)),
         (20, 0, struct.pack("=BBBBI", 2, 24, 0, 0, 3) + attribute(2, b"\x0a\1\2\3"), AddressEvent(3, "10.1.2.3/24")),
+        (37, 0, struct.pack("=BxxxIIII", 0, 3, 0xFFFF0000, 0xFFFFFFF1, 0), ProgramEvent(3)),
+        (45, 0, struct.pack("=BxxxIIII", 0, 3, 0, 0xFFFFFFF2, 0), ProgramEvent(3)),
+        pytest.param(45, 0, struct.pack("=BxxxI", 0, 3), None, id="a filter cut short"),
         pytest.param(17, 0, link(family=7), None, id="an interface leaves a bridge: it is not gone"),
         pytest.param(16, 0, link()[:16], None, id="a wireless event has no name"),
         pytest.param(16, 0, link(mtu=b""), None, id="an interface without an MTU"),

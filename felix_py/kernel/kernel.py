@@ -38,6 +38,7 @@ from felix_py.kernel.wire import (
     LinkEvent,
     NextHopEvent,
     ParameterEvent,
+    ProgramEvent,
     Refusal,
     RouteEvent,
     Wire,
@@ -159,6 +160,10 @@ class Kernel:
                     causes["parameter changed"] += 1
                     name = self.interfaces.names.get(index)
                     self._stale_devices |= OF_ALL if name is None else {name}
+                case ProgramEvent(index):
+                    # Gone with its interface, which another event tells, or one of the tunnel's programs with it.
+                    if name := self.interfaces.names.get(index):
+                        self._stale_devices.add(name)
                 case EventsLost():
                     causes["events lost"] += 1
                     self.routes.observe(event, now)

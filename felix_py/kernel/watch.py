@@ -17,17 +17,25 @@ from felix_py.kernel.wire import (
     Mode,
     NextHopEvent,
     ParameterEvent,
+    ProgramEvent,
     RouteEvent,
     Verb,
 )
 
-GROUPS = (1, 5, 7, 9, 11, 24, 25, 32)
-"""Link; address and route of IPv4 and of IPv6; parameters of both; next hop. RTNLGRP_..., rtnetlink.h."""
+GROUPS = (1, 4, 5, 7, 9, 11, 24, 25, 32)
+"""Link; traffic control; address and route of IPv4 and of IPv6; parameters of both; next hop.
+
+RTNLGRP_..., include/uapi/linux/rtnetlink.h.
+"""
 
 RTM_NEWNETCONF = 80
 NETCONFA_IFINDEX = 1
 NETCONFMSG_BYTES = 4
 """struct netconfmsg is one byte, then padding; include/uapi/linux/netconf.h."""
+
+RTM_DELQDISC, RTM_NEWTFILTER, RTM_DELTFILTER = 37, 44, 45
+TCMSG = struct.Struct("=B3xiIII")
+"""struct tcmsg, include/uapi/linux/rtnetlink.h: family, interface, and what of it."""
 
 NHMSG_BYTES = 8
 """struct nhmsg, include/uapi/linux/nexthop.h."""
@@ -83,6 +91,10 @@ def _parameter(_flags: int, _port: int, body: bytes) -> Event | None:
     return ParameterEvent(int.from_bytes(index, sys.byteorder, signed=True)) if len(index) == U32.size else None
 
 
+def _program(_flags: int, _port: int, body: bytes) -> Event | None:
+    return ProgramEvent(TCMSG.unpack_from(body)[1]) if len(body) >= TCMSG.size else None
+
+
 DECODERS: Mapping[int, Decoder] = {
     **{int(verb): _route(verb) for verb in (Verb.NEW_ROUTE, Verb.DELETE_ROUTE)},
     **{int(verb): _next_hop(verb) for verb in (Verb.NEW_NEXT_HOP, Verb.DELETE_NEXT_HOP)},
@@ -91,6 +103,7 @@ DECODERS: Mapping[int, Decoder] = {
     link_codec.RTM_NEWADDR: _address(gone=False),
     link_codec.RTM_DELADDR: _address(gone=True),
     RTM_NEWNETCONF: _parameter,
+    **dict.fromkeys((RTM_DELQDISC, RTM_NEWTFILTER, RTM_DELTFILTER), _program),
 }
 """What we understand, by message type; the rest is passed over, and so is what is too short to be it."""
 

@@ -96,11 +96,21 @@ class ParameterEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramEvent:
+    """A filter of traffic control, or a queueing discipline with its filters, changed at the interface with this index.
+
+    The programs of an ebpf tunnel are such filters.
+    """
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventsLost:
     """The buffer ran over (ENOBUFS): what happened is unknown until everything has been read again."""
 
 
-Event: TypeAlias = RouteEvent | LinkEvent | AddressEvent | NextHopEvent | ParameterEvent | EventsLost
+Event: TypeAlias = RouteEvent | LinkEvent | AddressEvent | NextHopEvent | ParameterEvent | ProgramEvent | EventsLost
 
 
 class Wire(Protocol):

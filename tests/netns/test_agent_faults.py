@@ -17,6 +17,8 @@ TROUBLE = [
     pytest.param(["ip", "link", "set", "tunl0", "down"], id="tunnel down"),
     pytest.param(["ip", "link", "set", "tunl0", "mtu", "1300"], id="tunnel with another MTU"),
     pytest.param(["ip", "addr", "flush", "dev", "tunl0"], id="tunnel without its address"),
+    pytest.param(["tc", "qdisc", "del", "dev", "eth0", "clsact"], id="tunnel's program removed from the uplink"),
+    pytest.param(["tc", "filter", "del", "dev", "tunl0", "egress"], id="tunnel's program removed from its device"),
     pytest.param(["sh", "-c", "ip link set eth0 down; ip link set eth0 up"], id="uplink down and up"),
 ]
 

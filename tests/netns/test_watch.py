@@ -1,5 +1,6 @@
 """Events of the real kernel: each told once, with who did it; our own, and a burst too large, cost nothing."""
 
+import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -21,6 +22,7 @@ from felix_py.kernel.wire import (
     Mode,
     NextHopEvent,
     ParameterEvent,
+    ProgramEvent,
     RouteEvent,
     Verb,
     WireBroken,
@@ -194,6 +196,14 @@ def test_parameters_name_their_interface() -> None:
         ParameterEvent(-2),
         ParameterEvent(-1),
     ]
+
+
+@in_a_namespace
+def test_programs_that_others_remove_name_their_interface() -> None:
+    subprocess.run(["tc", "qdisc", "add", "dev", "eth0", "clsact"], check=True)
+    wire = settled(Rtnetlink())
+    subprocess.run(["tc", "qdisc", "del", "dev", "eth0", "clsact"], check=True)
+    assert ProgramEvent(if_nametoindex("eth0")) in of(ProgramEvent, wire.events())
 
 
 @in_a_namespace
