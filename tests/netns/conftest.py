@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from lab_node import NAME
-from labs import eventually, felix_lab, left_of
+from labs import eventually, felix_lab, standing
 
 from felix_py.lab import health
 from felix_py.lab.state import Lab
@@ -13,13 +13,8 @@ from felix_py.lab.state import Lab
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """Bring one lab up for all tests of a file."""
-    try:
-        called = felix_lab(NAME, "up")
-        assert called.status == 0, called.error
-        yield Lab(NAME)
-    finally:
-        felix_lab(NAME, "down")
-        assert left_of(NAME) == []
+    with standing(NAME) as lab:
+        yield lab
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,18 @@ def felix_lab(name: str, *words: str, deadline: float = 60.0) -> Called:
         [*PROGRAM, "--name", name, *words], capture_output=True, text=True, check=False, timeout=deadline
     )
     return Called(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def standing(name: str, *words: str) -> Iterator[state.Lab]:
+    """Have a lab up, brought there with these words to `felix-lab up`; nothing may be left of it at the end."""
+    try:
+        called = felix_lab(name, "up", *words)
+        assert called.status == 0, called.error
+        yield state.Lab(name)
+    finally:
+        felix_lab(name, "down")
+        assert left_of(name) == []
 
 
 def lab_name(purpose: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import deaths
 import pytest
-from labs import felix_lab, lab_name, left_of
+from labs import lab_name, standing
 
 from felix_py.lab.state import Lab
 
@@ -17,13 +17,8 @@ KILLS = 20
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """Bring one lab up for all tests of this file."""
-    try:
-        called = felix_lab(NAME, "up")
-        assert called.status == 0, called.error
-        yield Lab(NAME)
-    finally:
-        felix_lab(NAME, "down")
-        assert left_of(NAME) == []
+    with standing(NAME) as lab:
+        yield lab
 
 
 @pytest.mark.parametrize("kill", [deaths.kill_agent, deaths.kill_exabgp])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labs import eventually, felix_lab, lab_name, left_of
+from labs import eventually, felix_lab, lab_name, standing
 
 from felix_py.lab import health, machines, watching
 from felix_py.lab.state import Lab
@@ -21,13 +21,8 @@ DUAL = Path(__file__).parents[2] / "deploy" / "lab" / "dual-stack.yaml"
 @pytest.fixture(scope="module", autouse=True)
 def lab() -> Iterator[Lab]:
     """Bring one lab up for all tests of this file; each leaves it as it was."""
-    try:
-        called = felix_lab(NAME, "up", "--topology", str(DUAL))
-        assert called.status == 0, called.error
-        yield Lab(NAME)
-    finally:
-        felix_lab(NAME, "down")
-        assert left_of(NAME) == []
+    with standing(NAME, "--topology", str(DUAL)) as lab:
+        yield lab
 
 
 def on(machine: str, *words: str) -> str:

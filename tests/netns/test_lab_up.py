@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labs import PROGRAM, eventually, felix_lab, lab_name, left_of
+from labs import PROGRAM, eventually, felix_lab, lab_name, left_of, standing
 
 from felix_py.lab import faults, health, machines, namespaces, state
 from felix_py.lab.state import Lab
@@ -23,13 +23,8 @@ NAME = lab_name("up")
 @pytest.fixture(scope="module", autouse=True)
 def lab() -> Iterator[Lab]:
     """Bring one lab up for all tests of this file; each leaves it as it was."""
-    try:
-        called = felix_lab(NAME, "up")
-        assert called.status == 0, called.error
-        yield Lab(NAME)
-    finally:
-        felix_lab(NAME, "down")
-        assert left_of(NAME) == []
+    with standing(NAME) as lab:
+        yield lab
 
 
 @pytest.fixture

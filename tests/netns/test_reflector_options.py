@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from labs import eventually, felix_lab, lab_name, left_of
+from labs import eventually, felix_lab, lab_name, standing
 from reflector_lab import RR1, TOPOLOGY, bgp, nothing_lost, reflectors_hold_all, run
 
 from felix_py.lab import health, machines
@@ -20,13 +20,8 @@ NAME = lab_name("rro")
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    try:
-        called = felix_lab(NAME, "up", "--topology", str(TOPOLOGY))
-        assert called.status == 0, called.error
-        yield Lab(NAME)
-    finally:
-        felix_lab(NAME, "down")
-        assert left_of(NAME) == []
+    with standing(NAME, "--topology", str(TOPOLOGY)) as lab:
+        yield lab
 
 
 @contextmanager

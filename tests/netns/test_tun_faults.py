@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from lab_node import NAME, on_a1, settled
-from labs import eventually, felix_lab, left_of
+from labs import eventually, standing
 from test_agent_programs import rubbish
 
 from felix_py.lab import machines
@@ -24,13 +24,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     document["agent"] = {**document.get("agent", {}), "tunnelDriver": "tun"}
     topology = tmp_path_factory.mktemp("tun") / "topology.yaml"
     topology.write_text(yaml.safe_dump(document))
-    try:
-        called = felix_lab(NAME, "up", "--topology", str(topology))
-        assert called.status == 0, called.error
-        yield Lab(NAME)
-    finally:
-        felix_lab(NAME, "down")
-        assert left_of(NAME) == []
+    with standing(NAME, "--topology", str(topology)) as lab:
+        yield lab
 
 
 def test_a_tunnel_whose_process_is_killed_heals_by_itself(lab: Lab) -> None:
