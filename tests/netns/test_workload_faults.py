@@ -4,6 +4,8 @@ Events that are lost, tables that change while they are read, sockets that break
 """
 
 import asyncio
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -61,16 +63,18 @@ def strangers() -> "closing[Rtnetlink]":
 def restless(space: Space) -> Iterator[None]:
     """Let another program add and delete routes between ours all the while."""
     routes = [f"10.0.{number}.128/32 dev eth0 proto static" for number in range(20)]
-    lines = [f"route {verb} {each}\n" for verb in ("add", "del") for each in routes] * 2000
-    with tempfile.TemporaryFile("w+") as commands:
+    lines = [f"route {verb} {each}\n" for verb in ("add", "del") for each in routes] * 100
+    with tempfile.NamedTemporaryFile("w") as commands:
         commands.writelines(lines)
-        commands.seek(0)
-        with space.do(subprocess.Popen, ["ip", "-batch", "-"], stdin=commands) as process:
+        commands.flush()
+        # As long as it takes: how fast this machine is decides how long our turns last.
+        command = ["sh", "-c", f"while ip -batch {commands.name}; do :; done"]
+        with space.do(subprocess.Popen, command, start_new_session=True) as process:
             try:
                 yield
                 assert process.poll() is None, "nothing changed any more"
             finally:
-                process.terminate()
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_15_a_table_that_changes_while_it_is_read_costs_no_route(made: Lab) -> None:
