@@ -5,13 +5,12 @@ from dataclasses import dataclass
 SHARE = 0.1
 """The part of one core that may go into repairing what others do: a storm must not cost the node more than that."""
 
-NEWS = 0.25
-"""What a second of work for news of our own (pods, resources, BGP) counts: they may take two fifths of a core for ever,
-and with the credit of a quiet time less than half of one over twenty seconds."""
+NEWS = 0.2
+"""What a second of work for news of our own (pods, resources, BGP) counts: they may take half of a core."""
 
 CREDIT = 0.3
 """Seconds of work without rest after a quiet time: a thousand routes deleted at once take a tenth of it, a hundred
-thousand that BGP tells for the first time most of it."""
+thousand that BGP tells for the first time two thirds."""
 
 SHORTEST, LONGEST = 0.002, 0.5
 """Seconds between two turns that nobody waits for. What could not be rested in the longest is forgiven: a storm that is

@@ -36,7 +36,7 @@ def test_a_burst_is_worked_off_without_rest() -> None:
     ("seconds", "news", "share"),
     [
         pytest.param(0.010, False, SHARE, id="others' doings may take a tenth of a core"),
-        pytest.param(0.010, True, 0.4, id="our own news may take two fifths of one"),
+        pytest.param(0.010, True, 0.5, id="our own news may take half of one"),
         pytest.param(0.0001, False, 0.048, id="short turns are never closer than 2 ms"),
     ],
 )

@@ -38,9 +38,15 @@ def decode_link(body: bytes) -> Link | None:
     if len(body) < IFINFOMSG.size:
         return None
     family, _, index, flags, _ = IFINFOMSG.unpack_from(body)
-    found = dict(attributes(body, IFINFOMSG.size))
-    name = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
-    mtu = found.get(IFLA_MTU, b"")
+    named = mtu = b""
+    for kind, value in attributes(body, IFINFOMSG.size):
+        if kind == IFLA_IFNAME:
+            named = value
+        elif kind == IFLA_MTU:
+            mtu = value
+        if named and mtu:
+            break  # some forty follow, in each message of a storm of flaps
+    name = named.rstrip(b"\0").decode(errors="replace")
     if family != AF_UNSPEC or not name or len(mtu) != U32.size:
         return None
     return Link(name, index, U32.unpack(mtu)[0], bool(flags & IFF_UP), bool(flags & IFF_RUNNING))
