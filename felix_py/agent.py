@@ -280,8 +280,8 @@ class Agent:
 
     def _what_we_know(self) -> Knowledge:
         """Return what the wish depends on; the same object until something of it changes."""
-        converged = self._speaker.converged()
-        if self._knowledge is None or self._knowledge.converged != converged:
+        converged, selecting = self._speaker.converged(), self._speaker.selecting()
+        if self._knowledge is None or (self._knowledge.converged, self._knowledge.selecting) != (converged, selecting):
             block = sessions.tunnel_block(self.cluster, self.config.node_name)
             self._knowledge = Knowledge(
                 self.cluster,
@@ -291,6 +291,7 @@ class Agent:
                 self.config.next_hop_objects,
                 self.config.netfilter,
                 self._speaker.next_hops(),
+                selecting,
             )
         return self._knowledge
 

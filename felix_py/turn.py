@@ -4,7 +4,7 @@ The wish is computed again only when something that it depends on has changed; a
 back without it, however many others there are.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
@@ -19,7 +19,7 @@ from felix_py.kernel.kernel import Kernel, News, Report
 from felix_py.kernel.objects import DeleteRoute, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
-from felix_py.model import IPAddress, Node, NodeName
+from felix_py.model import IPAddress, IPNetwork, Node, NodeName
 from felix_py.state import ClusterState
 
 DEFAULT_ROUTE = RouteKey(IPv4Network("0.0.0.0/0"))
@@ -35,6 +35,7 @@ class Knowledge:
     Attributes:
         learned: BGP's best paths.
         converged: whether the absence of a path means something by now; until then remote routes stay.
+        selecting: whether best paths are worth acting upon; until then they change no route that was there before.
         tunnel_address: the tunnel's own address, from this node's block.
         objects: routes to other nodes go through next-hop objects where enough share one.
         filtered: this node has a packet filter of ours.
@@ -48,6 +49,7 @@ class Knowledge:
     objects: bool = False
     filtered: bool = False
     next_hops: frozenset[IPAddress] = field(default=frozenset(), compare=False)
+    selecting: bool = True
 
     @property
     def settled(self) -> tuple[object, ...]:
@@ -95,6 +97,7 @@ class Turns:
         self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
         self._heard: object = None  # the mark of what the wish knows of BGP
         self._held = Hearsay()  # what a turn heard that wrote nothing
+        self._left: set[RouteKey] | None = None  # by the agent before this one, and BGP has not said anything of it
         self._reachability: tuple[tuple[object, ...], Reachability] | None = None
         self._broken = False
 
@@ -254,6 +257,7 @@ class Turns:
                 return
         underlay = self._underlay()
         ours = self.kernel.ours() if not knowledge.converged else {}
+        kept = self._kept(ours, heard.paths, selecting=knowledge.selecting)
         self.wish = desired(
             knowledge.cluster,
             heard.paths,
@@ -262,12 +266,23 @@ class Turns:
             tunnel_address=knowledge.tunnel_address,
             default_route=any(key.dst == DEFAULT_ROUTE.dst for key in (*underlay, *ours)),
             underlay=underlay,
-            kept=ours,
-            kept_next_hops=self.kernel.objects() if ours else {},
+            kept=kept,
+            kept_next_hops=self.kernel.objects() if kept else {},
+            deferred=not knowledge.selecting,
             objects=knowledge.objects,
             filtered=knowledge.filtered,
         )
         self._known, self._heard = known, heard.mark
+
+    def _kept(
+        self, ours: Mapping[RouteKey, Route], paths: Collection[IPNetwork], *, selecting: bool
+    ) -> Mapping[RouteKey, Route]:
+        """Return what stays as the agent before this one left it, since BGP has not said anything else of it yet."""
+        if self._left is None:
+            self._left = set(ours)
+        if selecting and self._left:
+            self._left.difference_update(map(RouteKey, paths))
+        return {key: route for key, route in ours.items() if key in self._left}
 
     def _judge(self, knowledge: Knowledge) -> None:
         """Say which next hops can be reached, as far as anything that this depends on has changed."""

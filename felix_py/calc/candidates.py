@@ -28,6 +28,7 @@ class Rank(IntEnum):
     REMOTE_TUNNEL = 3
     BLACKHOLE = 4
     KEPT = 5
+    DEFERRED = 6
 
 
 RANKS_IN_WORDS = {
@@ -37,6 +38,7 @@ RANKS_IN_WORDS = {
     Rank.REMOTE_TUNNEL: "another node that is reached through the tunnel",
     Rank.BLACKHOLE: "the blackhole of a block of this node",
     Rank.KEPT: "what was kept from before the restart",
+    Rank.DEFERRED: "what some peers say while others have not spoken yet",
 }
 """For sentences: `a pod of this node goes before the blackhole of a block of this node`."""
 

@@ -66,6 +66,7 @@ def desired(
     underlay: Mapping[RouteKey, Route] | None = None,
     kept: Mapping[RouteKey, Route] | None = None,
     kept_next_hops: Mapping[int, NextHopObject] | None = None,
+    deferred: bool = False,
     objects: bool = False,
     filtered: bool = False,
 ) -> Desired:
@@ -81,6 +82,7 @@ def desired(
         underlay: routes of the main table that are not ours; they lead to next hops behind a router.
         kept: routes of ours as read back, while BGP has not converged since the start; nothing after that.
         kept_next_hops: next-hop objects of ours as read back, that kept routes go through.
+        deferred: kept routes go before what BGP says, since peers that may say better have not spoken yet.
         objects: whether routes to a next hop that many share go through a next-hop object.
         filtered: whether the node has a packet filter of ours.
     """
@@ -98,7 +100,7 @@ def desired(
         )
     )
     bare = _tunnel(cluster, view, pools, tunnel_address)
-    basis = Basis(routes.Remotes(view, ranges), standing, bare, objects)
+    basis = Basis(routes.Remotes(view, ranges, deferred=deferred), standing, bare, objects)
     state = KernelState(
         sysctls=dict(endpoints.sysctls(local, links, objects=objects, ipv6=_routes_ipv6(pools, local))),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),

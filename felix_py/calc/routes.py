@@ -83,8 +83,16 @@ class Remotes:
     for.
     """
 
-    def __init__(self, view: View, pools: LongestMatch[IPPool]) -> None:
+    def __init__(self, view: View, pools: LongestMatch[IPPool], *, deferred: bool = False) -> None:
+        """Look from one node.
+
+        Args:
+            view: what it knows of its host.
+            pools: the ranges that other nodes' blocks lie in.
+            deferred: not every peer has spoken, so what BGP says moves nothing that was kept (RFC 4724 section 4.1).
+        """
         self._view = view
+        self._deferred = deferred
         self._pools = pools
         self._ways = Ways(view)
         self._known: dict[tuple[Learned, str], Candidate] = {}
@@ -115,7 +123,7 @@ class Remotes:
         found = self._known[learned, pool.name] = Candidate(
             way.route,
             Kind.REMOTE,
-            way.rank,
+            Rank.DEFERRED if self._deferred else way.rank,
             origin=f"bgp {learned.peer}",
             rule=f"best path of BGP, from {learned.peer}",
             encapsulation=way.choice,

@@ -65,6 +65,7 @@ class ToldSpeaker:
 
     paths: dict[IPv4Network, Any] = field(default_factory=dict)
     done: bool = True
+    chooses: bool = True
     told: list[NextHops] = field(default_factory=list)
 
     def configure(self, settings: Any) -> None:
@@ -81,6 +82,9 @@ class ToldSpeaker:
 
     def converged(self) -> bool:
         return self.done
+
+    def selecting(self) -> bool:
+        return self.done or self.chooses
 
     def next_hops(self) -> frozenset[IPv4Address]:
         return frozenset(each.path.attributes.next_hop for each in self.paths.values())
