@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,13 @@ import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from turns import Controller, Worker
+
+# Tests start felix-py's programs thousands of times; where Python may not keep what it compiles, each would begin with
+# compiling all of it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell that runs us in the background has SIGINT ignored, and every program that we start would inherit that; tests
 # interrupt some of them.
@@ -58,10 +66,23 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
 """By marker: what must hold, and the sentence for whoever lacks it."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have workers take turns where there are any; `turns` says how."""
+    told = getattr(config, "workerinput", None)
+    if told is not None:
+        config.pluginmanager.register(Worker(Path(told["turns"]), told["workerid"]))
+    elif getattr(config.option, "numprocesses", None):
+        # Asked here once: the first network namespace of a machine should not be made by two at the same time.
+        folder = Path(tempfile.mkdtemp(prefix="felix-test-"))
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        config.pluginmanager.register(Controller(folder, {"ipip": kernel_has_ipip()}))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave what needs the ipip module to the guest of tests/vm."""
     guests = [item for item in items if item.get_closest_marker("ipip_module")]
-    if guests and not kernel_has_ipip():
+    told = getattr(config, "workerinput", {})
+    if guests and not (told["ipip"] if "ipip" in told else kernel_has_ipip()):
         config.hook.pytest_deselected(items=guests)
         items[:] = [item for item in items if item not in guests]
 

@@ -107,6 +107,7 @@ def test_rubbish_on_a_socket_does_no_harm(lab: Lab, name: str, data: bytes) -> N
     assert machines.daemon(lab.of_node("a1")) == process
 
 
+@pytest.mark.alone
 def test_felixctl_answers_within_300_milliseconds(lab: Lab) -> None:
     # felixctl itself, not felix-lab and a second Python around it; its socket is a path, and paths need no namespace.
     socket_of_a1 = lab.of_node("a1") / "run" / "agent.sock"
