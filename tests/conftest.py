@@ -1,5 +1,6 @@
 """What every test may use, and what each layer needs of the machine: a missing need skips with its remedy."""
 
+import gc
 import os
 import shutil
 import signal
@@ -14,7 +15,11 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from effort import FULL, QUICK
 from turns import Controller, Worker
+
+# What is collected stays until the end: without this, Python looks through all of it again and again.
+gc.disable()
 
 # Tests start felix-py's programs thousands of times; where Python may not keep what it compiles, each would begin with
 # compiling all of it.
@@ -26,7 +31,8 @@ sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("default", deadline=None, derandomize=True)
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=FULL)
+settings.register_profile("quick", settings.get_profile("default"), max_examples=QUICK)
 settings.load_profile("default")
 
 
@@ -85,6 +91,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if guests and not (told["ipip"] if "ipip" in told else kernel_has_ipip()):
         config.hook.pytest_deselected(items=guests)
         items[:] = [item for item in items if item not in guests]
+
+
+def pytest_collection_finish() -> None:
+    """Have Python look for garbage from here on, and only in what tests leave."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def kernel_has_ipip() -> bool:
