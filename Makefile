@@ -12,6 +12,8 @@ INTEROP_PACKAGES := frr gobgpd
 TEST_PACKAGES := qemu-system-x86 busybox-static kmod $(INTEROP_PACKAGES)
 BENCH_PACKAGES := iperf3 gcc libc6-dev
 STAMP := .venv/.installed
+# Processes that share the tests out; most of them wait for timers most of the time.
+WORKERS ?= 2
 
 .PHONY: help setup demo lab bench test check unit netns interop lock
 help:            ## this list
@@ -63,12 +65,13 @@ check: setup     ## formatting, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup      ## the pure tests only
-	$(BIN)/pytest -m "not netns and not interop and not vm and not bench"
+unit: setup      ## the pure tests only, with a quick search for counterexamples
+	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=quick -m "not slow and not netns and not interop and not vm and not bench" \
+	  --ignore=tests/interop --ignore=tests/vm --ignore=tests/bench
 
 test: check      ## everything
 	@$(call install,$(TEST_PACKAGES))
-	$(SUDO) env CI="$(CI)" $(BIN)/pytest
+	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS)
 
 interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go to docs/interop.md
 	@$(call install,$(INTEROP_PACKAGES))

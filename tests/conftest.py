@@ -1,10 +1,12 @@
 """What every test may use, and what each layer needs of the machine: a missing need skips with its remedy."""
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +15,24 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from effort import FULL, QUICK
+from turns import Controller, Worker
+
+# What is collected stays until the end: without this, Python looks through all of it again and again.
+gc.disable()
+
+# Tests start felix-py's programs thousands of times; where Python may not keep what it compiles, each would begin with
+# compiling all of it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell that runs us in the background has SIGINT ignored, and every program that we start would inherit that; tests
 # interrupt some of them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("default", deadline=None, derandomize=True)
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=FULL)
+settings.register_profile("quick", settings.get_profile("default"), max_examples=QUICK)
 settings.load_profile("default")
 
 
@@ -58,12 +72,32 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
 """By marker: what must hold, and the sentence for whoever lacks it."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have workers take turns where there are any; `turns` says how."""
+    told = getattr(config, "workerinput", None)
+    if told is not None:
+        config.pluginmanager.register(Worker(Path(told["turns"]), told["workerid"]))
+    elif getattr(config.option, "numprocesses", None):
+        # Asked here once: the first network namespace of a machine should not be made by two at the same time.
+        folder = Path(tempfile.mkdtemp(prefix="felix-test-"))
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        config.pluginmanager.register(Controller(folder, {"ipip": kernel_has_ipip()}))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave what needs the ipip module to the guest of tests/vm."""
     guests = [item for item in items if item.get_closest_marker("ipip_module")]
-    if guests and not kernel_has_ipip():
+    told = getattr(config, "workerinput", {})
+    if guests and not (told["ipip"] if "ipip" in told else kernel_has_ipip()):
         config.hook.pytest_deselected(items=guests)
         items[:] = [item for item in items if item not in guests]
+
+
+def pytest_collection_finish() -> None:
+    """Have Python look for garbage from here on, and only in what tests leave."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def kernel_has_ipip() -> bool:

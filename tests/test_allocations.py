@@ -243,6 +243,7 @@ for n in count():
 
 
 @pytest.mark.parametrize("after", [1, 7])
+@pytest.mark.slow
 def test_killing_the_writer_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) -> None:
     with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None

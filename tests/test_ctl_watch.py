@@ -18,6 +18,8 @@ from felix_py.ctl.main import main
 from felix_py.maintenance import Maintenance, shown
 from felix_py.news import News
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 15.0
 
 

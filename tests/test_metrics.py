@@ -308,6 +308,7 @@ def test_a_port_in_use_is_a_warning_that_names_the_setting_and_is_waited_for(mon
     assert said == [f"metrics.refused 127.0.0.1:{port} cannot be listened on: {reason}"]
 
 
+@pytest.mark.slow
 def test_the_library_alone_opens_no_port_and_starts_no_thread() -> None:
     script = "import threading, felix_py.metrics as m; m.Metrics().text(); print(threading.active_count())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

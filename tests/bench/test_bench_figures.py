@@ -30,6 +30,7 @@ def figures_of(name: str, **settings: str) -> list[dict[str, Any]]:
     return figures
 
 
+@pytest.mark.alone
 @pytest.mark.bench
 @pytest.mark.netns
 @needs_root
@@ -44,6 +45,7 @@ def test_the_bench_of_the_lab_gives_every_figure() -> None:
     ]
 
 
+@pytest.mark.alone
 @pytest.mark.bench
 @pytest.mark.netns
 @needs_root
@@ -84,6 +86,7 @@ def test_the_page_says_what_was_promised_of_a_value_and_of_a_ratio() -> None:
     ]
 
 
+@pytest.mark.alone
 @pytest.mark.bench
 @pytest.mark.netns
 @pytest.mark.interop
@@ -104,6 +107,7 @@ def test_the_bench_of_bgp_gives_every_figure_of_tables() -> None:
     assert all(list(figure) == KEYS for figure in figures)
 
 
+@pytest.mark.alone
 @pytest.mark.bench
 @pytest.mark.netns
 @pytest.mark.interop

@@ -110,6 +110,7 @@ def states(ours: FelixNode) -> dict[str, tuple[str, bool]]:
     return {path["nextHop"]: (path["reason"], path["eligible"]) for path in ours.paths(SHARED)}
 
 
+@pytest.mark.alone
 def test_a_lost_route_to_the_next_hop_moves_the_prefix_within_milliseconds_and_moves_it_once(
     lab: Lab, reflecting: tuple[FelixNode, dict[str, Daemon]], tmp_path: Path, record_property: Callable[..., None]
 ) -> None:

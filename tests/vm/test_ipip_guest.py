@@ -6,7 +6,7 @@ import sys
 import guest
 import pytest
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module", autouse=True)
