@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from builders import link, links
 
-from felix_py.ctl import doctor_checks, doctor_facts
+from felix_py.ctl import doctor_checks
 from felix_py.ctl.doctor_checks import CHECKS, Finding, State
-from felix_py.ctl.doctor_facts import Chain, Facts
+from felix_py.ctl.doctor_facts import Facts
+from felix_py.kernel import base_chains
+from felix_py.kernel.base_chains import Chain
 
 STATUS: dict[str, Any] = {
     "node": "a1",
@@ -175,7 +177,7 @@ def test_base_chains_are_found_in_a_ruleset() -> None:
         "table inet felix {\n\tset pods {\n\t\ttype ifname\n\t}\n\n\tchain input {\n"
         "\t\ttype filter hook input priority filter - 5; policy accept;\n\t}\n}\n"
     )
-    assert [(str(each), each.hook, each.policy) for each in doctor_facts.chains_of(ruleset)] == [
+    assert [(str(each), each.hook, each.policy) for each in base_chains.chains_of(ruleset)] == [
         ("ip filter FORWARD", "forward", "drop"),
         ("inet felix input", "input", "accept"),
     ]

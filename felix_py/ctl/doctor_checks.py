@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from felix_py.ctl.doctor_facts import Chain, Facts
+from felix_py.ctl.doctor_facts import Facts
+from felix_py.kernel.base_chains import Chain
 
 OVERHEAD = 20
 """Bytes of an outer IPv4 header (RFC 2003): what a tunnel's packets have more than those inside."""

@@ -1,6 +1,5 @@
 """What `felixctl doctor` looks at: facts of the host and the network namespace that it runs in, as one value."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from felix_py.kernel import filter_table, sysctl
+from felix_py.kernel.base_chains import Chain, chains_of
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.objects import KernelRefused, Link
 from felix_py.kernel.rtnetlink import Rtnetlink
@@ -23,23 +23,6 @@ PARAMETERS = (
     "net/netfilter/nf_conntrack_max",
 )
 OF_POD = ("net/ipv4/conf/{}/proxy_arp", "net/ipv4/conf/{}/forwarding")
-
-BASE_CHAIN = re.compile(r"type filter hook (\w+) priority [^;]+; policy (\w+);")
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A chain of a packet filter that the kernel calls: whose, where, what happens to what no rule decides."""
-
-    table: str
-    name: str
-    hook: str
-    policy: str
-    rules: str = ""
-
-    def __str__(self) -> str:
-        """Name it as nft and iptables users know it."""
-        return f"{self.table} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,24 +99,6 @@ def _nftables() -> tuple[tuple[Chain, ...], bool, str | None]:
     finally:
         nftables.close()
     return tuple(chains_of(ruleset)), f"table {filter_table.NAME} {{" in ruleset, None
-
-
-def chains_of(ruleset: str) -> Iterator[Chain]:
-    """Yield the base chains of a ruleset as `nft list ruleset` prints it, each with its own rules."""
-    table = name = ""
-    lines: list[str] = []
-    for line in ruleset.splitlines():
-        if line.startswith("table "):
-            table = line.removeprefix("table ").removesuffix(" {")
-        elif line.startswith("\tchain "):
-            name, lines = line.removeprefix("\tchain ").removesuffix(" {"), []
-        elif line == "\t}" and name:
-            found = BASE_CHAIN.search("\n".join(lines))
-            if found is not None:
-                yield Chain(table, name, found[1], found[2], "\n".join(lines))
-            name = ""
-        else:
-            lines.append(line.strip())
 
 
 def _routed() -> Iterator[tuple[str, str]]:
