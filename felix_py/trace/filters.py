@@ -120,12 +120,12 @@ def _matches(words: list[str], passage: Passage) -> bool | None:
             continue
         known = next((name for name in CONDITIONS if rest[: len(name)] == list(name)), None)
         if known is None:
-            return None
+            return None if holds else False
         del rest[: len(known)]
         negated = rest[:1] == ["!="]
         del rest[: int(negated)]
         if not rest or rest[0].startswith(("@", "{")):
-            return None
+            return None if holds else False
         holds = holds and CONDITIONS[known](rest.pop(0).strip('"'), passage) is not negated
     return holds
 
