@@ -149,7 +149,9 @@ def chain(*rules: str, policy: str = "accept", hook: str = "forward") -> Chain:
         pytest.param(chain("ip daddr != 10.0.0.0/8 drop"), "!= 10.0.0.0/8", id="by another one's absence"),
         pytest.param(chain(policy="drop"), "drops what no rule of it accepts", id="by default"),
         pytest.param(chain('iifname "eth9" drop'), None, id="another interface"),
-        pytest.param(chain('iifname "docker0" jump DOCKER', "ip saddr 10.9.0.0/16 ct state new drop"), None, id="jumps"),
+        pytest.param(
+            chain('iifname "docker0" jump DOCKER', "ip saddr 10.9.0.0/16 ct state new drop"), None, id="jumps"
+        ),
         pytest.param(chain("ip saddr 10.0.0.1 drop"), None, id="the inner address is not seen"),
         pytest.param(chain("meta l4proto 4 accept", "drop"), None, id="accepted before"),
         pytest.param(chain("drop", hook="input"), None, id="another hook"),

@@ -103,6 +103,15 @@ class Lookup:
             return state
         return self._await(address, device, time.monotonic() + RESOLVE_SECONDS)
 
+    def mac(self, address: IPAddress, device: int) -> bytes | None:
+        """Return the MAC of a neighbour; None while it is not known.
+
+        Raises:
+            WireBroken: when the kernel did not answer.
+        """
+        answer = self._ask(RTM_GETNEIGH, lookup_codec.neighbour(address, device, use=False))
+        return None if isinstance(answer, Refusal) else lookup_codec.neighbour_mac(answer)
+
     def _neighbour(self, address: IPAddress, device: int) -> int:
         answer = self._ask(RTM_GETNEIGH, lookup_codec.neighbour(address, device, use=False))
         if isinstance(answer, Refusal):

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from felix_py.kernel import hop_codec
 from felix_py.kernel.messages import RTMSG, U32, attribute, attributes
-from felix_py.kernel.neighbour_codec import NDA_DST, NDMSG
+from felix_py.kernel.neighbour_codec import NDA_DST, NDA_LLADDR, NDMSG
 from felix_py.kernel.objects import RouteType
 from felix_py.kernel.route_body import HEAD
 from felix_py.kernel.wire import Family
@@ -135,3 +135,8 @@ def neighbour_state(body: bytes, address: IPAddress, device: int) -> int | None:
     _, index, state, _, _ = NDMSG.unpack_from(body)
     same = index == device and dict(attributes(body, NDMSG.size)).get(NDA_DST) == address.packed
     return int(state) if same else None
+
+
+def neighbour_mac(body: bytes) -> bytes | None:
+    """Return the MAC that a neighbour message tells; None where it tells none."""
+    return dict(attributes(body, NDMSG.size)).get(NDA_LLADDR)
