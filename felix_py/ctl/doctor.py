@@ -9,12 +9,6 @@ from felix_py.ctl.output import Column
 if TYPE_CHECKING:
     from felix_py.ctl.doctor_facts import Answers
 
-EXAMPLES = """\
-examples:
-  felixctl doctor                 everything, with echo requests to the nodes behind the tunnel, as IP in IP and plain
-  felixctl doctor --no-probe      this host alone
-  felixctl doctor -o json | jq '.checks[] | select(.state == "failed") | .fix'"""
-
 MEANINGS = {"ok": "good", "warning": "warning", "failed": "bad", "skipped": "dim"}
 
 COLUMNS = (
@@ -27,9 +21,7 @@ COLUMNS = (
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     text = "check this host, with the fix for each thing that is wrong; exit status 1 if something is; run it as root"
-    parser = commands.add_parser(
-        "doctor", help=text, description=text, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.add_parser("doctor", help=text, description=text)
     parser.add_argument("--no-probe", action="store_true", help="send no packets to other nodes")
     parser.set_defaults(run=run)
 

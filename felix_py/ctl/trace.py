@@ -9,25 +9,11 @@ from typing import Any
 
 from felix_py.ctl import client, output
 
-EXAMPLES = """\
-examples:
-  felixctl trace 10.65.3.1                         from this node to a pod of another
-  felixctl trace web-0 10.65.3.1                   from a pod of this node; default/web-0 says the same
-  felixctl trace web-0 10.65.3.1 --size 1500       does a packet of 1500 bytes get through?
-  felixctl trace web-0 10.65.3.1 --ask 'ssh root@{address}'
-                                                   other nodes are asked as well, by this command and felixctl there
-
-Every machine on the way that is asked looks into its kernel's tables as for a real packet. Without --ask this is
-this node alone: what others do is inferred from the datastore, and marked `not asked`. `felix-lab trace` asks every
-machine of a lab, routers and pods among them."""
-
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     text = "the way of a packet, hop by hop: route and who gave it, tunnel, MTU, and where it ends and why"
-    parser = commands.add_parser(
-        "trace", help=text, description=text, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.add_parser("trace", help=text, description=text)
     parser.add_argument("ends", nargs="*", metavar="[SRC] DST", help="a pod, a node, or an address; SRC: this node")
     parser.add_argument("--size", type=size, metavar="BYTES", help="of the packet, which may not be fragmented")
     parser.add_argument("--why", action="store_true", help="the reasons for each route as well")
