@@ -16,6 +16,7 @@ from felix_py.calc import sessions
 from felix_py.kernel.objects import KernelRefused
 from felix_py.maintenance_file import MaintenanceFile
 from felix_py.news import News
+from felix_py.trace_answers import TraceAnswers
 from felix_py.turn import Turns
 from ipip.device import Device
 
@@ -31,6 +32,7 @@ class Handlers:
         self._device = device
         self._standing = standing
         self._news = news
+        self._traces = TraceAnswers(agent, device)
 
     def all(self) -> Mapping[str, Handler]:
         """Return each handler by the name after /v1/."""
@@ -41,6 +43,8 @@ class Handlers:
             "endpoints": self.endpoints,
             "tunnels": self.tunnels,
             "plan": self.plan,
+            "trace": self._traces.trace,
+            "nodes": self._traces.nodes,
         }
 
     def actions(self) -> Mapping[str, Handler]:
