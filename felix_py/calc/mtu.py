@@ -72,15 +72,13 @@ def _matching(links: Mapping[str, Link], pattern: str) -> Iterator[tuple[str, in
 def _leading(view: View, ways: Ways, nodes: Iterable[Node]) -> Iterator[tuple[str, int]]:
     """Yield each interface by which other nodes are reached, or where no other node is known might be."""
     others = [address for node in nodes if node.name != view.me.name for address in node.addresses]
-    found = dict.fromkeys(ways.straight(address)[0] for address in others)
-    limits: dict[str, int] = {}
-    for route in found:
-        for name in route.devices:
-            link = view.links.get(name)
-            if link is not None and not _ours(name):
-                limits[name] = link.mtu
-    own = (view.links[name] for name in (view.uplink, view.uplink6) if name is not None)
-    yield from (limits or {link.name: link.mtu for link in own if not _ours(link.name)}).items()
+    leading = {device for address in others for device in ways.interfaces(address)}
+    own = {name for name in (view.uplink, view.uplink6) if name is not None}
+    for names in (leading, own):
+        found = [view.links[name] for name in names if name in view.links and not _ours(name)]
+        if found:
+            yield from ((link.name, link.mtu) for link in found)
+            return
 
 
 def _ours(name: str) -> bool:
