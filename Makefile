@@ -9,11 +9,12 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PACKAGES := bird2 iproute2 iputils-ping nftables procps python3-venv tcpdump musl-tools clang
 INTEROP_PACKAGES := frr gobgpd
-TEST_PACKAGES := qemu-system-x86 busybox-static kmod $(INTEROP_PACKAGES)
+TEST_PACKAGES := $(INTEROP_PACKAGES)
+VM_PACKAGES := qemu-system-x86 busybox-static kmod
 BENCH_PACKAGES := iperf3 gcc libc6-dev
 STAMP := .venv/.installed
 
-.PHONY: help setup demo lab bench test check unit netns interop lock
+.PHONY: help setup demo lab bench test test-vm check unit netns interop lock
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -66,9 +67,13 @@ check: setup     ## formatting, lint, types, layers
 unit: setup      ## the pure tests only
 	$(BIN)/pytest -m "not netns and not interop and not vm and not bench"
 
-test: check      ## everything
+test: check      ## everything but test-vm
 	@$(call install,$(TEST_PACKAGES))
-	$(SUDO) env CI="$(CI)" $(BIN)/pytest
+	$(SUDO) env CI="$(CI)" $(BIN)/pytest -m "not vm"
+
+test-vm: setup   ## the kernel's own IPIP, all pairs of tunnel drivers: under Debian's kernel in QEMU, some 5 minutes
+	@$(call install,$(VM_PACKAGES))
+	$(SUDO) env CI="$(CI)" $(BIN)/pytest tests/vm
 
 interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go to docs/interop.md
 	@$(call install,$(INTEROP_PACKAGES))
