@@ -162,9 +162,7 @@ class Agent:
 
     def pod_mtu(self) -> int:
         """Return the bytes that a pod's packet may have on its way to any other node."""
-        tunnels = self.picture.desired.state.tunnels.values()
-        uplink = self.picture.links.get(self.picture.desired.uplink or "")
-        return min((tunnel.mtu for tunnel in tunnels), default=uplink.mtu if uplink else 1500)
+        return self.picture.desired.pod_mtu.value
 
     def not_ready(self) -> str | None:
         """Say in one sentence why no pod can be attached now; None when one can."""
@@ -338,10 +336,10 @@ class Agent:
             self._broken_since, self._retry = None, RETRY_FIRST
         if done.resync_cause is not None:
             self._resynced = self._clock()
-        if self.onlooker is not None:
-            self.onlooker.turned(done, told.repairs, told.states, told.refusal)
         self._due_at = done.next_due
         self.picture = told.picture
+        if self.onlooker is not None:
+            self.onlooker.turned(done, told.repairs, told.states, told.refusal)
 
     def _answer_waiting(self, standings: Mapping[RouteKey, Standing], unsafe: str | None) -> None:
         for endpoint, done in tuple(self._waiting.values()):

@@ -18,6 +18,8 @@ from felix_py.agent import Agent
 from felix_py.allocations import Allocations
 from felix_py.api import Api, TcpApi
 from felix_py.bell import Bell
+from felix_py.calc.mtu import UNKNOWN
+from felix_py.cni import podnet
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
 from felix_py.datastore.directory import DirectoryDatastore
@@ -32,6 +34,7 @@ from felix_py.kernel.wire import Family
 from felix_py.maintenance_file import MaintenanceFile
 from felix_py.metrics import Metrics
 from felix_py.model import Key
+from felix_py.mtu_file import MtuFile
 from felix_py.news import News
 from felix_py.observation import Observation
 from felix_py.probes import Probes
@@ -105,7 +108,7 @@ class Node:
         self._wire, self._netfilter = Rtnetlink(), Nftables()
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
-        kernel = Kernel(*parts, families(), self._netfilter)
+        kernel = Kernel(*parts, families(), self._netfilter, podnet)
         self._store = Allocations(settings.state_directory, settings.node_name)
         self._news = News()
         self.speaker = BgpService(
@@ -119,11 +122,17 @@ class Node:
         self._standing = MaintenanceFile(settings.state_directory)
         self.agent.adjust = self._standing.applied
         self.observation = Observation(metrics, self.agent, self.speaker, self._store, self._conntrack)
-        self.observation.on_turn = self._news.ring
+        self._mtu_file = MtuFile(settings.state_directory)
+        self.observation.on_turn = self._turned
         self.agent.onlooker = self.observation
         self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.stir)  # noqa: PLW0108 - reopened
         self._alarm = Bell(loop, self._netfilter.fileno, self._heard)
         self.agent.rearm = self._arm
+
+    def _turned(self) -> None:
+        if self.agent.picture.desired.pod_mtu is not UNKNOWN:
+            self._mtu_file.put(self.agent.pod_mtu())
+        self._news.ring()
 
     def _arm(self) -> None:
         self._bell.arm()

@@ -74,6 +74,7 @@ class Handlers:
                 **self._maintenance(),
             },
             "tunnel": self._tunnel(),
+            "podMTU": self._agent.picture.desired.pod_mtu._asdict(),
         }
         document = partial(documents.status, self._agent, extra=extra, problems=problems)
         return 200, await self._agent.ask(document)

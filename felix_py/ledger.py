@@ -46,7 +46,9 @@ class Attachment:
     def endpoint(self, node: NodeName) -> WorkloadEndpoint:
         """Return what the agent routes."""
         networks = tuple(map(ip_network, self.addresses))
-        return WorkloadEndpoint(self.name, node, self.host_interface, networks, self.pod, self.container_id)
+        return WorkloadEndpoint(
+            self.name, node, self.host_interface, networks, self.pod, self.container_id, self.netns, self.interface
+        )
 
 
 @dataclass(frozen=True, slots=True)

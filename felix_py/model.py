@@ -90,6 +90,8 @@ class WorkloadEndpoint:
         name: `namespace/pod` or whatever the orchestrator calls it; what people search for.
         interface: the host side of the veth, `cali` and eleven hex digits.
         networks: host prefixes (/32 and /128), one per address.
+        netns: path of the pod's network namespace; empty where nobody said, and then its own end is none of ours.
+        inside: the pod's end of the veth.
     """
 
     name: str
@@ -98,6 +100,8 @@ class WorkloadEndpoint:
     networks: tuple[IPNetwork, ...]
     pod: str = ""
     container_id: str = ""
+    netns: str = ""
+    inside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,8 @@ class FelixConfiguration:
         remove_external_routes: routes of other programs out of workloads' interfaces go, too; True where nobody says.
         route_sync_disabled: routes are left as they are, neither written nor removed.
         external_nodes: networks that may send through the tunnel although no Node is there.
+        ipip_mtu: bytes of an inner packet of IP in IP; 0 has it follow the uplinks.
+        mtu_pattern: a regular expression for the names of the interfaces whose MTU counts.
     """
 
     name: str = "default"
@@ -194,6 +200,8 @@ class FelixConfiguration:
     route_sync_disabled: bool | None = None
     device_route_source6: IPv6Address | None = None
     external_nodes: tuple[IPNetwork, ...] | None = None
+    ipip_mtu: int | None = None
+    mtu_pattern: str | None = None
 
 
 BGPFilter: TypeAlias = Filter

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from felix_py.allocations import Allocations
 from felix_py.calc import sessions
+from felix_py.cni import podnet
 from felix_py.config import Config
 from felix_py.daemon import families, only_one
 from felix_py.datastore import directory
@@ -66,7 +67,7 @@ def _turns(settings: Config) -> Iterator[Turns]:
     wire, netfilter = Rtnetlink(), Nftables()
     try:
         device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
-        kernel = Kernel(wire, device, TunnelRefused, sysctl, NoPurger(), families(), netfilter)
+        kernel = Kernel(wire, device, TunnelRefused, sysctl, NoPurger(), families(), netfilter, podnet)
         yield Turns(kernel, settings.node_name, time.monotonic)
     finally:
         wire.close()

@@ -29,6 +29,7 @@ from felix_py.model import (
     Resource,
     WorkloadEndpoint,
 )
+from ipip import tunnel
 
 API_VERSION = "projectcalico.org/v3"
 EXTERNAL = "an address, or a network of at most 4,096, as 192.0.2.7 or 192.0.2.0/24"
@@ -37,6 +38,12 @@ EXTERNAL_BITS = 12
 
 BLOCK_SIZES = {4: (20, 32, 26), 6: (116, 128, 122)}
 """By version of IP: the shortest and the longest prefix that Calico takes as IPPool.spec.blockSize, and its default."""
+
+LARGEST_MTU = 65515
+"""Bytes of an inner packet: what an IPv4 packet holds (RFC 791 section 3.1), less the outer header."""
+
+TUNNEL_MTU = f"bytes from {tunnel.MINIMUM_MTU} to {LARGEST_MTU}, or 0 to have it follow the uplinks"
+PATTERN = "a regular expression, as ^(eth|bond)[0-9]+$"
 
 DEVICE = re.compile(r"""[^\s/"*,\\]{1,15}""")
 """Names of interfaces: what the kernel takes (IFNAMSIZ less the final zero), and nftables can write."""
@@ -143,9 +150,25 @@ def _external(raw: object) -> IPNetwork:
     return found
 
 
+def _tunnel_mtu(raw: object) -> int:
+    found = within(0, LARGEST_MTU)(raw)
+    if found and found < tunnel.MINIMUM_MTU:
+        raise ValueError
+    return found
+
+
+def _pattern(raw: object) -> str:
+    found = text(raw)
+    try:
+        re.compile(found)
+    except re.error as error:
+        raise ValueError from error
+    return found
+
+
 def _felix(reader: Reader, name: str, spec: Mapping[str, Any]) -> FelixConfiguration:
     known = {"deviceRouteSourceAddress", "deviceRouteSourceAddressIPv6", "removeExternalRoutes", "routeSyncDisabled"}
-    reader.known(spec, "spec", known | {"externalNodesList"})
+    reader.known(spec, "spec", known | {"externalNodesList", "ipipMTU", "mtuIfacePattern"})
     if name != "default" and not name.startswith("node."):
         reader.fault("metadata.name", f"is {name!r}; give default, or node. and the name of a node")
     address, address6 = "an IPv4 address, as 172.31.1.11", "an IPv6 address, as fd31:1::11"
@@ -158,6 +181,8 @@ def _felix(reader: Reader, name: str, spec: Mapping[str, Any]) -> FelixConfigura
         external_nodes=reader.items(spec, "externalNodesList", "spec", _external, EXTERNAL)
         if spec.get("externalNodesList") is not None
         else None,
+        ipip_mtu=reader.value(spec, "ipipMTU", "spec", _tunnel_mtu, TUNNEL_MTU, None),
+        mtu_pattern=reader.value(spec, "mtuIfacePattern", "spec", _pattern, PATTERN, None),
     )
 
 

@@ -116,4 +116,6 @@ class ClusterState:
             first(*(each.route_sync_disabled for each in said), otherwise=False),
             next((each.device_route_source6 for each in said if each.device_route_source6), None),
             next((each.external_nodes for each in said if each.external_nodes is not None), ()),
+            next((each.ipip_mtu for each in said if each.ipip_mtu is not None), None),
+            next((each.mtu_pattern for each in said if each.mtu_pattern is not None), None),
         )

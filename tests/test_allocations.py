@@ -68,7 +68,16 @@ def test_a_pod_with_an_address_of_each_version_of_ip_is_known_to_the_next_proces
 def test_endpoints_are_what_the_agent_routes(tmp_path: Path) -> None:
     store(tmp_path).attach(WEB, (BLOCK,))
     assert store(tmp_path, WEB).endpoints() == (
-        WorkloadEndpoint("default/web-0", A1, "cali0d7763386da", (IPv4Network("10.65.0.0/32"),), "default/web-0", "c1"),
+        WorkloadEndpoint(
+            "default/web-0",
+            A1,
+            "cali0d7763386da",
+            (IPv4Network("10.65.0.0/32"),),
+            "default/web-0",
+            "c1",
+            WEB.netns,
+            WEB.interface,
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
-from felix_py.calc import candidates, encap, endpoints, netfilter, next_hops, routes
+from felix_py.calc import candidates, encap, endpoints, mtu, netfilter, next_hops, routes
 from felix_py.calc.amending import Standing, Tables
 from felix_py.calc.candidates import Candidate, Lost
 from felix_py.calc.hearsay import Learned, News, by_value
@@ -42,6 +42,7 @@ class Desired:
             and the reason that decided against it.
         waiting: prefixes whose best candidate cannot be installed, with the obstacle.
         stale: how many of the routes BGP keeps only for a while.
+        pod_mtu: bytes that a pod's packet may have, and why.
         basis, tables: what `amended` goes on from.
     """
 
@@ -51,6 +52,7 @@ class Desired:
     waiting: Mapping[RouteKey, str] = field(default_factory=dict)
     uplink: str | None = None
     stale: int = 0
+    pod_mtu: mtu.Mtu = mtu.UNKNOWN
     basis: Basis | None = field(default=None, compare=False, repr=False)
     tables: Tables = field(default_factory=Tables, compare=False, repr=False)
 
@@ -99,19 +101,23 @@ def desired(
             routes.kept(kept or {}, kept_next_hops or {}, ranges),
         )
     )
-    bare = _tunnel(cluster, view, pools, tunnel_address)
-    basis = Basis(routes.Remotes(view, ranges, deferred=deferred), standing, bare, objects)
+    remotes = routes.Remotes(view, ranges, deferred=deferred)
+    host = mtu.of_host(view, remotes.ways, cluster.of(Node), felix.mtu_pattern)
+    inner, of_pods = mtu.of_tunnel(IPIP, host, felix), mtu.of_pods(pools, host, felix)
+    bare = _tunnel(cluster, view, pools, tunnel_address, inner.value)
+    basis = Basis(remotes, standing, bare, objects)
     state = KernelState(
         sysctls=dict(endpoints.sysctls(local, links, objects=objects, ipv6=_routes_ipv6(pools, local))),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
         netfilter=_filter(cluster, me, local, bare) if filtered else None,
+        pod_links=dict(endpoints.pod_links(local, links, of_pods.value)),
     )
     tables = Tables()
     tables.put_all(standing)
     for each, prefixes in by_value(learned):
         for candidate, keys in basis.remotes.of(each, prefixes):
             tables.take(keys, candidate, standing)
-    return _concluded(Desired(state, uplink=view.uplink, basis=basis), tables)
+    return _concluded(Desired(state, uplink=view.uplink, pod_mtu=of_pods, basis=basis), tables)
 
 
 def amended(before: Desired, news: Iterable[News]) -> Desired:
@@ -173,7 +179,7 @@ def _uplink(address: IPInterface | None, links: Mapping[str, Link]) -> str | Non
 
 
 def _tunnel(
-    cluster: ClusterState, view: next_hops.View, pools: tuple[IPPool, ...], address: IPv4Address | None
+    cluster: ClusterState, view: next_hops.View, pools: tuple[IPPool, ...], address: IPv4Address | None, inner: int
 ) -> tunnel.Tunnel | None:
     """Want a tunnel as soon as a pool may need one, so that it is there before the first route."""
     if view.me.address is None or view.uplink is None or all(pool.ipip_mode is IpipMode.NEVER for pool in pools):
@@ -183,7 +189,7 @@ def _tunnel(
     others.update(address for network in external if isinstance(network, IPv4Network) for address in network)
     return tunnel.Tunnel(
         local=view.me.address.ip,
-        mtu=tunnel.mtu(view.links[view.uplink].mtu),
+        mtu=inner,
         address=address,
         allowed=frozenset(others),
     )

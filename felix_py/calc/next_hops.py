@@ -114,6 +114,14 @@ class Ways:
             self._straights[next_hop] = found
         return found
 
+    def interfaces(self, address: IPAddress) -> tuple[str, ...]:
+        """Return the interfaces by which the underlay leads to an address, whatever state they are in."""
+        own, uplink = self._view.own(address.version), self._view.uplink_of(address.version)
+        if own is not None and address in own.network:
+            return (uplink,) if uplink else ()
+        router = self._underlay.of(address)
+        return router.devices if router is not None else ()
+
     def _on_the_link(self, next_hop: IPAddress) -> tuple[Route, str | None]:
         # Link-local addresses are on every link: those that peers name are on the one that leads to peers.
         view = self._view

@@ -81,6 +81,9 @@ class Remotes:
 
     All blocks of one pool of which BGP says the same have the very same candidate, worked out when it is first asked
     for.
+
+    Attributes:
+        ways: to each next hop.
     """
 
     def __init__(self, view: View, pools: LongestMatch[IPPool], *, deferred: bool = False) -> None:
@@ -94,7 +97,7 @@ class Remotes:
         self._view = view
         self._deferred = deferred
         self._pools = pools
-        self._ways = Ways(view)
+        self.ways = Ways(view)
         self._known: dict[tuple[Learned, str], Candidate] = {}
 
     def of(
@@ -119,7 +122,7 @@ class Remotes:
             return known
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()
-        way = self._ways.to(pool, learned.next_hop, learned.equal)
+        way = self.ways.to(pool, learned.next_hop, learned.equal)
         found = self._known[learned, pool.name] = Candidate(
             way.route,
             Kind.REMOTE,

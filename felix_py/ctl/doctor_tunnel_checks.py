@@ -88,14 +88,14 @@ def mtu(facts: Facts) -> Finding:
         return Finding(
             State.FAILED,
             f"no interface takes the {tunnel['mtu'] + OVERHEAD} bytes of a full tunnel packet",
-            "raise the MTU of the uplink, or restart the agent, which measures it",
+            "raise the MTU of the uplink, or lower or leave out ipipMTU in FelixConfiguration",
         )
     large = [link for link in pods if link.mtu > tunnel["mtu"]]
     if large:
         return Finding(
             State.WARNING,
             f"{large[0].name} has MTU {large[0].mtu}, and the tunnel {tunnel['mtu']}",
-            "restart the pod, to be given the smaller one; path MTU discovery helps until then",
+            "see `felixctl status` for why it does not follow, or restart the pod; path MTU discovery helps until then",
         )
     return ok(f"a full packet of {tunnel['mtu']} bytes fits the tunnel and the uplink")
 

@@ -33,6 +33,7 @@ def _print(status: dict[str, Any]) -> None:
     if said := bgp_node.sentence(bgp["maintenance"]):
         line("bgp", output.paint(f"this node {said}", "warning"))
     line("tunnel", f"{tunnel['device']}, {tunnel['why']}" if tunnel else "not needed")
+    line("pods' MTU", f"{status['podMTU']['value']}: {status['podMTU']['why']}")
     line("repairs", ", ".join(f"{count} {cause}" for cause, count in status["repairs"].items()) or "none")
     line("resources", ", ".join(f"{count} {kind}" for kind, count in status["resources"].items()) or "none")
     for problem in status["problems"]:

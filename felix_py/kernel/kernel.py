@@ -22,7 +22,9 @@ from felix_py.kernel.objects import (
     KernelState,
     Link,
     NextHopObject,
+    PodLink,
     PutFilterTable,
+    PutPodLink,
     PutSysctl,
     PutTunnel,
     Route,
@@ -88,6 +90,13 @@ class PacketFilter(Protocol):
         """Make it so; None removes it."""
 
 
+class PodLinks(Protocol):
+    """Pods' veths; `cni.podnet` offers it."""
+
+    def resize(self, name: str, link: PodLink) -> None:
+        """Give both ends this MTU; raises KernelRefused."""
+
+
 @dataclass(frozen=True, slots=True)
 class News:
     """What has happened since the last look.
@@ -124,6 +133,7 @@ class Kernel:
         purger: Purger,
         families: Iterable[Family] = tuple(Family),
         netfilter: PacketFilter | None = None,
+        pod_links: PodLinks | None = None,
     ) -> None:
         self.routes = RouteEngine(wire, purger, families)
         self.interfaces = Interfaces()
@@ -133,6 +143,7 @@ class Kernel:
         self._tunnel_refused = tunnel_refused
         self._parameters = parameters
         self._netfilter = netfilter
+        self._pod_links = pod_links
         self._unread: set[str] = {"start"}
         self._stale_devices: set[str] = set()
         self._holds: dict[Step, Hold] = {}
@@ -274,7 +285,8 @@ class Kernel:
                 tunnels.pop(name, None)
                 if found is not None:
                     tunnels[name] = found
-        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=self._read_filter())
+        pods = reconcile.pod_links_as_they_are(want.pod_links, self.links) if self._pod_links is not None else {}
+        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=self._read_filter(), pod_links=pods)
         self._unread, self._stale_devices = set(), set()
 
     def _read_filter(self) -> FilterTable | None:
@@ -319,6 +331,8 @@ class Kernel:
                 self._tunnels.put(tunnel)
             case DeleteTunnel(name):
                 self._tunnels.delete(name)
+            case PutPodLink(name, link) if self._pod_links is not None:
+                self._pod_links.resize(name, link)
             case PutFilterTable(table, replaced, _) if self._netfilter is not None:
                 self._netfilter.write(table, replaced)
             case DeleteFilterTable() if self._netfilter is not None:

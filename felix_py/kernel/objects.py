@@ -191,6 +191,21 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class PodLink:
+    """How large packets a pod's veth takes, at both of its ends.
+
+    Attributes:
+        netns: path of the pod's network namespace.
+        inside: the pod's end.
+        mtu: in bytes.
+    """
+
+    netns: str
+    inside: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoutePolicy:
     """How far the engine goes.
 
@@ -225,6 +240,7 @@ class KernelState:
         tunnels: by device name.
         sysctls: path below /proc/sys to value.
         netfilter: our nftables table; None for none.
+        pod_links: pods' veths by the name of the host's end, of which alone the MTU is read back.
         amended: how `routes` came about, for whoever took those before; None where nobody knows.
     """
 
@@ -234,6 +250,7 @@ class KernelState:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     policy: RoutePolicy = RoutePolicy()
     netfilter: FilterTable | None = None
+    pod_links: Mapping[str, PodLink] = field(default_factory=dict)
     amended: Amended | None = field(default=None, compare=False, repr=False)
 
 
@@ -257,6 +274,14 @@ class PutSysctl:
 
     path: str
     value: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutPodLink:
+    """Give both ends of a pod's veth another MTU."""
+
+    name: str
+    link: PodLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +319,9 @@ class DeleteRoute:
     route: Route
 
 
-Step: TypeAlias = PutTunnel | DeleteTunnel | PutSysctl | PutFilterTable | DeleteFilterTable | PutRoute | DeleteRoute
+Step: TypeAlias = (
+    PutTunnel | DeleteTunnel | PutSysctl | PutPodLink | PutFilterTable | DeleteFilterTable | PutRoute | DeleteRoute
+)
 Plan: TypeAlias = tuple[Step, ...]
 
 

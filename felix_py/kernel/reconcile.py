@@ -1,7 +1,7 @@
 """From what is and what should be to what has to be done; pure, so that it can be argued about with literals."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from felix_py.kernel import filter_table, ownership, route_codec
 from felix_py.kernel.objects import (
@@ -9,7 +9,10 @@ from felix_py.kernel.objects import (
     DeleteRoute,
     DeleteTunnel,
     KernelState,
+    Link,
+    PodLink,
     PutFilterTable,
+    PutPodLink,
     PutRoute,
     PutSysctl,
     PutTunnel,
@@ -67,9 +70,18 @@ def filter_to_put(want: KernelState, have: KernelState, cause: str = "wanted") -
 
 
 def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
-    """Yield what comes before the routes: parameters and tunnels that differ."""
+    """Yield what comes before the routes: parameters, tunnels and pods' MTUs that differ."""
     yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
     yield from (PutTunnel(tunnel) for name, tunnel in want.tunnels.items() if have.tunnels.get(name) != tunnel)
+    # A veth that is not there is made with the right one.
+    yield from (
+        PutPodLink(name, each) for name, each in want.pod_links.items() if have.pod_links.get(name, each) != each
+    )
+
+
+def pod_links_as_they_are(want: Mapping[str, PodLink], links: Mapping[str, Link]) -> dict[str, PodLink]:
+    """Return what is wanted of pods' veths with the MTU that the host's end has, of those that exist."""
+    return {name: replace(each, mtu=links[name].mtu) for name, each in want.items() if name in links}
 
 
 def tunnels_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteTunnel]:
@@ -99,6 +111,8 @@ def in_words(step: Step) -> tuple[str, str, str]:
             words = "delete tunnel", name, ""
         case PutSysctl(path, value):
             words = "set sysctl", path, value
+        case PutPodLink(name, link):
+            words = "set link", name, f"mtu {link.mtu}, and {link.inside} in {link.netns}"
         case PutFilterTable(table, before, _):
             words = "set nftables", f"table {filter_table.NAME}", filter_table.difference(table, before)
         case DeleteFilterTable():

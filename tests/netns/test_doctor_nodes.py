@@ -169,8 +169,9 @@ def _pod(node: str) -> str:
 
 @contextmanager
 def _wide_pod() -> Iterator[None]:
-    mtu = ["ip", "link", "set", _pod("a1"), "mtu"]
-    with changed("a1", [*mtu, "1500"], [*mtu, "1480"]):
+    """A veth of a pod that nobody has told the agent of, whose MTU it keeps of none but its own."""
+    link = ["ip", "link", "add", "calistranger", "mtu", "1500", "type", "veth", "peer", "name", "stranger"]
+    with changed("a1", link, ["ip", "link", "del", "calistranger"]):
         yield
 
 

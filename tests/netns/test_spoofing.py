@@ -9,6 +9,7 @@ from crafted import IPIP, PORT, Listener, dropped, ip, send, udp
 from route_node import CLUSTER, Lab, RouteNode, lab
 from spaces import Pod, Space
 
+from felix_py.kernel import filter_counters
 from felix_py.model import FelixConfiguration, IpipMode, IPPool, Key
 from felix_py.state import Event, InSync, Present
 from ipip.tunnel import Asked
@@ -127,6 +128,9 @@ def test_a_pod_cannot_speak_for_another_to_its_own_host(plain: Guarded) -> None:
     send(plain.web.space, udp(WEB, "172.31.1.11", b"own"))
     assert arrives.next() == (b"own", WEB)
     assert dropped(plain.host) == {"pod-spoofed": 1}
+    counted = plain.host.do(filter_counters.read)
+    assert counted.pop("pod-spoofed") == 1
+    assert set(counted.values()) == {0}, "the others stand there and have nothing to tell"
 
 
 def test_a_pod_cannot_send_what_a_tunnel_would_unwrap(plain: Guarded) -> None:
