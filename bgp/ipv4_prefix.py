@@ -23,7 +23,7 @@ MASKS = tuple(IPv4Network((0, length)).netmask for length in range(BITS + 1))
 _STRIDE = sys.hash_info.modulus * (1 + (1 << BITS) // sys.hash_info.modulus)
 
 # That multiple in octets, most significant first: a one, so that no number is 0, which is false; address; length.
-_PLACE = struct.Struct(">2xx4sx")
+_PLACE = struct.Struct(">3x4sx")
 _ONE = 1 << 40
 _PER_ADDRESS = _STRIDE * 256 - 1
 _PER_LENGTH = tuple(_STRIDE * (_ONE + length) + int(mask) for length, mask in enumerate(MASKS))
@@ -87,15 +87,7 @@ def from_numbers(addresses: Collection[int], length: int) -> list[IPv4Prefix]:
     return list(map(int.__new__, repeat(IPv4Prefix), numbers))
 
 
-def lengths_of(prefixes: Collection[IPv4Prefix]) -> bytes:
-    """Return the length of each prefix, one byte for each."""
-    return _places(prefixes)[7::8]
-
-
-def addresses_of(prefixes: Collection[IPv4Prefix]) -> Iterator[bytes]:
-    """Iterate over the addresses of prefixes, as four bytes each."""
-    return chain.from_iterable(_PLACE.iter_unpack(_places(prefixes)))
-
-
-def _places(prefixes: Collection[IPv4Prefix]) -> bytes:
-    return struct.pack(f">{len(prefixes)}Q", *map(floordiv, prefixes, repeat(_STRIDE)))
+def taken_apart(prefixes: Collection[IPv4Prefix]) -> tuple[Iterator[bytes], bytes]:
+    """Return the addresses of prefixes, as four bytes each, and their lengths, as one byte each."""
+    places = struct.pack(f">{len(prefixes)}Q", *map(floordiv, prefixes, repeat(_STRIDE)))
+    return chain.from_iterable(_PLACE.iter_unpack(places)), places[7::8]

@@ -38,10 +38,6 @@ MOST_REMEMBERED = 256
 """Attributes whose judgement is remembered for one peer; one more, and all are forgotten, so that memory is bounded."""
 
 
-WORTH_SORTING = 8
-"""Prefixes from which on it pays to ask what holds for all of them before asking of each."""
-
-
 class Reason(StrEnum):
     """Why a path is refused: not taken from a peer, or not told to one."""
 
@@ -160,7 +156,7 @@ ATTRIBUTE_CHECKS: tuple[Check, ...] = (
 class _Networks:
     """What prefixes of one IP version are compared with, and what is remembered of the attributes they came with."""
 
-    __slots__ = ("considered", "own", "own_spans", "pools", "pools_text", "safe_spans", "terms", "version")
+    __slots__ = ("considered", "own", "pools", "pools_text", "spans", "terms", "version")
 
     def __init__(self, node: NodeFacts, peer: PeerFacts, version: Version) -> None:
         pools = [network for network in node.accept_within if network.version == version]
@@ -170,9 +166,12 @@ class _Networks:
         self.pools = PrefixTable(version, ((network, _harmless(self, network)) for network in pools))
         self.pools_text = ", ".join(map(str, pools)) or "there is none"
         self.own = PrefixTable(version, ((network, network) for network in node.own))
-        self.safe_spans = Spans(network for network in pools if _harmless(self, network))
-        self.own_spans = Spans(node.own)
+        self.spans = Spans((*pools, *node.own))
         self.considered: dict[int, _Considered] = {}
+
+    def safe(self, number: int, length: int) -> bool:
+        """Say that nothing in the table can object to a prefix."""
+        return bool(self.pools.containing(number, length)) and self.own.containing(number, length) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +268,8 @@ class ImportPolicy:
                 if isinstance(outcome, Refusal):
                     return outcome
                 break
-        if networks.pools.containing(number, length) and networks.own.containing(number, length) is None:
-            return outcome  # nothing in the table can object
+        if networks.safe(number, length):
+            return outcome
         for check in PREFIX_CHECKS:
             if not (asked_for and check.precaution):
                 detail = check.objection(networks, number, length)
@@ -299,7 +298,7 @@ class ImportPolicy:
         self, prefixes: Sequence[IPNetwork], attributes: Attributes
     ) -> tuple[Sequence[IPNetwork], Sequence[IPNetwork]]:
         """Return the prefixes of which it is plain that one judgement holds for all, and the others."""
-        if len(prefixes) < WORTH_SORTING or not comparable(prefixes):
+        if not comparable(prefixes):
             return (), prefixes
         networks = self._networks[prefixes[0].version]
         considered = networks.considered.get(id(attributes)) or self._consider(attributes, networks)
@@ -307,9 +306,11 @@ class ImportPolicy:
             return prefixes, ()
         if considered.terms:
             return (), prefixes
-        safe, unsafe = networks.safe_spans.split(prefixes)
-        own, others = networks.own_spans.split(safe)
-        return others, [*unsafe, *own] if unsafe or own else ()
+        alike: list[IPNetwork] = []
+        others: list[IPNetwork] = []
+        for piece in networks.spans.pieces(prefixes):
+            (alike if networks.safe(int(piece[0].network_address), piece[0].prefixlen) else others).extend(piece)
+        return alike, others
 
     def _consider(self, attributes: Attributes, networks: _Networks) -> _Considered:
         considered = self._looked_at(attributes, networks)

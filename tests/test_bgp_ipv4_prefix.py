@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, collapse_addresses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgp.ipv4_prefix import IPv4Prefix, addresses_of, from_numbers, lengths_of
+from bgp.ipv4_prefix import IPv4Prefix, from_numbers, taken_apart
 from bgp.spans import Spans, comparable
 
 EDGES = st.sampled_from([0, 10 << 24, 10 << 24 | 64, 0xFFFFFFFF])
@@ -62,19 +62,22 @@ def test_it_looks_as_an_ipv4_network_does(network: IPv4Network) -> None:
 def test_what_is_made_and_taken_apart_at_once_is_what_each_alone_is(several: list[IPv4Network]) -> None:
     fast = [prefix for each in several for prefix in from_numbers([int(each.network_address)], each.prefixlen)]
     assert fast == several
-    assert [*addresses_of(fast)] == [each.network_address.packed for each in several]
-    assert [*lengths_of(fast)] == [each.prefixlen for each in several]
+    addresses, lengths = taken_apart(fast)
+    assert [*addresses] == [each.network_address.packed for each in several]
+    assert [*lengths] == [each.prefixlen for each in several]
 
 
-def test_only_its_like_is_worth_sorting() -> None:
-    network = IPv4Network("10.0.0.0/26")
-    assert comparable([IPv4Prefix(network)])
-    assert not comparable([IPv4Prefix(network), network])
-    assert not comparable([])
+def test_only_many_of_its_like_are_worth_sorting() -> None:
+    several = from_numbers(range(0, 8 << 6, 1 << 6), 26)
+    assert comparable(several)
+    assert not comparable(several[1:])
+    assert not comparable([*several, IPv4Network("10.0.0.0/26")])
 
 
 @given(st.lists(narrow, max_size=4), st.lists(narrow.map(IPv4Prefix), max_size=20))
-def test_spans_hold_what_lies_within_one_of_their_networks(within: list[IPv4Network], some: list[IPv4Prefix]) -> None:
-    inside, outside = Spans(within).split(some)
-    assert sorted(inside) == sorted(each for each in some if any(each.subnet_of(other) for other in within))
-    assert sorted([*inside, *outside]) == sorted(some)
+def test_all_of_a_piece_lie_within_the_same_networks(within: list[IPv4Network], some: list[IPv4Prefix]) -> None:
+    pieces = [*Spans(within).pieces(some)]
+    assert sorted(each for piece in pieces for each in piece) == sorted(some)
+    for piece in pieces:
+        assert len({tuple(each.subnet_of(other) for other in within) for each in piece}) == 1
+    assert len(pieces) <= 1 + 2 * len(within)
