@@ -5,7 +5,7 @@ Read in this order:
 1. `types`: paths, attributes, and what speaker and wire say to each other.
 2. `decision`: which of several paths is the best, and by which rule each other one lost.
 3. `filters`, `policy`, `export_policy`: which paths are not wanted, what is told to whom, and why (`policy_facts`: what
-   they have to know; `communities`, `prefix_table`: what they are made of).
+   they have to know; `communities`, `prefix_table`, `spans`, `ipv4_prefix`: what they are made of).
 4. `rib`: Adj-RIB-In, Loc-RIB, Adj-RIB-Out.
 5. `peering`: which sessions a node holds.
 6. `speaker`: the machine; it has no socket and no clock, and can be told anything in a test. What it is told and what

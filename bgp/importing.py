@@ -1,6 +1,6 @@
 """What a peer says, judged by import policy: prefixes that are judged alike share one object."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from bgp.policy import Accepted, Refusal
 from bgp.rib import LocRib, Told
@@ -13,20 +13,11 @@ MOST_REMEMBERED = 256
 
 
 def judged(
-    session: Session, prefixes: Iterable[IPNetwork], attributes: Attributes, *, external: bool
-) -> Iterator[tuple[Told, list[IPNetwork]]]:
+    session: Session, prefixes: Sequence[IPNetwork], attributes: Attributes, *, external: bool
+) -> Iterator[tuple[Told, Sequence[IPNetwork]]]:
     """Yield what a peer says of prefixes and policy makes of it, each time with all prefixes that it holds for."""
     session.heard_of(attributes.next_hop)
-    weigh = session.import_policy.weigh
-    groups: dict[int | Refusal, tuple[Accepted | Refusal, list[IPNetwork]]] = {}
-    for prefix in prefixes:
-        outcome = weigh(prefix, attributes)
-        key = id(outcome) if isinstance(outcome, Accepted) else outcome
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = outcome, []
-        group[1].append(prefix)
-    for outcome, alike in groups.values():
+    for outcome, alike in session.import_policy.weigh_all(prefixes, attributes):
         yield _told(session, attributes, outcome, external=external), alike
 
 

@@ -7,7 +7,7 @@ the pools), and never those that keep a node from harm (martians, its own blocks
 Paths share attributes: all that depends on these is worked out once for each, and remembered.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -16,6 +16,7 @@ from typing import NamedTuple
 from bgp import communities, filters
 from bgp.policy_facts import NodeFacts, PeerFacts
 from bgp.prefix_table import BITS, PrefixTable, Version
+from bgp.spans import Spans, comparable
 from bgp.types import AsHop, Attributes, IPAddress, IPNetwork, Path
 
 MARTIANS: tuple[IPNetwork, ...] = (
@@ -155,7 +156,7 @@ ATTRIBUTE_CHECKS: tuple[Check, ...] = (
 class _Networks:
     """What prefixes of one IP version are compared with, and what is remembered of the attributes they came with."""
 
-    __slots__ = ("considered", "own", "pools", "pools_text", "terms", "version")
+    __slots__ = ("considered", "own", "pools", "pools_text", "spans", "terms", "version")
 
     def __init__(self, node: NodeFacts, peer: PeerFacts, version: Version) -> None:
         pools = [network for network in node.accept_within if network.version == version]
@@ -165,7 +166,12 @@ class _Networks:
         self.pools = PrefixTable(version, ((network, _harmless(self, network)) for network in pools))
         self.pools_text = ", ".join(map(str, pools)) or "there is none"
         self.own = PrefixTable(version, ((network, network) for network in node.own))
+        self.spans = Spans((*pools, *node.own))
         self.considered: dict[int, _Considered] = {}
+
+    def safe(self, number: int, length: int) -> bool:
+        """Say that nothing in the table can object to a prefix."""
+        return bool(self.pools.containing(number, length)) and self.own.containing(number, length) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,14 +268,49 @@ class ImportPolicy:
                 if isinstance(outcome, Refusal):
                     return outcome
                 break
-        if networks.pools.containing(number, length) and networks.own.containing(number, length) is None:
-            return outcome  # nothing in the table can object
+        if networks.safe(number, length):
+            return outcome
         for check in PREFIX_CHECKS:
             if not (asked_for and check.precaution):
                 detail = check.objection(networks, number, length)
                 if detail is not None:
                     return Refusal(check.reason, detail)
         return outcome
+
+    def weigh_all(
+        self, prefixes: Sequence[IPNetwork], attributes: Attributes
+    ) -> Iterator[tuple[Accepted | Refusal, Sequence[IPNetwork]]]:
+        """Judge paths to many prefixes with the same attributes; yield each outcome with all that it holds for."""
+        groups: dict[int | Refusal, tuple[Accepted | Refusal, list[IPNetwork]]] = {}
+        alike, others = self._judged_alike(prefixes, attributes)
+        for prefix in others:
+            outcome = self.weigh(prefix, attributes)
+            key = id(outcome) if isinstance(outcome, Accepted) else outcome
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = outcome, []
+            group[1].append(prefix)
+        if alike:
+            yield self.weigh(alike[0], attributes), alike
+        yield from groups.values()
+
+    def _judged_alike(
+        self, prefixes: Sequence[IPNetwork], attributes: Attributes
+    ) -> tuple[Sequence[IPNetwork], Sequence[IPNetwork]]:
+        """Return the prefixes of which it is plain that one judgement holds for all, and the others."""
+        if not comparable(prefixes):
+            return (), prefixes
+        networks = self._networks[prefixes[0].version]
+        considered = networks.considered.get(id(attributes)) or self._consider(attributes, networks)
+        if isinstance(considered.otherwise, Refusal):
+            return prefixes, ()
+        if considered.terms:
+            return (), prefixes
+        alike: list[IPNetwork] = []
+        others: list[IPNetwork] = []
+        for piece in networks.spans.pieces(prefixes):
+            (alike if networks.safe(int(piece[0].network_address), piece[0].prefixlen) else others).extend(piece)
+        return alike, others
 
     def _consider(self, attributes: Attributes, networks: _Networks) -> _Considered:
         considered = self._looked_at(attributes, networks)

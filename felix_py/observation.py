@@ -72,9 +72,9 @@ class Observation:
         for cause, count in repairs.items():
             metrics.repaired(cause, count)
         for batch in routes.batches:
-            put = sum(body is not None for body in batch.new)
-            metrics.wrote("put", put)
-            metrics.wrote("delete", len(batch.new) - put)
+            deleted = batch.new.count(None)
+            metrics.wrote("put", len(batch.new) - deleted)
+            metrics.wrote("delete", deleted)
         for hold in routes.refused.values():
             if hold.refusal is not None:
                 metrics.refused(hold.refusal.code)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 import structlog
@@ -160,9 +161,8 @@ def _key(identity: bytes, engine: RouteEngine) -> str:
 
 
 def _routes(outcome: Outcome, engine: RouteEngine) -> Counter[str]:
-    repairs: Counter[str] = Counter(
-        cause for batch in outcome.batches for cause in batch.causes if cause in CAUSES_OF_REPAIR
-    )
+    causes = Counter(chain.from_iterable(batch.causes for batch in outcome.batches))
+    repairs = Counter({cause: count for cause, count in causes.items() if cause in CAUSES_OF_REPAIR})
     if len(outcome) <= MANY:
         for written in outcome.writes:
             _route(written, engine)
@@ -186,8 +186,8 @@ def _routes(outcome: Outcome, engine: RouteEngine) -> Counter[str]:
 
 
 def _many(outcome: Outcome, repaired: int) -> None:
-    put = sum(body is not None for batch in outcome.batches for body in batch.new)
-    deleted = len(outcome) - put
+    deleted = sum(batch.new.count(None) for batch in outcome.batches)
+    put = len(outcome) - deleted
     if put:
         log.info("routes.put", count=put, repaired=repaired)
     if deleted:

@@ -1,5 +1,6 @@
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from operator import itemgetter
 
 import pytest
 from bgp_builders import ME, NODE_AS, TOR, network, path, peer
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgp.filters import Action, AddCommunity, Filter, Operator, Rule, SetPriority
+from bgp.ipv4_prefix import IPv4Prefix
 from bgp.policy import MOST_REMEMBERED, Accepted, ImportPolicy, Reason, Refusal, as_path_text
 from bgp.policy_facts import NodeFacts, PeerFacts, peer_facts
 from bgp.types import AsHop, Attributes, Path
@@ -295,6 +297,27 @@ def test_a_judgement_does_not_depend_on_what_was_judged_before(paths: list[Path]
     backwards = [one.judge(each) for each in reversed(paths)]
     alone = [policy(*SOME_RULES).judge(each) for each in paths]
     assert in_order == backwards[::-1] == alone
+
+
+NARROW = st.builds(
+    lambda number, length: IPv4Network((0x0A410000 + (number << 4), length), strict=False),
+    st.integers(0, 0x1FFF) | st.integers(0, 7),
+    st.integers(12, 32),
+)
+"""In and around 10.65.0.0/16 and 10.66.0.0/16, our pools, and often in our block."""
+
+
+@given(st.lists(NARROW, max_size=30), st.sampled_from(MANY), st.booleans(), st.booleans())
+def test_many_are_judged_as_each_alone_is(
+    networks: list[IPv4Network],
+    said: Attributes,
+    filtered: bool,  # noqa: FBT001 - given
+    quick: bool,  # noqa: FBT001 - same
+) -> None:
+    one = policy(*SOME_RULES) if filtered else policy()
+    prefixes = [*map(IPv4Prefix, networks)] if quick else networks
+    judged = [(prefix, outcome) for outcome, alike in one.weigh_all(prefixes, said) for prefix in alike]
+    assert sorted(judged, key=itemgetter(0)) == [(each, one.weigh(each, said)) for each in sorted(networks)]
 
 
 def test_what_is_remembered_has_a_bound_and_is_not_mixed_up() -> None:

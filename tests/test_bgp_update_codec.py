@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -277,7 +278,7 @@ def test_a_long_table_leaves_no_more_behind_than_the_caches_hold(monkeypatch: py
         assert four.announced[-1] == IPv4Network((several[-1], 32))
     caches = (decoder._sets, decoder._with_next_hop, decoder._reader._known)
     assert [len(cache) <= SETS_KNOWN + 1 for cache in caches] == [True] * 3
-    assert all(len(table) <= known + 1 for table in prefixes._known.values())
+    assert [len(table) <= known for table in (prefixes._ipv4, prefixes._ipv6)] == [True] * 2
 
 
 def test_messages_that_follow_each_other_are_taken_apart() -> None:
@@ -307,11 +308,22 @@ def test_a_prefix_has_all_that_ipaddress_gives_it(length: int) -> None:
     octets = bytes((length,)) + b"\xc0\0\2\1"[: (length + 7) // 8]
     (found,) = Prefixes().read(Family.IPV4_UNICAST, octets)
     assert isinstance(found, IPv4Network)
-    assert vars(found).keys() == vars(expected).keys()
+    names = [name for name in dir(expected) if not name.startswith("_") and not callable(getattr(expected, name))]
+    assert {name: getattr(found, name) for name in names} == {name: getattr(expected, name) for name in names}
     assert (found.prefixlen, found.with_netmask) == (expected.prefixlen, expected.with_netmask)
     assert (found.broadcast_address, found.num_addresses) == (expected.broadcast_address, expected.num_addresses)
     assert found in pickle.loads(pickle.dumps([expected]))  # noqa: S301 - our own
     assert next(iter(found.hosts())) == next(iter(expected.hosts()))
+
+
+@given(st.lists(st.tuples(st.integers(0, 32), st.integers(1, 700)), max_size=5), st.randoms(use_true_random=False))
+def test_runs_of_prefixes_of_one_length_are_read_as_each_alone(runs: list[tuple[int, int]], random: Random) -> None:
+    octets = [bytes((bits,)) + random.randbytes((bits + 7) // 8) for bits, count in runs for _ in range(count)]
+    found = Prefixes().read(Family.IPV4_UNICAST, b"".join(octets))
+    assert found == tuple(Prefixes().read(Family.IPV4_UNICAST, each)[0] for each in octets)
+    if octets and len(octets[-1]) > 1:
+        with pytest.raises(ValueError, match="cut off"):
+            Prefixes().read(Family.IPV4_UNICAST, b"".join(octets)[:-1])
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 128)), max_size=20))

@@ -1,11 +1,12 @@
 """What BGP knows as far as routes need it, and what of it is news; all prefixes of which it says the same share it."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from bgp.decision import BestPath
 from bgp.types import IPAddress, IPNetwork
+from felix_py.alike import by_object
 from felix_py.calc.next_hops import by_number
 
 
@@ -25,7 +26,7 @@ class Learned(NamedTuple):
     equal: tuple[IPAddress, ...] = ()
 
 
-News: TypeAlias = tuple[Learned | None, Collection[IPNetwork]]
+News: TypeAlias = tuple[Learned | None, Sequence[IPNetwork]]
 """Prefixes of which BGP says this now, or nothing any more."""
 
 Change: TypeAlias = tuple[IPNetwork, BestPath | None]
@@ -76,31 +77,22 @@ def hearsay(best_paths: Mapping[IPNetwork, BestPath], name: Namer) -> Hearsay:
     return Hearsay(Hearsay().after(best_paths.items(), name).paths)
 
 
-def by_value(paths: Mapping[IPNetwork, Learned]) -> Iterator[News]:
-    """Yield what is known, each time with all prefixes of which it is."""
-    by_object: dict[int, tuple[Learned, list[IPNetwork]]] = {}
-    for prefix, learned in paths.items():
-        alike = by_object.get(id(learned))
-        if alike is None:
-            alike = by_object[id(learned)] = learned, []
-        alike[1].append(prefix)
-    return iter(by_object.values())
+def by_value(paths: Mapping[IPNetwork, Learned]) -> Iterable[News]:
+    """Return what is known, each time with all prefixes of which it is."""
+    return by_object(paths.keys(), paths.values())
 
 
-def _news(changes: Iterable[Change], name: Namer) -> Iterator[News]:
-    by_object: dict[int, tuple[BestPath | None, list[IPNetwork]]] = {}
-    for prefix, best in changes:
-        alike = by_object.get(id(best))
-        if alike is None:
-            alike = by_object[id(best)] = best, []
-        alike[1].append(prefix)
+def _news(changes: Iterable[Change], name: Namer) -> Iterable[News]:
+    # Of several changes of one prefix the last counts.
+    latest = dict(changes)
     names: dict[IPAddress, str] = {}
     found: dict[Learned | None, list[IPNetwork]] = {}
-    for best, prefixes in by_object.values():
+    for best, prefixes in by_object(latest.keys(), latest.values()):
         learned = _learned(best, names, name) if best is not None else None
-        found.setdefault(learned, []).extend(prefixes)
-    for learned, prefixes in found.items():
-        yield learned, prefixes
+        before = found.setdefault(learned, prefixes)
+        if before is not prefixes:
+            before += prefixes
+    return found.items()
 
 
 def _learned(best: BestPath, names: dict[IPAddress, str], name: Namer) -> Learned | None:

@@ -1,6 +1,6 @@
 """Which routes this node should hold, and for each of them why: one function for each reason to want a route."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import TypeAlias
 
@@ -9,7 +9,7 @@ from felix_py.calc.candidates import Candidate, Kind, Rank
 from felix_py.calc.hearsay import Learned
 from felix_py.calc.longest_match import LongestMatch
 from felix_py.calc.next_hops import View, Ways
-from felix_py.kernel.objects import IPV6, NextHop, NextHopObject, Route, RouteKey, RouteType, Scope
+from felix_py.kernel.objects import IPV6, NextHop, NextHopObject, Route, RouteKey, RouteType, Scope, plain_keys
 from felix_py.model import BlockAffinity, IPNetwork, IPPool, WorkloadEndpoint
 from ipip import tunnel
 
@@ -101,20 +101,15 @@ class Remotes:
         self._known: dict[tuple[Learned, str], Candidate] = {}
 
     def of(
-        self, learned: Learned | None, prefixes: Iterable[IPNetwork]
+        self, learned: Learned | None, prefixes: Sequence[IPNetwork]
     ) -> Iterator[tuple[Candidate | None, dict[RouteKey, None]]]:
         """Yield who wants these prefixes, if anybody does: none is wanted that lies outside every pool."""
-        by_pool: dict[int, tuple[IPPool | None, list[IPNetwork]]] = {}
-        pool_of = self._pools.of if learned is not None and self._view.me.address is not None else _nowhere
-        for prefix in prefixes:
-            pool = pool_of(prefix)
-            alike = by_pool.get(id(pool))
-            if alike is None:
-                alike = by_pool[id(pool)] = pool, []
-            alike[1].append(prefix)
-        for pool, inside in by_pool.values():
-            candidate = self._candidate(learned, pool) if learned is not None and pool is not None else None
-            yield candidate, dict.fromkeys(map(RouteKey, inside))
+        if learned is None or self._view.me.address is None:
+            yield None, dict.fromkeys(plain_keys(prefixes))
+            return
+        for pool, inside in self._pools.of_all(prefixes):
+            candidate = self._candidate(learned, pool) if pool is not None else None
+            yield candidate, dict.fromkeys(plain_keys(inside))
 
     def _candidate(self, learned: Learned, pool: IPPool) -> Candidate:
         known = self._known.get((learned, pool.name))
@@ -141,10 +136,6 @@ class Remotes:
 
 MOST_REMEMBERED = 1 << 16
 """Candidates that are remembered; beyond that they are made anew, before a churn of next hops fills the memory."""
-
-
-def _nowhere(_prefix: IPNetwork) -> None:
-    """Say that a prefix lies in no pool that we could reach."""
 
 
 def kept(

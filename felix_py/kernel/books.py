@@ -51,6 +51,10 @@ class Books:
         """Return the mirror that an identity belongs to; None for a family that this host does not have."""
         return self._by_family.get(identity[0])
 
+    def fib_of(self, family: int) -> Fib | None:
+        """Return the mirror of a family; None where this host does not have it."""
+        return self._by_family.get(family)
+
     def stack(self, identity: bytes) -> tuple[bytes, ...]:
         """Return the routes of one identity in the kernel, the one that counts first."""
         fib = self.fib(identity)

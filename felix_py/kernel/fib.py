@@ -47,9 +47,10 @@ class Fib:
         else:
             self.behind.pop(identity, None)
 
-    def changed(self) -> None:
-        """Take note that `first` was written to directly, for speed."""
+    def take(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take routes that stand in front now, by identity; what lies behind stays."""
         self._unused.clear()
+        self.first.update(rows)
 
     def replace(self, dump: Iterable[bytes], known: Mapping[bytes, bytes]) -> set[bytes]:
         """Take a full dump, which costs little where it holds what was here already.

@@ -1,10 +1,12 @@
 """The nouns of the kernel's tables, as we wish them and as we read them back: one type for both sides."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import repeat
 from typing import NamedTuple, Self, TypeAlias
 
+from bgp.spans import comparable
 from felix_py.kernel.filter_table import FilterTable
 from felix_py.model import IPAddress, IPNetwork
 from ipip.tunnel import Tunnel
@@ -69,6 +71,13 @@ class RouteKey(_Identity):
         usual = IPV6_METRIC if self.dst.version == IPV6 else 0
         extras = [f"tos {self.tos:#x}"] * bool(self.tos) + [f"table {self.table}"] * (self.table != MAIN_TABLE)
         return " ".join([str(self.dst), *extras, *[f"metric {self.metric}"] * (self.metric != usual)])
+
+
+def plain_keys(prefixes: Sequence[IPNetwork]) -> Iterator[RouteKey]:
+    """Return `RouteKey(prefix)` of each prefix; a third of the price where all are IPv4 and there are many."""
+    if comparable(prefixes):
+        return map(tuple.__new__, repeat(RouteKey), zip(prefixes, repeat(MAIN_TABLE), repeat(0), repeat(0)))
+    return map(RouteKey, prefixes)
 
 
 @dataclass(frozen=True, slots=True)

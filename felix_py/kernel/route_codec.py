@@ -5,10 +5,14 @@ change is there already. Where it adds figures that change by themselves, `norma
 Formats and numbers are those of include/uapi/linux/rtnetlink.h and rtnetlink(7).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
-from typing import NamedTuple, TypeVar
+from itertools import compress, repeat
+from operator import add
+from typing import NamedTuple, TypeAlias, TypeVar
 
+from bgp.ipv4_prefix import taken_apart
+from bgp.spans import comparable
 from felix_py.kernel import hop_codec
 from felix_py.kernel.hop_codec import RTNH_F_ONLINK, NoDevice, bpf_encapsulation, ip_encapsulation
 from felix_py.kernel.messages import RTMSG, U32, attribute, attributes
@@ -123,6 +127,10 @@ class _Space(NamedTuple):
     frames: dict[tuple[int, ...], _Frame]
 
 
+_Place: TypeAlias = tuple[int, int, int, int, int]
+"""Bytes of an address, length of the prefix, table, TOS and metric."""
+
+
 class _Around(NamedTuple):
     """What stands before and behind the address of a destination, in a body and in its identity."""
 
@@ -162,22 +170,20 @@ class Encoder:
             shape.before_metric, frame.metric, shape.after_metric,
         ))  # fmt: skip
 
-    def named(self, route: Route, keys: Iterable[RouteKey]) -> dict[bytes, bytes]:
+    def named(self, route: Route, keys: Collection[RouteKey]) -> dict[bytes, bytes]:
         """Encode one route under many keys; return the bodies by identity.
 
         Raises:
             NoDevice: when an interface that the route names does not exist.
         """
-        # Whatever lies around the address is the same for all keys of one length; few tables have more than three.
-        around: dict[tuple[int, ...], _Around] = {}
         found: dict[bytes, bytes] = {}
-        for dst, table, tos, metric in keys:
-            address = dst.network_address.packed
-            place = len(address), dst.prefixlen, table, tos, metric
-            front, end, name, name_end = around.get(place) or around.setdefault(place, self._around(route, *place))
-            if not place[1]:
-                address = b""
-            found[name + address + name_end] = front + address + end
+        # Whatever lies around the address is the same for all keys of one length; few tables have more than three.
+        for place, addresses in _by_place(keys):
+            front, end, name, name_end = self._around(route, *place)
+            names, bodies = map(name.__add__, addresses), map(front.__add__, addresses)
+            if name_end:
+                names = map(add, names, repeat(name_end))
+            found.update(zip(names, map(add, bodies, repeat(end)), strict=True))
         return found
 
     def _around(self, route: Route, size: int, *place: int) -> _Around:
@@ -194,6 +200,33 @@ class Encoder:
     def _shape(self, space: _Space, route: Route) -> _Shape:
         shape = _remember(space.by_value, route, _shape(space.family, route, self._indexes))
         return _remember(space.by_object, id(route), shape)
+
+
+def _by_place(keys: Collection[RouteKey]) -> Iterable[tuple[_Place, list[bytes]]]:
+    """Return the addresses of keys that differ in nothing else."""
+    if not keys:
+        return ()
+    prefixes, *others = zip(*keys, strict=True)
+    if comparable(prefixes) and all(len(set(each)) == 1 for each in others):
+        addresses, lengths = taken_apart(prefixes)
+        table, tos, metric = next(zip(*others, strict=True))
+        return _by_length(addresses, lengths, table, tos, metric)
+    groups: dict[_Place, list[bytes]] = {}
+    for dst, table, tos, metric in keys:
+        address = dst.network_address.packed
+        place = len(address), dst.prefixlen, table, tos, metric
+        groups.setdefault(place, []).append(address if dst.prefixlen else b"")
+    return groups.items()
+
+
+def _by_length(
+    addresses: Iterable[bytes], lengths: bytes, table: int, tos: int, metric: int
+) -> Iterator[tuple[_Place, list[bytes]]]:
+    """Yield the addresses of IPv4 prefixes of each length."""
+    several, addresses = set(lengths), list(addresses)
+    for length in several:
+        alike = addresses if len(several) == 1 else [*compress(addresses, map(length.__eq__, lengths))]
+        yield (IPV4_BYTES, length, table, tos, metric), alike if length else [b""] * len(alike)
 
 
 def _remember(cache: dict[_K, _V], name: _K, made: _V) -> _V:

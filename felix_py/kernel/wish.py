@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from felix_py.alike import by_object
 from felix_py.kernel import route_codec
 from felix_py.kernel.objects import Amended, Route, RouteKey
 from felix_py.kernel.route_codec import Encoder, NoDevice
@@ -51,7 +52,7 @@ class Wish:
     def _take_each(self, news: Mapping[RouteKey, Route | None], indexes: Mapping[str, int]) -> list[bytes]:
         """Take what is wanted of these keys, and of no others."""
         encoder, changed = Encoder(indexes), list[bytes]()
-        for route, keys in _by_route(news):
+        for route, keys in by_object(news.keys(), news.values()):
             try:
                 named = encoder.named(route, keys) if route is not None else {}
             except NoDevice as missing:
@@ -67,7 +68,10 @@ class Wish:
     def _put(self, named: Mapping[bytes, bytes]) -> list[bytes]:
         """Want these bodies; return the identities of those that are new."""
         bodies = self.bodies
-        changed = [name for name, body in named.items() if bodies.get(name) != body]
+        if bodies.keys().isdisjoint(named):  # a table that arrives
+            changed = list(named)
+        else:
+            changed = [name for name, body in named.items() if bodies.get(name) != body]
         bodies.update(named)
         for name in self.without_device.keys() & named.keys() if self.without_device else ():
             del self.without_device[name]
@@ -85,14 +89,3 @@ class Wish:
     def _drop_others(self, routes: Mapping[RouteKey, Route]) -> list[bytes]:
         wanted = {route_codec.identity_of(key) for key in routes} - self.without_device.keys()
         return self._drop([name for name in self.bodies if name not in wanted])
-
-
-def _by_route(routes: Mapping[RouteKey, Route | None]) -> Iterable[tuple[Route | None, list[RouteKey]]]:
-    """Return the keys of each route; many routes are one object."""
-    groups: dict[int, tuple[Route | None, list[RouteKey]]] = {}
-    for key, route in routes.items():
-        alike = groups.get(id(route))
-        if alike is None:
-            alike = groups[id(route)] = route, []
-        alike[1].append(key)
-    return groups.values()

@@ -1,17 +1,27 @@
 """One go of the route engine: sorts what is due by what has to be done, writes it batch by batch, books the results."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from operator import itemgetter
 
 from felix_py.kernel import holds, next_hop_codec, ownership, reconcile, route_codec
 from felix_py.kernel.books import Books
 from felix_py.kernel.holds import Hold, Waiting
 from felix_py.kernel.outcome import Batch, Outcome
+from felix_py.kernel.route_body import HOST_LENGTH
 from felix_py.kernel.wire import Mode, Refusal, Verb, Wire
 
 ADD, REPLACE = Mode.CREATE | Mode.EXCLUSIVE, Mode.CREATE | Mode.REPLACE
+
+
+HOST_LENGTHS = frozenset(HOST_LENGTH.values())
+"""Bits of prefixes that are one address: the second byte of an identity and of a body."""
+
+
+def families_of(names: Iterable[bytes]) -> set[int]:
+    """Return the address families of identities: the first byte of each."""
+    return set(map(itemgetter(0), names))
 
 
 @dataclass(slots=True)
@@ -52,7 +62,10 @@ class Work:
     def sort(self, due: Mapping[bytes, str | None]) -> None:
         """Decide for each identity that is due."""
         books = self._books
-        wanted, special = books.wish.bodies, self._special()
+        wanted, special = books.wish.bodies, self._special(due)
+        if not special and self._all_new(due):
+            self._add = Rows([*due], [*map(wanted.__getitem__, due)], [None] * len(due), [*due.values()])
+            return
         for name, cause in due.items():
             fib = books.fib(name)
             if fib is None:
@@ -64,12 +77,22 @@ class Work:
             else:
                 self._sort_one(name, want, fib.stack(name), cause)
 
-    def _special(self) -> tuple[Mapping[bytes, object], ...]:
-        """Return what an addition may have to mind: nearly always nothing, so that 100,000 do not pay for it."""
+    def _special(self, due: Mapping[bytes, str | None]) -> tuple[Collection[bytes], ...]:
+        """Return what an addition has to mind: nearly always nothing, so that 100,000 do not pay for it."""
         books = self._books
-        through: Mapping[bytes, object] = books.wish.bodies if books.next_hops.wanted else {}
-        mindful = (books.holds, books.damping.quarrels, books.purge.owners, books.purge.active, through)
-        return tuple(each for each in mindful if each)
+        through: Collection[bytes] = books.wish.bodies.keys() if books.next_hops.wanted else ()
+        mindful = (
+            books.holds.keys(), books.damping.quarrels.keys(), books.purge.owners.keys(), books.purge.active, through
+        )  # fmt: skip
+        return tuple(each for each in mindful if not due.keys().isdisjoint(each))
+
+    def _all_new(self, due: Mapping[bytes, str | None]) -> bool:
+        """Say whether all that is due is wanted, and stands nowhere yet: a table that arrives."""
+        books = self._books
+        fibs = [*map(books.fib_of, families_of(due))]
+        return books.wish.bodies.keys() >= due.keys() and all(
+            fib is not None and fib.first.keys().isdisjoint(due) for fib in fibs
+        )
 
     def _sort_one(self, name: bytes, want: bytes | None, stack: tuple[bytes, ...], cause: str | None) -> None:
         books, now = self._books, self._now
@@ -195,15 +218,16 @@ class Work:
             return
         books = self._books
         rows = self._done(rows, wire.write(Verb.NEW_ROUTE, mode, rows.bodies))
-        firsts = {int(family): fib.first for family, fib in books.fibs.items()}
-        for fib in books.fibs.values():
-            fib.changed()
-        for name, body in zip(rows.names, rows.bodies, strict=True):
-            firsts[name[0]][name] = body
-        if books.workloads:
+        families = families_of(rows.names)
+        for family in families:
+            columns = zip(rows.names, rows.bodies, strict=True)
+            fib = books.fib_of(family)
+            assert fib is not None  # noqa: S101 - nothing was written of a family that this host does not have
+            fib.take(columns if len(families) == 1 else (row for row in columns if row[0][0] == family))
+        if books.workloads and not HOST_LENGTHS.isdisjoint(map(itemgetter(1), rows.names)):
             for name, body in zip(rows.names, rows.bodies, strict=True):
                 books.note_owner(name, body)
-        books.since.update(zip(rows.names, repeat(self._now)))
+        books.since.update(dict.fromkeys(rows.names, self._now))
         self._book(rows, rows.bodies)
 
     def _take_away(self, wire: Wire, rows: Rows) -> None:
