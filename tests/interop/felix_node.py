@@ -29,6 +29,10 @@ def resource(kind: str, name: str, **spec: object) -> Document:
     return {"apiVersion": resources.API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
+STARTING = 30.0
+"""Seconds until an agent that starts is given up: what it takes to load depends on what else is going on."""
+
+
 def node(name: str, address: IPAddress, *, mask: int = 24, **bgp: object) -> Document:
     """Return a Node."""
     return resource("Node", name, bgp={"ipv4Address": f"{address}/{mask}", **bgp})
@@ -82,7 +86,7 @@ class FelixNode:
         if documents:
             self.apply(*documents)
         self.process.start(sys.executable, "-m", "felix_py", "run", environment=self._environment())
-        until(self._in_sync, f"the agent of {self.name} is in sync")
+        until(self._in_sync, f"the agent of {self.name} is in sync", within=STARTING)
 
     def apply(self, *documents: Document) -> None:
         """Put these resources in place of all others.
