@@ -22,15 +22,13 @@ Row: TypeAlias = Mapping[str, Any]
 
 OWN_AS = 64512
 POOL = IPv4Network("10.65.0.0/16")
+STARTING = 30.0
+"""Seconds until an agent that starts is given up: what it takes to load depends on what else is going on."""
 
 
 def resource(kind: str, name: str, **spec: object) -> Document:
     """Return a resource; names of fields are those of its spec."""
     return {"apiVersion": resources.API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
-STARTING = 30.0
-"""Seconds until an agent that starts is given up: what it takes to load depends on what else is going on."""
 
 
 def node(name: str, address: IPAddress, *, mask: int = 24, **bgp: object) -> Document:
