@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import turns
 from effort import FULL, QUICK
-from turns import Controller, Worker
 
 # What is collected stays until the end: without this, Python looks through all of it again and again.
 gc.disable()
@@ -74,14 +73,8 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have workers take turns where there are any; `turns` says how."""
-    told = getattr(config, "workerinput", None)
-    if told is not None:
-        config.pluginmanager.register(Worker(Path(told["turns"]), told["workerid"]))
-    elif getattr(config.option, "numprocesses", None):
-        # Asked here once: the first network namespace of a machine should not be made by two at the same time.
-        folder = Path(tempfile.mkdtemp(prefix="felix-test-"))
-        config.add_cleanup(lambda: shutil.rmtree(folder))
-        config.pluginmanager.register(Controller(folder, {"ipip": kernel_has_ipip()}))
+    # Asked once for all: the first network namespace of a machine should not be made by two at the same time.
+    turns.join(config, lambda: {"ipip": kernel_has_ipip()})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -7,7 +7,9 @@ one process there is nobody to agree with, and nothing here does anything.
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,22 @@ MARK = "alone"
 COSTS = ("matrix", "vm", "interop", "netns")
 """Markers by what a file takes that has them, the longest first: what comes last should be short, so that all workers
 end at about the same time."""
+
+
+def join(config: pytest.Config, facts: Callable[[], dict[str, Any]]) -> None:
+    """Take part in a run that several processes share; call this in `pytest_configure`.
+
+    Args:
+        config: of this process.
+        facts: finds out what every worker finds in its `workerinput` then; asked in the process that shares out.
+    """
+    told = getattr(config, "workerinput", None)
+    if told is not None:
+        config.pluginmanager.register(Worker(Path(told["turns"]), told["workerid"]))
+    elif getattr(config.option, "numprocesses", None):
+        folder = Path(tempfile.mkdtemp(prefix="felix-test-"))
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        config.pluginmanager.register(Controller(folder, facts()))
 
 
 class Turns:
