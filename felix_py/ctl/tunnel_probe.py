@@ -102,7 +102,7 @@ def _result(
         frozenset(each.way for each in own if each.size == probe_packets.SMALL),
         full,
         max((each.size for each in own if each.way is Way.BOTH), default=0),
-        tuple(sorted(each for each in heard.told if each.destination == there)),
+        tuple(sorted(each for each in heard.told if each.destination == there and each.router != here)),
     )
 
 
