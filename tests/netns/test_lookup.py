@@ -14,6 +14,7 @@ from felix_py.kernel.lookup_codec import NEIGHBOUR_STATES, Found
 from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
 from felix_py.model import IPAddress
+from felix_py.trace import sight
 
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -139,3 +140,36 @@ def test_a_neighbour_that_does_not_answer_is_waited_for_a_moment_only(here: Spac
     assert NEIGHBOUR_STATES[lookup.neighbour(IPv4Address("192.0.2.77"), index)] == "incomplete"
     assert time.monotonic() - began < 1.0
     assert lookup.mac(IPv4Address("192.0.2.77"), index) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        pytest.param(("/nowhere/nft",), "nft is not installed; apt-get install nftables", id="no nft"),
+        pytest.param(("false",), "nft refused: ", id="nft refuses"),
+        pytest.param(("sleep", "9"), "nft did not answer: ", id="nft hangs"),
+    ],
+)
+def test_filters_that_cannot_be_read_are_said_to_be_so(
+    here: Space, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.setattr(sight, "NFT", command)
+    monkeypatch.setattr(sight, "DEADLINE", 0.2)
+    with here.do(sight.KernelSight) as seen:
+        assert str(seen.unfiltered).startswith(sentence)
+        assert (seen.table, seen.chains, "eth0" in seen.links) == (None, (), True)
+
+
+def test_filters_of_this_namespace_are_read(here: Space) -> None:
+    other = "table inet other { chain f { type filter hook forward priority 0; policy drop; ip protocol 4 drop; }; }"
+    here.run("nft", other)
+    here.run("nft", 'table inet felix { set pods { type ifname; elements = { "cali1" }; }; }')
+    try:
+        with here.do(sight.KernelSight) as seen:
+            assert [(str(each), each.policy, each.lines) for each in seen.chains] == [
+                ("inet other f", "drop", ("ip protocol 4 drop",))
+            ]
+            assert seen.table is not None
+            assert seen.table.elements == {"pods": frozenset({'"cali1"'})}
+    finally:
+        here.run("nft", "flush", "ruleset")
