@@ -4,14 +4,14 @@ import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from felix_py.agent import Agent
 from felix_py.api import Answer
 from felix_py.calc.candidates import Candidate, Kind
 from felix_py.kernel import ownership
 from felix_py.kernel.objects import KernelRefused, RouteKey
-from felix_py.model import BlockAffinity, IPAddress, Node, WorkloadEndpoint
+from felix_py.model import BlockAffinity, Node, WorkloadEndpoint
 from felix_py.trace import documents, words
 from felix_py.trace.documents import Unreadable
 from felix_py.trace.passing import TunnelFacts, passing
@@ -92,17 +92,18 @@ def _explained(leg: Leg, turns: Turns) -> Leg:
     ours = leg.protocol == ownership.protocol_name(ownership.ROUTE_PROTOCOL) or leg.protocol is None
     if chosen is not None and ours:
         leg = replace(leg, origin=chosen.origin, why=tuple(_why(chosen)))
-    if leg.verdict is not Verdict.DROPPED:
-        return leg
-    if chosen is not None and chosen.kind is Kind.BLACKHOLE:
+    ends = leg.verdict is Verdict.DROPPED
+    if ends and chosen is not None and chosen.kind is Kind.BLACKHOLE:
         sentence = f"{chosen.origin} is here, and no pod has {leg.packet.destination}"
         return replace(leg, reason=f"{leg.reason}: {sentence}")
-    missing = _missing(leg.packet.destination, turns) if leg.prefix is None and not leg.route else None
+    missing = _missing(leg, turns)
     if missing is None:
         return leg
     prefix, candidate = missing
-    sentence = f"{prefix} is not installed: {candidate.obstacle}"
-    return replace(leg, reason=f"{leg.reason}; {sentence}", origin=candidate.origin, why=tuple(_why(candidate)))
+    sentence = f"{prefix}, of {candidate.origin}, is not installed: {candidate.obstacle}"
+    if ends and leg.prefix is None:
+        return replace(leg, reason=f"{leg.reason}; {sentence}", origin=candidate.origin, why=tuple(_why(candidate)))
+    return replace(leg, notes=(*leg.notes, sentence))
 
 
 def _why(candidate: Candidate) -> Iterator[str]:
@@ -112,8 +113,11 @@ def _why(candidate: Candidate) -> Iterator[str]:
     yield from candidate.notes
 
 
-def _missing(destination: IPAddress, turns: Turns) -> tuple[str, Candidate] | None:
-    """Return the smallest prefix around an address that we want and cannot install now."""
-    waiting: Iterable[RouteKey] = (key for key in turns.wish.waiting if ip_address(destination) in key.dst)
+def _missing(leg: Leg, turns: Turns) -> tuple[str, Candidate] | None:
+    """Return the route that would decide in the place of the one that does, could it be installed."""
+    least = ip_network(leg.prefix).prefixlen if leg.prefix is not None else -1
+    waiting: Iterable[RouteKey] = (key for key in turns.wish.waiting if leg.packet.destination in key.dst)
     key = max(waiting, key=lambda each: each.dst.prefixlen, default=None)
-    return (str(key.dst), turns.wish.chosen[key]) if key is not None else None
+    if key is None or key.dst.prefixlen <= least:
+        return None
+    return str(key.dst), turns.wish.chosen[key]

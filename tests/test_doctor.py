@@ -24,7 +24,7 @@ STATUS: dict[str, Any] = {
 }
 HERE = {"name": "a1", "addresses": ["172.31.1.11/24"], "blocks": ["10.65.0.0/26", "fd65::/122"], "here": True}
 OTHER = {"name": "b2", "addresses": ["172.31.2.12/24"], "blocks": ["10.65.3.0/26"], "here": False}
-TUNNEL = {"device": "tunl0", "state": "installed", "dropped": {"source_not_allowed": 0}}
+TUNNEL = {"device": "tunl0", "state": "installed", "dropped": {"source_not_allowed": 0}, "remotes": []}
 PROBE = Probe(IPv4Address("172.31.1.11"), IPv4Address("172.31.2.12"), "b2", frozenset(Way), 1500, 1500)
 WELL = Facts(
     status=STATUS,
@@ -321,6 +321,13 @@ def test_a_forward_chain_that_lets_pods_pass_is_well(chain: Chain) -> None:
 )
 def test_what_was_told_to_leave_us_alone_is_well(name: str, facts: Facts) -> None:
     assert found(name, facts).state is State.OK
+
+
+def test_nodes_that_were_not_probed_are_counted() -> None:
+    remotes = [{"node": f"172.31.2.{number}", "prefixes": ["10.65.3.0/26"][: number % 2]} for number in range(80)]
+    assert found("protocol 4", tunnel(remotes=remotes)).detail == (
+        "protocol 4 passes to 1 nodes and back; 39 more were not asked"
+    )
 
 
 def test_there_are_thirty_checks_each_of_another_name() -> None:

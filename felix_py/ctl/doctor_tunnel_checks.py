@@ -170,7 +170,11 @@ def _unprobed(facts: Facts) -> Finding | None:
 
 def protocol(facts: Facts) -> Finding:
     """Say which direction of protocol 4 is filtered, by what was answered."""
-    return _unprobed(facts) or _worst(map(_protocol, facts.probes), "protocol 4 passes to {} nodes and back".format)
+    behind = sum(bool(each["prefixes"]) for row in facts.tunnels for each in row["remotes"])
+    more = f"; {behind - len(facts.probes)} more were not asked" if behind > len(facts.probes) else ""
+    return _unprobed(facts) or _worst(
+        map(_protocol, facts.probes), lambda count: f"protocol 4 passes to {count} nodes and back{more}"
+    )
 
 
 def _protocol(probe: Probe) -> Finding:

@@ -51,6 +51,10 @@ examples:
 examples:
   felixctl endpoints
   felixctl endpoints -o yaml""",
+    "felixctl nodes": """\
+examples:
+  felixctl nodes
+  felixctl nodes -o json                 pods as well, as far as this node knows them""",
     "felixctl tunnels": """\
 examples:
   felixctl tunnels                       device, driver and why, what was carried and dropped

@@ -13,6 +13,7 @@ from felix_py.ctl import (
     doctor,
     endpoints,
     events,
+    nodes,
     plan,
     routes,
     status,
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_with(common))
-    for command in (status, routes, bgp, endpoints, tunnels, events, plan, trace, doctor, diag, completion):
+    for command in (status, routes, bgp, endpoints, nodes, tunnels, events, plan, trace, doctor, diag, completion):
         command.add(commands)
     return parser
 

@@ -29,6 +29,12 @@ LAST = 0.3
 SIZES = (1492, 1480, 1472, 1460, 1450, 1440, 1420, 1400, 1360, 1300, 1280, 1200, 1000, 576)
 """MTUs that paths have: PPPoE, tunnels, clouds, and the least of IPv6 and IPv4."""
 
+NO_WAY = frozenset(
+    (errno.EMSGSIZE, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENXIO, errno.ENODEV, errno.EPERM,
+     errno.EINVAL, errno.ENOBUFS)
+)  # fmt: skip
+"""What sending fails with where a packet is too large, has no way, no interface, or a filter or blackhole in it."""
+
 ETH_P_ALL, ETH_P_IP = 0x0003, 0x0800
 """include/uapi/linux/if_ether.h. Only who asks for all sees a packet before traffic control, where the ebpf driver of
 a tunnel takes its packets."""
@@ -102,7 +108,7 @@ def _result(
         frozenset(each.way for each in own if each.size == probe_packets.SMALL),
         full,
         max((each.size for each in own if each.way is Way.BOTH), default=0),
-        tuple(sorted(each for each in heard.told if each.destination == there)),
+        tuple(sorted(each for each in heard.told if each.destination == there and each.router != here)),
     )
 
 
@@ -113,7 +119,8 @@ class _Sockets:
         self._identifier = os.getpid() & 0xFFFF
         self._raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
         self._wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
-        self._wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 21)
+        with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN the usual queue has to do
+            self._wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 21)
         self._hops = dict(_next_hops({each.ends.there for each in requests}))
 
     def __enter__(self) -> Self:
@@ -147,7 +154,7 @@ class _Sockets:
                 self._raw.sendto(data, (str(request.ends.there), 0))
         except OSError as error:
             # Too large for the uplink, no way there, a filter that refuses: that is an answer, too.
-            if error.errno not in (errno.EMSGSIZE, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EPERM, errno.ENOBUFS):
+            if error.errno not in NO_WAY:
                 raise
 
     def _hear(self, requests: Sequence[Request], heard: _Heard, until: float) -> None:

@@ -28,6 +28,9 @@ ANSWER_SECONDS = 2.0
 RESOLVE_SECONDS = 0.25
 """How long an unknown neighbour may take to answer: on a link it takes less than one millisecond."""
 
+ASKED_AGAIN_SECONDS = 1.1
+"""The same for one that is being asked for already: the kernel repeats its question each second (RFC 4861, 10)."""
+
 UNKNOWN = frozenset({NUD_NONE, NUD_INCOMPLETE, NUD_FAILED})
 """States in which nothing can be sent to a neighbour."""
 
@@ -101,7 +104,8 @@ class Lookup:
         refused = self._ask(RTM_NEWNEIGH, lookup_codec.neighbour(address, device, use=True), CREATE)
         if isinstance(refused, Refusal) and refused.code:
             return state
-        return self._await(address, device, time.monotonic() + RESOLVE_SECONDS)
+        patience = ASKED_AGAIN_SECONDS if state == NUD_INCOMPLETE else RESOLVE_SECONDS
+        return self._await(address, device, time.monotonic() + patience)
 
     def mac(self, address: IPAddress, device: int) -> bytes | None:
         """Return the MAC of a neighbour; None while it is not known.

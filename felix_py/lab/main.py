@@ -148,7 +148,7 @@ def _ping(options: argparse.Namespace, lab: Lab) -> int:
 
 
 def _trace(options: argparse.Namespace, lab: Lab) -> int:
-    document = tracing.trace(lab, lab.topology(), options.source, options.target, options.size)
+    document = tracing.trace(lab, lab.topology(), options.source, options.target, options.size, options.version)
     if options.output == "table":
         trace_view.show(document, why=options.why)
     else:
@@ -215,6 +215,7 @@ def _with_way(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SRC", help="a pod, node, router or host")
     command.add_argument("target", metavar="DST", help="a name in the lab, or an address")
     command.add_argument("--size", type=packet_size, metavar="BYTES", help="of the packet, which may not be fragmented")
+    command.add_argument("-6", dest="version", action="store_const", const=6, help="by IPv6, where names are given")
     command.add_argument("--why", action="store_true", help="the reasons for each route as well")
     command.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table", help="form")
 

@@ -92,7 +92,9 @@ class Everybody:
         return ""
 
 
-def trace(lab: Lab, topology: Topology, source: str, target: str, size: int | None = None) -> Mapping[str, Any]:
+def trace(
+    lab: Lab, topology: Topology, source: str, target: str, size: int | None = None, version: int | None = None
+) -> Mapping[str, Any]:
     """Return the way of a packet as a document.
 
     Args:
@@ -101,11 +103,13 @@ def trace(lab: Lab, topology: Topology, source: str, target: str, size: int | No
         source: the name of a machine or pod.
         target: a name, or an address.
         size: bytes of the packet; None where that is no matter.
+        version: of IP; None is that of the target where it is an address, and 4 otherwise.
 
     Raises:
         Refused: when a name is not known, or has no address.
     """
-    version = 6 if ctl_trace.is_address(target) and ":" in target else 4
+    literal = (6 if ":" in target else 4) if ctl_trace.is_address(target) else None
+    version = literal or version or 4
     everybody = Everybody(lab, topology, version)
     start = everybody.machine(source)
     address = target if ctl_trace.is_address(target) else everybody.address(everybody.machine(target).name)

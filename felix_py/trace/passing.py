@@ -77,7 +77,8 @@ def passing(question: Question, sight: Sight, tunnels: Mapping[str, TunnelFacts]
     packet, device = question.packet, None
     if question.via is not None:
         device = _incoming(question, sight)
-        obstacle = f"nothing leads to {question.via} here" if device is None else _obstacle(device, sight)
+        nowhere = f"no interface has {question.via}, and {packet.source} is no pod of this machine"
+        obstacle = nowhere if device is None else _obstacle(device, sight)
         if obstacle is not None:
             return Answer((Leg(packet, Verdict.DROPPED, f"it does not arrive: {obstacle}", device),))
     legs: list[Leg] = []

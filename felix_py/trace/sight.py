@@ -1,6 +1,7 @@
 """The kernel of the network namespace that the thread is in, as a trace looks at it."""
 
 import socket
+import subprocess
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -11,11 +12,16 @@ from felix_py.kernel.dump import Reader
 from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.lookup import Lookup
 from felix_py.kernel.lookup_codec import Found
-from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.objects import KernelRefused, Link, RouteType
 from felix_py.kernel.wire import Refusal
 from felix_py.model import IPAddress, IPNetwork
 from felix_py.trace.passing import state_in_words
+
+NFT = ("nft", "-s", "-p", "list", "ruleset")
+"""Without counters, and protocols by number."""
+
+DEADLINE = 5.0
+"""Seconds for it."""
 
 
 class KernelSight:
@@ -38,17 +44,13 @@ class KernelSight:
         self.table: FilterTable | None = None
         self.chains: tuple[Chain, ...] = ()
         self.unfiltered: str | None = None
-        nftables = Nftables()
         try:
-            # The listing of the whole ruleset costs one question; most machines have few tables.
-            ruleset = nftables.ruleset()
-            self.chains = tuple(chains_of(ruleset))
-            if f"table {filter_table.NAME} {{" in ruleset:
-                self.table = nftables.read()
+            ruleset = _ruleset()
         except KernelRefused as refused:
             self.unfiltered = str(refused)
-        finally:
-            nftables.close()
+            return
+        self.chains = tuple(chains_of(ruleset))
+        self.table = _own(ruleset)
 
     def __enter__(self) -> Self:
         return self
@@ -74,3 +76,30 @@ class KernelSight:
     def parameter(self, path: str) -> str | None:
         """Return a parameter below /proc/sys."""
         return sysctl.read([path]).get(path)
+
+
+def _ruleset() -> str:
+    """Return every table of everybody, as nft prints it.
+
+    By the program, not its library: that has parts which only one thread of a process may use, and hosts with 20,000
+    rules take seconds to list, for which nothing else should wait.
+
+    Raises:
+        KernelRefused: when it could not be read.
+    """
+    try:
+        done = subprocess.run(NFT, capture_output=True, text=True, check=False, timeout=DEADLINE)
+    except FileNotFoundError:
+        raise KernelRefused("nft is not installed; apt-get install nftables") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelRefused(f"nft did not answer: {error}") from error
+    if done.returncode:
+        raise KernelRefused(f"nft refused: {' '.join(done.stderr.split())}")
+    return done.stdout
+
+
+def _own(ruleset: str) -> FilterTable | None:
+    start = ruleset.find(f"table {filter_table.NAME} {{")
+    if start < 0:
+        return None
+    return filter_table.parse(ruleset[start : ruleset.index("\n}", start) + 2])

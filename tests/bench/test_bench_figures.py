@@ -34,6 +34,16 @@ def figures_of(name: str, **settings: str) -> list[dict[str, Any]]:
 @pytest.mark.bench
 @pytest.mark.netns
 @needs_root
+@pytest.mark.bench
+@pytest.mark.netns
+@needs_root
+def test_the_bench_of_trace_gives_every_figure() -> None:
+    assert [figure["name"] for figure in figures_of("trace")] == [
+        "trace: pod to pod of another rack, five machines asked",
+        "trace: by a node's own felixctl",
+    ]
+
+
 def test_the_bench_of_the_lab_gives_every_figure() -> None:
     assert [figure["name"] for figure in figures_of("lab")] == [
         "lab: start to in sync, four nodes",

@@ -131,6 +131,16 @@ def _narrow() -> Iterator[None]:
         yield
 
 
+def test_a_node_without_its_cable_is_told_what_can_be_known() -> None:
+    up = "ip link set eth0 up; ip route replace default via 172.31.2.1"
+    with changed("b1", ["ip", "link", "set", "eth0", "down"], ["sh", "-c", up]):
+        checks = doctor("b1")
+    lab = Lab(NAME)
+    assert eventually(lambda: health.not_converged(lab, lab.topology()) == [])
+    assert checks["protocol 4"]["state"] in ("warning", "skipped"), checks["protocol 4"]
+    assert checks["agent"]["state"] == "failed"
+
+
 def test_a_narrow_path_is_found_with_who_said_it() -> None:
     with _narrow():
         state, detail, fix = judged(doctor("a1"), "path MTU")

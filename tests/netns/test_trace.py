@@ -319,7 +319,7 @@ def test_a_route_that_cannot_be_installed_is_named() -> None:
     with _changed("a1", ["ip", "link", "set", "eth0", "down"], up):
         called = node_trace("a1", "a1-pod1", "10.65.3.3")
     assert called.status == 1
-    assert "no route leads to 10.65.3.3" in called.out
+    assert "no route leads to 10.65.3.3; 10.65.3.0/26, of bgp 172.31.2.12 (b2), is not installed: " in called.out
 
 
 @pytest.mark.parametrize(
@@ -337,6 +337,18 @@ def test_what_cannot_be_traced_is_refused_in_a_sentence(words: tuple[str, ...], 
     called = node_trace("a1", *words)
     assert called.status == status
     assert sentence in called.error
+
+
+def test_nodes_are_listed_with_their_blocks() -> None:
+    command = [*enter(Lab(NAME), "a1"), "felixctl", "nodes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["NAME", "ADDRESSES", "AS", "BLOCKS"],
+        ["a1", "172.31.1.11/24", "64512", "10.65.0.0/26"],
+        ["a2", "172.31.1.12/24", "64512", "10.65.1.0/26"],
+        ["b1", "172.31.2.11/24", "64512", "10.65.2.0/26"],
+        ["b2", "172.31.2.12/24", "64512", "10.65.3.0/26"],
+    ]
 
 
 def test_the_api_refuses_rubbish_with_the_field(lab: Lab) -> None:
