@@ -163,7 +163,7 @@ class _End(NamedTuple):
 @contextmanager
 def _end(sock: socket.socket, name: str) -> Iterator[_End]:
     with sock:
-        found = next((each for each in links.listing(sock) if each.name == name), None)
+        found = links.read(sock, name)
         if found is None:
             raise KernelRefused(f"{name} does not exist")
         yield _End(sock, found)

@@ -191,6 +191,15 @@ def listing(sock: socket.socket) -> tuple[Seen, ...]:
     return tuple(map(_seen, dump(sock, RTM_GETLINK, IFINFOMSG.pack(0, 0, 0, 0, 0))))
 
 
+def read(sock: socket.socket, name: str) -> Seen | None:
+    """Return one interface of the socket's namespace; None where there is none of that name."""
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    sock.send(messages.HEADER.pack(16 + len(body), RTM_GETLINK, messages.REQUEST, 1, 0) + body)
+    for kind, _, _, _, content in messages.messages(_receive(sock)):
+        return None if kind == messages.ERROR else _seen(content)
+    return None
+
+
 def addresses(sock: socket.socket, index: int) -> frozenset[str]:
     """Return the addresses of an interface of the socket's namespace, as `10.65.0.5/32`, but link-local IPv6 ones."""
     bodies = dump(sock, RTM_GETADDR, IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0))

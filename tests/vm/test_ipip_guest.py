@@ -9,6 +9,9 @@ import pytest
 
 pytestmark = [pytest.mark.vm, pytest.mark.alone]
 
+PATIENCE = 1800.0
+"""Seconds, for an emulated processor on a machine that is busy: one that is idle needs a tenth."""
+
 RAN = re.compile(r"\[.*kernel.*\] PASSED")
 """What the report says of a test with the kernel's driver; without a module such tests are left out, not skipped."""
 
@@ -33,16 +36,17 @@ def test_a_guest_that_takes_too_long_is_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "drivers"),
     [
-        pytest.param("test_ipip_device", id="the contract of a tunnel"),
-        pytest.param("test_ipip_interop", id="every driver talks to every other, over narrow paths as well"),
-        pytest.param("test_driver_changes", id="every driver gives way to every other"),
+        # Our programs besides, which this older kernel's verifier judges as well.
+        pytest.param("test_ipip_device", "kernel or ebpf", id="the contract of a tunnel"),
+        pytest.param("test_ipip_interop", "kernel", id="it talks to every driver, over narrow paths as well"),
+        pytest.param("test_driver_changes", "kernel", id="it gives way to every driver, and takes over from it"),
     ],
 )
-def test_what_needs_the_module_holds_under_a_kernel_that_has_it(name: str) -> None:
-    options = ["-v", "--color=no", "-p", "no:cacheprovider", "-k", "kernel or ebpf", "--durations=5"]
-    outcome = guest.run([sys.executable, "-m", "pytest", *options, f"tests/netns/{name}.py"], seconds=900)
+def test_what_needs_the_module_holds_under_a_kernel_that_has_it(name: str, drivers: str) -> None:
+    options = ["-v", "--color=no", "-p", "no:cacheprovider", "-k", drivers, "--durations=5"]
+    outcome = guest.run([sys.executable, "-m", "pytest", *options, f"tests/netns/{name}.py"], seconds=PATIENCE)
     assert outcome.status == 0, outcome.output
     assert "skipped" not in outcome.output
     assert RAN.search(outcome.output), f"none with the kernel's driver: {outcome.output}"
