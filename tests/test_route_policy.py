@@ -93,8 +93,8 @@ def test_bad_values_are_refused_by_name() -> None:
     with pytest.raises(Invalid) as refused:
         configuration("a1", routeSyncDisabled="yes", deviceRouteSourceAddress="::1", ipipMTU=1400)
     supported = (
-        "deviceRouteSourceAddress, deviceRouteSourceAddressIPv6, externalNodesList, removeExternalRoutes, "
-        "routeSyncDisabled"
+        "deviceRouteSourceAddress, deviceRouteSourceAddressIPv6, externalNodesList, programClusterRoutes, "
+        "removeExternalRoutes, routeSyncDisabled, vxlanMTU, vxlanMTUV6, vxlanPort, vxlanVNI"
     )
     assert [str(fault).removeprefix("felix.yaml: FelixConfiguration a1: ") for fault in refused.value.faults] == [
         f"spec.ipipMTU: is not supported; remove it (supported here: {supported})",

@@ -202,10 +202,11 @@ def _mtu(facts: Facts) -> Finding:
         return Finding(State.SKIPPED, "no tunnel is needed here, or no agent says so")
     uplinks = [link.mtu for link in facts.links.values() if link.up and link.name != "lo" and link not in pods]
     room = max((mtu for mtu in uplinks if mtu != tunnel["mtu"]), default=0)
-    if room < tunnel["mtu"] + OVERHEAD:
+    overhead = tunnel.get("overhead", OVERHEAD)
+    if room < tunnel["mtu"] + overhead:
         return Finding(
             State.FAILED,
-            f"no interface takes the {tunnel['mtu'] + OVERHEAD} bytes of a full tunnel packet",
+            f"no interface takes the {tunnel['mtu'] + overhead} bytes of a full tunnel packet",
             "raise the MTU of the uplink, or restart the agent, which measures it",
         )
     large = [link for link in pods if link.mtu > tunnel["mtu"]]
@@ -219,6 +220,8 @@ def _mtu(facts: Facts) -> Finding:
 
 
 def _bgp_port(facts: Facts) -> Finding:
+    if facts.status and facts.status["bgp"].get("off"):
+        return Finding(State.SKIPPED, "BGP is off here")
     ours = facts.status["bgp"]["childPid"] if facts.status else None
     others = [who for process, who in facts.listeners.items() if process not in (ours, 0)]
     if others:

@@ -14,8 +14,10 @@ from felix_py.kernel.objects import (
     PutSysctl,
     PutTunnel,
     Step,
+    Tunnel,
 )
 from felix_py.kernel.wire import Mode
+from vxlan.tunnel import Vxlan, before_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +69,27 @@ def filter_to_put(want: KernelState, have: KernelState, cause: str = "wanted") -
 
 
 def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
-    """Yield what comes before the routes: parameters and tunnels that differ."""
+    """Yield what comes before the routes: parameters, and tunnels that differ, beside all that routes may lead to."""
     yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
-    yield from (PutTunnel(tunnel) for name, tunnel in want.tunnels.items() if have.tunnels.get(name) != tunnel)
+    for name, tunnel in want.tunnels.items():
+        found = have.tunnels.get(name)
+        first = _with_what_stands(tunnel, found)
+        if found != first:
+            yield PutTunnel(first)
 
 
-def tunnels_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteTunnel]:
-    """Yield what comes after the routes: tunnels that nobody wants any more."""
+def after_routes(want: KernelState, have: KernelState) -> Iterator[PutTunnel | DeleteTunnel]:
+    """Yield what comes after the routes: what nobody wants any more in tunnels, and tunnels that nobody does."""
+    for name, tunnel in want.tunnels.items():
+        if _with_what_stands(tunnel, have.tunnels.get(name)) != tunnel:
+            yield PutTunnel(tunnel)
     yield from (DeleteTunnel(name) for name in have.tunnels if name not in want.tunnels)
+
+
+def _with_what_stands(tunnel: Tunnel, found: Tunnel | None) -> Tunnel:
+    if isinstance(tunnel, Vxlan) and isinstance(found, Vxlan):
+        return before_routes(tunnel, found)
+    return tunnel
 
 
 def filter_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteFilterTable]:
