@@ -87,7 +87,7 @@ def after_routes(want: KernelState, have: KernelState) -> Iterator[PutTunnel | D
 
 
 def _with_what_stands(tunnel: Tunnel, found: Tunnel | None) -> Tunnel:
-    if isinstance(tunnel, Vxlan) and isinstance(found, Vxlan):
+    if found != tunnel and isinstance(tunnel, Vxlan) and isinstance(found, Vxlan):
         return before_routes(tunnel, found)
     return tunnel
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, IPv6Address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from builders import node, vxlan_pool
 from route_node import lab
 from vxlan_lab import ADDRESSES, ADDRESSES6, BLOCKS, BLOCKS6, PODS, PODS6, Racks
 
+from felix_py import once
 from felix_py.calc.transition import LINGER
-from felix_py.kernel.objects import RouteKey
-from felix_py.model import FelixConfiguration, Key, VxlanMode
+from felix_py.config import Config
+from felix_py.kernel.objects import DeleteTunnel, RouteKey
+from felix_py.model import FelixConfiguration, Key, NodeName, VxlanMode
 from felix_py.state import Event, Present
 from vxlan.device import Device
 from vxlan.tunnel import DEVICES, gateway, mac_of
@@ -118,6 +121,19 @@ def test_a_restart_with_nothing_changed_writes_nothing(racks: Makes) -> None:
     assert monitor.events() == []
     assert not made.a1.space.do(heard.changed), "neither device, neighbours nor entries were touched"
     assert [event for event in made.a1.log[said:] if event["event"] in ("tunnel.put", "route.put")] == []
+
+
+def test_cleanup_removes_the_devices_and_leaves_the_uplink(racks: Makes, tmp_path: Path) -> None:
+    made = racks(*pools(VxlanMode.ALWAYS))
+    assert made.has(BLOCKS["b1"], VXLAN)
+    made.a1.stop()
+    settings = Config(NodeName("a1"), run_directory=tmp_path, state_directory=tmp_path)
+    done, refused = made.a1.space.do(once.clean_up, settings)
+    assert refused == []
+    assert {step.name for step in done if isinstance(step, DeleteTunnel)} == {VXLAN, VXLAN6}
+    shown = made.a1.space.run("ip", "-br", "link")
+    assert "vxlan" not in shown
+    assert "eth0" in shown
 
 
 def test_a_node_that_goes_takes_route_neighbour_and_entry_along_and_one_that_moves_is_followed(racks: Makes) -> None:
