@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from felix_py import ipam
@@ -56,12 +56,12 @@ class Ledger:
     """All that the node has given out. Blocks are a view of it: no address can be written down in two places.
 
     Attributes:
-        handles: addresses that no pod holds, by handle: the tunnel's.
+        handles: addresses that no pod holds, by handle: the tunnels'.
         released: given back, longest ago first.
     """
 
     attachments: tuple[Attachment, ...] = ()
-    handles: Mapping[str, IPv4Address] = field(default_factory=dict)
+    handles: Mapping[str, IPAddress] = field(default_factory=dict)
     released: tuple[IPAddress, ...] = ()
 
     def block(self, cidr: IPNetwork) -> ipam.Block:
@@ -101,7 +101,7 @@ class Ledger:
             released=(*self.released, *attachment.addresses),
         )
 
-    def with_handle(self, handle: str, address: IPv4Address) -> "Ledger":
+    def with_handle(self, handle: str, address: IPAddress) -> "Ledger":
         """Return the ledger with `handle` holding this address and no other."""
         before = self.handles.get(handle)
         released = (*self.released, *((before,) if before not in (None, address) else ()))
@@ -134,7 +134,7 @@ def decode(text: str) -> Ledger:
     try:
         ledger = Ledger(
             attachments=tuple(_attachment(each) for each in document["attachments"]),
-            handles={str(handle): IPv4Address(address) for handle, address in document["handles"].items()},
+            handles={str(handle): ip_address(address) for handle, address in document["handles"].items()},
             released=tuple(map(ip_address, document["released"])),
         )
     except (KeyError, TypeError, AttributeError) as error:

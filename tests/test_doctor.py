@@ -19,7 +19,13 @@ from felix_py.kernel.base_chains import Chain
 STATUS: dict[str, Any] = {
     "node": "a1",
     "problems": [],
-    "tunnel": {"driver": "kernel", "why": "kernel: the ipip module is there", "device": "tunl0", "mtu": 1480},
+    "tunnel": {
+        "driver": "kernel",
+        "why": "kernel: the ipip module is there",
+        "device": "tunl0",
+        "mtu": 1480,
+        "overhead": 20,
+    },
     "bgp": {"childPid": 42},
 }
 HERE = {"name": "a1", "addresses": ["172.31.1.11/24"], "blocks": ["10.65.0.0/26", "fd65::/122"], "here": True}

@@ -94,7 +94,7 @@ def test_bad_values_are_refused_by_name() -> None:
         configuration("a1", routeSyncDisabled="yes", deviceRouteSourceAddress="::1", wireguardMTU=1400)
     supported = (
         "deviceRouteSourceAddress, deviceRouteSourceAddressIPv6, externalNodesList, ipipMTU, mtuIfacePattern, "
-        "removeExternalRoutes, routeSyncDisabled"
+        "programClusterRoutes, removeExternalRoutes, routeSyncDisabled, vxlanMTU, vxlanMTUV6, vxlanPort, vxlanVNI"
     )
     assert [str(fault).removeprefix("felix.yaml: FelixConfiguration a1: ") for fault in refused.value.faults] == [
         f"spec.wireguardMTU: is not supported; remove it (supported here: {supported})",

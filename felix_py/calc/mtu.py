@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from felix_py.calc.encap import Encapsulation
+from felix_py.calc.encap import Encapsulation, asked
 from felix_py.calc.next_hops import View, Ways
 from felix_py.kernel.objects import Link
 from felix_py.kernel.ownership import is_workload_device
-from felix_py.model import FelixConfiguration, IpipMode, IPPool, Node
+from felix_py.model import FelixConfiguration, IPPool, Node, TunnelMode
 from ipip import tunnel
+from vxlan import tunnel as vxlan
 
 
 class Mtu(NamedTuple):
@@ -19,19 +20,34 @@ class Mtu(NamedTuple):
     why: str
 
 
-OVERHEADS: Mapping[Encapsulation, int] = {Encapsulation.NONE: 0, Encapsulation.IPIP: tunnel.OVERHEAD}
-"""Bytes that each encapsulation adds to a packet."""
+class Wrapping(NamedTuple):
+    """What one way to travel takes of a packet.
 
-CONFIGURED: Mapping[Encapsulation, tuple[str, Callable[[FelixConfiguration], int | None]]] = {
-    Encapsulation.IPIP: ("ipipMTU", lambda felix: felix.ipip_mtu),
-}
-"""The field of FelixConfiguration that overrides what is detected; 0 and none at all stand for detection."""
+    Attributes:
+        version: of IP, in the pool.
+        added: bytes of everything that comes around a packet.
+        least: bytes of a packet that it carries whatever the underlay takes.
+        field: of FelixConfiguration, that overrides what is detected; 0 and none at all stand for detection.
+    """
 
-USED: Mapping[Encapsulation, Callable[[IPPool], bool]] = {
-    Encapsulation.NONE: lambda pool: pool.ipip_mode is not IpipMode.ALWAYS,
-    Encapsulation.IPIP: lambda pool: pool.ipip_mode is not IpipMode.NEVER,
-}
-"""Whether traffic to a pool may travel so."""
+    encapsulation: Encapsulation
+    version: int
+    added: int
+    least: int
+    field: str
+    configured: Callable[[FelixConfiguration], int | None]
+
+
+WRAPPINGS = (
+    Wrapping(Encapsulation.IPIP, 4, tunnel.OVERHEAD, tunnel.MINIMUM_MTU, "ipipMTU", lambda felix: felix.ipip_mtu),
+    Wrapping(
+        Encapsulation.VXLAN, 4, vxlan.OVERHEAD[4], vxlan.MINIMUM_MTU[4], "vxlanMTU", lambda felix: felix.vxlan_mtu
+    ),
+    Wrapping(
+        Encapsulation.VXLAN, 6, vxlan.OVERHEAD[6], vxlan.MINIMUM_MTU[6], "vxlanMTUV6", lambda felix: felix.vxlan_mtu6
+    ),
+)
+"""Every tunnel that a pool may ask for."""
 
 MINIMUM6 = 1280
 """Bytes that every link with IPv6 has to take (RFC 8200 section 5); below, the kernel takes IPv6 off an interface."""
@@ -83,26 +99,32 @@ def _leading(view: View, ways: Ways, nodes: Iterable[Node]) -> Iterator[tuple[st
 
 def _ours(name: str) -> bool:
     """Say whether packets that leave by an interface are not on their way to another node yet, or never."""
-    return name in (LOOPBACK, tunnel.DEVICE) or is_workload_device(name)
+    return name in (LOOPBACK, tunnel.DEVICE, *vxlan.DEVICES.values()) or is_workload_device(name)
 
 
-def of_tunnel(encapsulation: Encapsulation, host: Mtu, felix: FelixConfiguration) -> Mtu:
-    """Return the bytes that an inner packet may have."""
-    name, configured = CONFIGURED.get(encapsulation, ("", _nothing))
-    if value := configured(felix):
-        return Mtu(value, f"FelixConfiguration says {name} {value}")
-    added = OVERHEADS[encapsulation]
-    if not added:
-        return host
-    return Mtu(max(host.value - added, tunnel.MINIMUM_MTU), f"{host.why}, less {added} for {encapsulation}")
+def of_tunnel(encapsulation: Encapsulation, host: Mtu, felix: FelixConfiguration, version: int = 4) -> Mtu:
+    """Return the bytes that an inner packet may have.
+
+    Raises:
+        StopIteration: when there is no such tunnel.
+    """
+    return _inside(next(each for each in WRAPPINGS if each[:2] == (encapsulation, version)), host, felix)
 
 
 def of_pods(pools: Iterable[IPPool], host: Mtu, felix: FelixConfiguration) -> Mtu:
     """Return the bytes that a pod's packet may have whichever way it takes: the least of all that pools may use."""
-    several = tuple(pools)
-    used = [each for each, may in USED.items() if any(map(may, several))]
-    return min((of_tunnel(each, host, felix) for each in used), key=lambda mtu: mtu.value, default=host)
+    found: list[Mtu] = []
+    for pool in pools:
+        wish = asked(pool)
+        if wish.mode is not TunnelMode.ALWAYS:
+            found.append(host)
+        if wish.mode is not TunnelMode.NEVER:
+            found.append(of_tunnel(wish.tunnel, host, felix, pool.cidr.version))
+    return min(found, key=lambda mtu: mtu.value, default=host)
 
 
-def _nothing(_felix: FelixConfiguration) -> None:
-    """Configure nothing."""
+def _inside(wrapping: Wrapping, host: Mtu, felix: FelixConfiguration) -> Mtu:
+    if value := wrapping.configured(felix):
+        return Mtu(value, f"FelixConfiguration says {wrapping.field} {value}")
+    left = max(host.value - wrapping.added, wrapping.least)
+    return Mtu(left, f"{host.why}, less {wrapping.added} for {wrapping.encapsulation}")

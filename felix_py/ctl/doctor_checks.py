@@ -153,6 +153,8 @@ def _firewall(facts: Facts) -> Finding:
 
 
 def _bgp_port(facts: Facts) -> Finding:
+    if facts.status and facts.status["bgp"].get("off"):
+        return Finding(State.SKIPPED, "BGP is off here")
     ours = facts.status["bgp"]["childPid"] if facts.status else None
     others = [who for process, who in facts.listeners.items() if process not in (ours, 0)]
     if others:

@@ -8,9 +8,6 @@ from felix_py.ctl.probe_packets import Way
 from felix_py.ctl.tunnel_probe import Probe
 from felix_py.kernel import filter_table
 
-OVERHEAD = 20
-"""Bytes of an outer IPv4 header (RFC 2003): what a tunnel's packets have more than those inside."""
-
 NO_TUNNEL = "no tunnel is needed here, or no agent says so"
 
 NAMES_OF_PROTOCOL_4 = ("l4proto 4 ", "l4proto ipencap ", "ip protocol 4 ", "ip protocol ipencap ", "ip protocol ipip ")
@@ -84,11 +81,12 @@ def mtu(facts: Facts) -> Finding:
         return skipped(NO_TUNNEL)
     uplinks = [link.mtu for link in facts.links.values() if link.up and link.name != "lo" and link not in pods]
     room = max((mtu for mtu in uplinks if mtu != tunnel["mtu"]), default=0)
-    if room < tunnel["mtu"] + OVERHEAD:
+    overhead = tunnel["overhead"]
+    if room < tunnel["mtu"] + overhead:
         return Finding(
             State.FAILED,
-            f"no interface takes the {tunnel['mtu'] + OVERHEAD} bytes of a full tunnel packet",
-            "raise the MTU of the uplink, or lower or leave out ipipMTU in FelixConfiguration",
+            f"no interface takes the {tunnel['mtu'] + overhead} bytes of a full tunnel packet",
+            "raise the MTU of the uplink, or lower or leave out its MTU in FelixConfiguration",
         )
     large = [link for link in pods if link.mtu > tunnel["mtu"]]
     if large:

@@ -9,7 +9,11 @@ from typing import NamedTuple, Self, TypeAlias
 from bgp.spans import comparable
 from felix_py.kernel.filter_table import FilterTable
 from felix_py.model import IPAddress, IPNetwork
-from ipip.tunnel import Tunnel
+from ipip.tunnel import Tunnel as Ipip
+from vxlan.tunnel import Vxlan
+
+Tunnel: TypeAlias = Ipip | Vxlan
+"""A device that wraps what goes out of it, of either kind; its name tells which."""
 
 MAIN_TABLE = 254
 """RT_TABLE_MAIN, include/uapi/linux/rtnetlink.h."""

@@ -17,8 +17,10 @@ from felix_py.kernel.objects import (
     PutSysctl,
     PutTunnel,
     Step,
+    Tunnel,
 )
 from felix_py.kernel.wire import Mode
+from vxlan.tunnel import Vxlan, before_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,13 @@ def filter_to_put(want: KernelState, have: KernelState, cause: str = "wanted") -
 
 
 def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
-    """Yield what comes before the routes: parameters, tunnels and pods' MTUs that differ."""
+    """Yield what comes before the routes: parameters, tunnels beside all that routes may lead to, and pods' MTUs."""
     yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
-    yield from (PutTunnel(tunnel) for name, tunnel in want.tunnels.items() if have.tunnels.get(name) != tunnel)
+    for name, tunnel in want.tunnels.items():
+        found = have.tunnels.get(name)
+        first = _with_what_stands(tunnel, found)
+        if found != first:
+            yield PutTunnel(first)
     # A veth that is not there is made with the right one.
     yield from (
         PutPodLink(name, each) for name, each in want.pod_links.items() if have.pod_links.get(name, each) != each
@@ -84,9 +90,18 @@ def pod_links_as_they_are(want: Mapping[str, PodLink], links: Mapping[str, Link]
     return {name: replace(each, mtu=links[name].mtu) for name, each in want.items() if name in links}
 
 
-def tunnels_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteTunnel]:
-    """Yield what comes after the routes: tunnels that nobody wants any more."""
+def after_routes(want: KernelState, have: KernelState) -> Iterator[PutTunnel | DeleteTunnel]:
+    """Yield what comes after the routes: what nobody wants any more in tunnels, and tunnels that nobody does."""
+    for name, tunnel in want.tunnels.items():
+        if _with_what_stands(tunnel, have.tunnels.get(name)) != tunnel:
+            yield PutTunnel(tunnel)
     yield from (DeleteTunnel(name) for name in have.tunnels if name not in want.tunnels)
+
+
+def _with_what_stands(tunnel: Tunnel, found: Tunnel | None) -> Tunnel:
+    if found != tunnel and isinstance(tunnel, Vxlan) and isinstance(found, Vxlan):
+        return before_routes(tunnel, found)
+    return tunnel
 
 
 def filter_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteFilterTable]:
