@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, ip_network
 
 import pytest
-from builders import TWO_RACKS, link, links, node, pool
+from builders import TWO_RACKS, link, links, node, pool, vxlan_pool
 
 from felix_py.calc.desired import Desired, desired
 from felix_py.kernel.objects import Link, NextHop, PodLink, Route, RouteKey
-from felix_py.model import FelixConfiguration, Invalid, IpipMode, Key, NodeName, WorkloadEndpoint
+from felix_py.model import FelixConfiguration, Invalid, IpipMode, Key, NodeName, VxlanMode, WorkloadEndpoint
 from felix_py.resources import parse
 from felix_py.state import ClusterState, Event, Present
 
@@ -40,6 +40,21 @@ def test_the_worst_encapsulation_in_use_counts(mode: IpipMode, pods: int) -> Non
 
 def test_one_pool_of_several_that_encapsulates_is_enough() -> None:
     assert wish(pool(mode=IpipMode.NEVER), pool("10.66.0.0/16", IpipMode.ALWAYS, name="second")).pod_mtu.value == 1480
+
+
+@pytest.mark.parametrize(
+    ("pools", "fields", "pods"),
+    [
+        pytest.param([vxlan_pool()], {}, 1450, id="IPv4"),
+        pytest.param([vxlan_pool(), vxlan_pool("fd65::/48", name="six")], {}, 1430, id="IPv6 adds more"),
+        pytest.param([vxlan_pool(mode=VxlanMode.NEVER)], {}, 1500, id="Never"),
+        pytest.param([pool(), vxlan_pool("10.66.0.0/16", name="second")], {}, 1450, id="both kinds of tunnels"),
+        pytest.param([vxlan_pool()], {"vxlan_mtu": 1390}, 1390, id="as somebody says"),
+        pytest.param([vxlan_pool()], {"vxlan_mtu6": 1290, "ipip_mtu": 1290}, 1450, id="others' settings"),
+    ],
+)
+def test_vxlan_counts_with_its_own_overhead(pools: list[Present], fields: Mapping[str, object], pods: int) -> None:
+    assert wish(*pools, felix(**fields)).pod_mtu.value == pods
 
 
 def test_the_reason_names_interface_and_overhead() -> None:
