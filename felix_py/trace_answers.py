@@ -19,6 +19,8 @@ from felix_py.trace.sight import KernelSight
 from felix_py.trace.words import Leg, Question, Verdict
 from felix_py.turn import Turns
 from ipip.device import Device
+from vxlan.device import Device as VxlanDevice
+from vxlan.tunnel import Vxlan, gateway
 
 
 class TraceAnswers:
@@ -48,6 +50,10 @@ class TraceAnswers:
     def _tunnels(self, turns: Turns) -> dict[str, TunnelFacts]:
         found = {}
         for name, wanted in turns.wish.state.tunnels.items():
+            if isinstance(wanted, Vxlan):
+                remotes = {gateway(node, mac): node for mac, node in wanted.forwarding}
+                found[name] = TunnelFacts(VxlanDevice.driver, wanted.local, remotes=remotes)
+                continue
             have = self._device.read(name)
             allowed = have.allowed if have is not None else None
             found[name] = TunnelFacts(self._device.driver, wanted.local, allowed)

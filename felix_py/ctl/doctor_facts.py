@@ -143,10 +143,10 @@ def _probes(said: Answers, *, probing: bool) -> tuple[tuple[Probe, ...], str | N
     names = {ip_interface(each).ip: row["name"] for row in said.nodes for each in row["addresses"]}
     found: list[Probe] = []
     for row in said.tunnels:
-        nodes = [IPv4Address(each["node"]) for each in row["remotes"] if each["prefixes"]]
         kind = encapsulations.of_device(row["device"])
-        if not nodes or row["address"] is None or kind is None or kind.name != "ipip":
+        if row["address"] is None or kind is None or kind.name != "ipip":
             continue
+        nodes = [IPv4Address(each["node"]) for each in row["remotes"] if each["prefixes"]]
         named = {each: names.get(each, str(each)) for each in nodes}
         try:
             found += tunnel_probe.probe(IPv4Address(row["local"]), IPv4Address(row["address"]), row["mtu"], named)

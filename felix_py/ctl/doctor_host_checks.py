@@ -12,7 +12,7 @@ NEARLY_FULL = 0.8
 ROOM = 16 << 20
 """Bytes that the state directory should have free: journals and allocations are a tenth of it."""
 
-OWN = ("cali", "tunl0")
+OWN = ("cali", "tunl0", "vxlan.calico", "vxlan-v6.calico")
 """Interfaces of ours, whose addresses are pods' by intention."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ipip import tunnel
+from vxlan.tunnel import DEVICES, OVERHEAD
 
 
 class Encapsulation(NamedTuple):
@@ -22,8 +23,12 @@ class Encapsulation(NamedTuple):
     protocol: str
 
 
-TABLE: Mapping[str, Encapsulation] = {"ipip": Encapsulation("ipip", tunnel.DEVICE, tunnel.OVERHEAD, "4")}
-"""By name; a further encapsulation is a line here, as long as its routes name the remote node as their gateway."""
+TABLE: Mapping[str, Encapsulation] = {
+    "ipip": Encapsulation("ipip", tunnel.DEVICE, tunnel.OVERHEAD, "4"),
+    "vxlan": Encapsulation("vxlan", DEVICES[4], OVERHEAD[4], "17"),
+    "vxlan-v6": Encapsulation("vxlan-v6", DEVICES[6], OVERHEAD[6], "17"),
+}
+"""By name; where routes name another gateway than the remote node, `TunnelFacts` says which is whose."""
 
 
 def of_device(device: str | None) -> Encapsulation | None:

@@ -51,11 +51,13 @@ class TunnelFacts:
         driver: what carries the packets; None where nobody says.
         local: the source of the outer header.
         allowed: whose packets are taken out of the tunnel; None where nobody says.
+        remotes: the node behind each gateway of routes into the tunnel; those that are not there are nodes themselves.
     """
 
     driver: str | None = None
     local: IPAddress | None = None
     allowed: frozenset[IPAddress] | None = field(default=None)
+    remotes: Mapping[IPAddress, IPAddress] = field(default_factory=dict)
 
 
 class _Look(NamedTuple):
@@ -183,7 +185,8 @@ def _leaving(leg: Leg, found: Found, sight: Sight, tunnels: Mapping[str, TunnelF
         return _Look(replace(leg, reason=reason))
     kind = encapsulations.of_device(device)
     if kind is not None and found.via is not None and packet.inner is None:
-        return _wrapped(leg, kind, found.via, sight, tunnels.get(device, TunnelFacts()))
+        facts = tunnels.get(device, TunnelFacts())
+        return _wrapped(leg, kind, facts.remotes.get(found.via, found.via), sight, facts)
     return _handed_on(leg, found.via or packet.destination, sight)
 
 

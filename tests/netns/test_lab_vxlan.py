@@ -81,6 +81,16 @@ def test_felixctl_tunnels_tells_whom_each_device_reaches() -> None:
     assert "vxlan.calico, kernel: VXLAN has no other driver" in on(VXLAN, "a1", "felixctl", "status")
 
 
+@pytest.mark.usefixtures("vxlan")
+def test_a_trace_goes_through_the_tunnel_by_both_and_doctor_finds_nothing_wrong() -> None:
+    for options, ends in (((), "172.31.1.11 to 172.31.2.11"), (("-6",), "fd31:1::11 to fd31:2::11")):
+        called = felix_lab(VXLAN, "trace", "a1-pod1", "b1-pod1", *options)
+        assert called.status == 0, called.out
+        assert called.out.count(f"by kernel, {ends}") == 2, called.out
+    found = asked(VXLAN, "doctor")["checks"]
+    assert [each for each in found if each["state"] == "failed"] == []
+
+
 def test_a_killed_agent_comes_back_and_no_pod_notices(vxlan: Lab) -> None:
     before = on(VXLAN, "a1", "ip", "-d", "link", "show", "vxlan.calico")
     assert felix_lab(VXLAN, "fail", "a1.agent").status == 0
