@@ -14,7 +14,8 @@ from felix_py.kernel.objects import KernelRefused, RouteKey
 from felix_py.model import BlockAffinity, Node, WorkloadEndpoint
 from felix_py.trace import documents, words
 from felix_py.trace.documents import Unreadable
-from felix_py.trace.passing import TunnelFacts, passing
+from felix_py.trace.passing import passing
+from felix_py.trace.seams import TunnelFacts
 from felix_py.trace.sight import KernelSight
 from felix_py.trace.words import Leg, Question, Verdict
 from felix_py.turn import Turns

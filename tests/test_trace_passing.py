@@ -10,7 +10,8 @@ from fake_sight import FakeSight, found
 from felix_py.kernel.base_chains import Chain
 from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
-from felix_py.trace.passing import TunnelFacts, passing
+from felix_py.trace.passing import passing
+from felix_py.trace.seams import TunnelFacts
 from felix_py.trace.words import Answer, Next, Packet, Question, Verdict
 
 POD, REMOTE_POD = IPv4Address("10.65.0.1"), IPv4Address("10.65.3.3")

@@ -1,19 +1,18 @@
 """One packet at one machine: what its kernel does with it, look by look, until it leaves or ends; pure."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 from felix_py.kernel import lookup_codec, ownership
-from felix_py.kernel.base_chains import Chain
-from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.lookup_codec import Found
-from felix_py.kernel.objects import Link, RouteType
+from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
-from felix_py.model import IPAddress, IPNetwork
+from felix_py.model import IPAddress
 from felix_py.trace import encapsulations, filters, refusals
 from felix_py.trace.encapsulations import Encapsulation
 from felix_py.trace.filters import Passage
+from felix_py.trace.seams import Sight, TunnelFacts
 from felix_py.trace.words import Answer, Leg, Next, Packet, Question, Verdict
 
 LOOKS = 4
@@ -21,41 +20,6 @@ LOOKS = 4
 
 UNRESOLVED = frozenset({"none", "incomplete", "failed"})
 """States of a neighbour to which nothing can be sent."""
-
-
-class Sight(Protocol):
-    """One machine's kernel, as a trace looks at it."""
-
-    links: Mapping[str, Link]
-    table: FilterTable | None
-    chains: tuple[Chain, ...]
-
-    def lookup(self, destination: IPAddress, source: IPAddress | None, device: str | None) -> Found | Refusal:
-        """Return what becomes of a packet that came in by a device; None where this machine sends it."""
-
-    def rejecting(self, kind: RouteType, version: int) -> Iterable[IPNetwork]:
-        """Return all prefixes that routes of a type send nowhere."""
-
-    def neighbour(self, address: IPAddress, device: str) -> str:
-        """Return the state of a neighbour in the words of `ip neighbour`, after looking for one that is not known."""
-
-    def parameter(self, path: str) -> str | None:
-        """Return a parameter below /proc/sys."""
-
-
-@dataclass(frozen=True, slots=True)
-class TunnelFacts:
-    """What an agent knows of its tunnel and a router's table does not say.
-
-    Attributes:
-        driver: what carries the packets; None where nobody says.
-        local: the source of the outer header.
-        allowed: whose packets are taken out of the tunnel; None where nobody says.
-    """
-
-    driver: str | None = None
-    local: IPAddress | None = None
-    allowed: frozenset[IPAddress] | None = field(default=None)
 
 
 class _Look(NamedTuple):

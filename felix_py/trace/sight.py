@@ -25,7 +25,7 @@ DEADLINE = 5.0
 
 
 class KernelSight:
-    """The real `passing.Sight`; a context, made and used in one thread.
+    """The real `seams.Sight`; a context, made and used in one thread.
 
     Attributes:
         unfiltered: why the packet filters could not be read, so that nothing is said of them; None where they were.
