@@ -10,7 +10,7 @@ from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
 from felix_py.model import IPAddress
 from felix_py.trace import encapsulations, filters, refusals
-from felix_py.trace.encapsulations import Encapsulation
+from felix_py.trace.encapsulations import Encapsulation, Remote
 from felix_py.trace.filters import Passage
 from felix_py.trace.seams import Sight, TunnelFacts
 from felix_py.trace.words import Answer, Leg, Next, Packet, Question, Verdict
@@ -113,7 +113,7 @@ def _arrived(leg: Leg, sight: Sight, tunnels: Mapping[str, TunnelFacts]) -> _Loo
         if judged.dropped is not None:
             return _Look(replace(leg, reason=judged.dropped))
         return _Look(replace(leg, verdict=Verdict.DELIVERED, reason=f"{packet.destination} is here"))
-    device = encapsulations.TABLE[packet.encapsulation].device
+    device = encapsulations.TABLE[packet.encapsulation].devices[packet.inner.destination.version]
     facts = tunnels.get(device, TunnelFacts())
     leg = replace(leg, tunnel=_tunnel(packet, facts.driver), device=device)
     # The programs of an ebpf tunnel take their packets before any filter sees them.
@@ -147,20 +147,23 @@ def _leaving(leg: Leg, found: Found, sight: Sight, tunnels: Mapping[str, TunnelF
         return _Look(replace(leg, reason=reason))
     kind = encapsulations.of_device(device)
     if kind is not None and found.via is not None and packet.inner is None:
-        return _wrapped(leg, kind, found.via, sight, tunnels.get(device, TunnelFacts()))
+        remote = found.via if kind.remote is Remote.GATEWAY else sight.forwarding(found.via, device)
+        if remote is None:
+            return _Look(replace(leg, reason=f"{device} has no forwarding entry for {found.via}: no node gets it"))
+        return _wrapped(leg, kind, remote, sight, tunnels.get(device, TunnelFacts()))
     return _handed_on(leg, found.via or packet.destination, sight)
 
 
 def _wrapped(leg: Leg, kind: Encapsulation, remote: IPAddress, sight: Sight, facts: TunnelFacts) -> _Look:
     underlay = sight.lookup(remote, facts.local, None)
     source = facts.local or (underlay.source if isinstance(underlay, Found) else None)
-    size = None if leg.packet.size is None else leg.packet.size + kind.overhead
+    size = None if leg.packet.size is None else leg.packet.size + kind.overhead[remote.version]
     outer = Packet(source, remote, leg.packet, kind.name, size)
     verdict = replace(
         leg,
         verdict=Verdict.ENCAPSULATED,
         tunnel=_tunnel(outer, facts.driver),
-        reason=f"{kind.device} wraps it for {remote}",
+        reason=f"{leg.device} wraps it for {remote}",
     )
     return _Look(verdict, again=(outer, None))
 

@@ -28,6 +28,9 @@ class Sight(Protocol):
     def neighbour(self, address: IPAddress, device: str) -> str:
         """Return the state of a neighbour in the words of `ip neighbour`, after looking for one that is not known."""
 
+    def forwarding(self, address: IPAddress, device: str) -> IPAddress | None:
+        """Return the node to which a device sends frames for a neighbour; None where it knows none."""
+
     def parameter(self, path: str) -> str | None:
         """Return a parameter below /proc/sys."""
 
