@@ -19,6 +19,7 @@ from felix_py.trace.seams import TunnelFacts
 from felix_py.trace.sight import KernelSight
 from felix_py.trace.words import Leg, Question, Verdict
 from felix_py.turn import Turns
+from ipip import tunnel
 from ipip.device import Device
 
 
@@ -49,6 +50,9 @@ class TraceAnswers:
     def _tunnels(self, turns: Turns) -> dict[str, TunnelFacts]:
         found = {}
         for name, wanted in turns.wish.state.tunnels.items():
+            if name != tunnel.DEVICE:  # only the drivers of IP in IP differ from each other, and judge who sends
+                found[name] = TunnelFacts(None, wanted.local)
+                continue
             have = self._device.read(name)
             allowed = have.allowed if have is not None else None
             found[name] = TunnelFacts(self._device.driver, wanted.local, allowed)
