@@ -84,10 +84,11 @@ def mtu(facts: Facts) -> Finding:
         return skipped(NO_TUNNEL)
     uplinks = [link.mtu for link in facts.links.values() if link.up and link.name != "lo" and link not in pods]
     room = max((mtu for mtu in uplinks if mtu != tunnel["mtu"]), default=0)
-    if room < tunnel["mtu"] + OVERHEAD:
+    overhead = tunnel.get("overhead", OVERHEAD)
+    if room < tunnel["mtu"] + overhead:
         return Finding(
             State.FAILED,
-            f"no interface takes the {tunnel['mtu'] + OVERHEAD} bytes of a full tunnel packet",
+            f"no interface takes the {tunnel['mtu'] + overhead} bytes of a full tunnel packet",
             "raise the MTU of the uplink, or restart the agent, which measures it",
         )
     large = [link for link in pods if link.mtu > tunnel["mtu"]]
