@@ -14,13 +14,13 @@ from felix_py.kernel.objects import KernelRefused, RouteKey
 from felix_py.model import BlockAffinity, Node, WorkloadEndpoint
 from felix_py.trace import documents, words
 from felix_py.trace.documents import Unreadable
-from felix_py.trace.passing import TunnelFacts, passing
+from felix_py.trace.passing import passing
+from felix_py.trace.seams import TunnelFacts
 from felix_py.trace.sight import KernelSight
 from felix_py.trace.words import Leg, Question, Verdict
 from felix_py.turn import Turns
+from ipip import tunnel
 from ipip.device import Device
-from vxlan.device import Device as VxlanDevice
-from vxlan.tunnel import Vxlan, gateway
 
 
 class TraceAnswers:
@@ -50,9 +50,8 @@ class TraceAnswers:
     def _tunnels(self, turns: Turns) -> dict[str, TunnelFacts]:
         found = {}
         for name, wanted in turns.wish.state.tunnels.items():
-            if isinstance(wanted, Vxlan):
-                remotes = {gateway(node, mac): node for mac, node in wanted.forwarding}
-                found[name] = TunnelFacts(VxlanDevice.driver, wanted.local, remotes=remotes)
+            if name != tunnel.DEVICE:  # only the drivers of IP in IP differ from each other, and judge who sends
+                found[name] = TunnelFacts(None, wanted.local)
                 continue
             have = self._device.read(name)
             allowed = have.allowed if have is not None else None

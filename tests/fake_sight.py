@@ -41,6 +41,7 @@ class FakeSight:
         self.chains: tuple[Chain, ...] = ()
         self.parameters: dict[str, str] = {"net/ipv4/conf/eth0/forwarding": "1", "net/ipv4/conf/cali1/forwarding": "1"}
         self.neighbours: dict[str, str] = {}
+        self.forwarded: dict[str, IPAddress] = {}
         self.refused: dict[tuple[str, str | None], Refusal] = {}
         self.blackholes: tuple[str, ...] = ("10.65.0.0/26",)
         self.routes = [
@@ -65,6 +66,9 @@ class FakeSight:
 
     def neighbour(self, address: IPAddress, device: str) -> str:
         return self.neighbours.get(str(address), "reachable" if device != "lo" else "noarp")
+
+    def forwarding(self, address: IPAddress, _device: str) -> IPAddress | None:
+        return self.forwarded.get(str(address))
 
     def parameter(self, path: str) -> str | None:
         return self.parameters.get(path)

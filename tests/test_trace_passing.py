@@ -10,7 +10,8 @@ from fake_sight import FakeSight, found
 from felix_py.kernel.base_chains import Chain
 from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
-from felix_py.trace.passing import TunnelFacts, passing
+from felix_py.trace.passing import passing
+from felix_py.trace.seams import TunnelFacts
 from felix_py.trace.words import Answer, Next, Packet, Question, Verdict
 
 POD, REMOTE_POD = IPv4Address("10.65.0.1"), IPv4Address("10.65.3.3")
@@ -57,6 +58,33 @@ def test_where_routes_name_another_gateway_the_node_behind_it_is_the_outer_desti
 def test_a_packet_for_the_machine_itself_ends_there() -> None:
     answer = ask(Packet(REMOTE, ME), FakeSight(), via="172.31.1.11")
     assert (answer.legs[0].verdict, answer.legs[0].route, answer.next) == (Verdict.DELIVERED, "local 172.31.1.11", None)
+
+
+def _vxlan(sight: FakeSight) -> None:
+    sight.links["vxlan.calico"] = replace(sight.links["tunl0"], name="vxlan.calico", mtu=1450)
+    sight.routes = [each for each in sight.routes if each.device != "tunl0"]
+    sight.routes.append(found("10.65.3.0/26", "vxlan.calico", "10.65.3.0"))
+
+
+def test_vxlan_goes_to_the_node_that_the_forwarding_entry_names() -> None:
+    sight = FakeSight()
+    _vxlan(sight)
+    sight.forwarded["10.65.3.0"] = REMOTE
+    answer = ask(replace(OUT, size=1450), sight, tunnels={"vxlan.calico": TunnelFacts("kernel", ME)})
+    assert answer.legs[0].tunnel == "vxlan by kernel, 172.31.1.11 to 172.31.2.12"
+    assert answer.next is not None
+    assert (answer.next.packet.destination, answer.next.packet.size) == (REMOTE, 1500)
+    back = ask(replace(BACK, encapsulation="vxlan"), sight, via="172.31.1.11")
+    assert [(leg.verdict, leg.device) for leg in back.legs] == [
+        (Verdict.DECAPSULATED, "vxlan.calico"),
+        (Verdict.FORWARDED, "cali1"),
+    ]
+
+
+def test_vxlan_without_a_forwarding_entry_reaches_nobody() -> None:
+    sight = FakeSight()
+    _vxlan(sight)
+    assert ask(OUT, sight).legs[-1].reason == "vxlan.calico has no forwarding entry for 10.65.3.0: no node gets it"
 
 
 def test_the_size_grows_by_the_outer_header() -> None:

@@ -112,7 +112,7 @@ def test_answers_and_questions_survive_the_way_as_json() -> None:
         pytest.param({"packet": {"destination": "10.0.0.1", "size": True}}, "size is True; give 1 to", id="no size"),
         pytest.param(
             {"packet": {"destination": "10.0.0.1", "encapsulation": "gre", "inner": {"destination": "10.0.0.2"}}},
-            "encapsulation is 'gre'; known are ipip",
+            "encapsulation is 'gre'; known are ipip, vxlan",
             id="an unknown tunnel",
         ),
     ],
@@ -162,6 +162,13 @@ def test_rules_that_are_understood_are_judged(rules: Chain, dropped: str | None)
     assert (judged.dropped is None) is (dropped is None)
     assert dropped is None or dropped in str(judged.dropped)
     assert judged.notes == ()
+
+
+def test_vxlan_is_known_by_its_port() -> None:
+    vxlan = Passage(Packet(OUTER.source, OUTER.destination, PACKET, "vxlan"), "forward", "eth0", "eth1")
+    rules = [chain("udp dport 4789 drop")]
+    assert filters.others(vxlan, rules).dropped == "chain ip filter FORWARD drops it: `udp dport 4789 drop`"
+    assert filters.others(FORWARDED, rules) == Judgement()
 
 
 @pytest.mark.parametrize(

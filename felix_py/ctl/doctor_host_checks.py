@@ -4,7 +4,9 @@ from ipaddress import ip_interface, ip_network
 
 from felix_py.ctl.doctor_facts import Facts
 from felix_py.ctl.doctor_findings import Finding, State, ok, skipped
+from felix_py.kernel import ownership
 from felix_py.model import IPNetwork
+from felix_py.trace import encapsulations
 
 NEARLY_FULL = 0.8
 """Share of a limit from which on something will soon be refused."""
@@ -12,7 +14,11 @@ NEARLY_FULL = 0.8
 ROOM = 16 << 20
 """Bytes that the state directory should have free: journals and allocations are a tenth of it."""
 
+<<<<<<< HEAD
 OWN = ("cali", "tunl0", "vxlan.calico", "vxlan-v6.calico")
+=======
+OWN = (ownership.WORKLOAD_PREFIX, *(name for each in encapsulations.TABLE.values() for name in each.devices.values()))
+>>>>>>> trace
 """Interfaces of ours, whose addresses are pods' by intention."""
 
 

@@ -116,6 +116,16 @@ class Lookup:
         answer = self._ask(RTM_GETNEIGH, lookup_codec.neighbour(address, device, use=False))
         return None if isinstance(answer, Refusal) else lookup_codec.neighbour_mac(answer)
 
+    def forwarding(self, mac: bytes, device: int) -> IPAddress | None:
+        """Return the node to which a VXLAN device sends frames for a hardware address; None where it knows none.
+
+        Raises:
+            WireBroken: when the kernel did not answer.
+        """
+        entries = [*self._dump(RTM_GETNEIGH, lookup_codec.forwarding(device))]  # to its end: the socket is used again
+        nodes = (lookup_codec.forwarded_to(body, mac) for body in entries)
+        return next((node for node in nodes if node is not None), None)
+
     def _neighbour(self, address: IPAddress, device: int) -> int:
         answer = self._ask(RTM_GETNEIGH, lookup_codec.neighbour(address, device, use=False))
         if isinstance(answer, Refusal):

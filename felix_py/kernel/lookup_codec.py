@@ -24,6 +24,9 @@ RTM_F_FIB_MATCH = 0x2000
 NTF_USE = 1
 """As if a packet wanted to be sent there: an unknown neighbour is asked for its MAC."""
 
+AF_BRIDGE = 7
+"""The family of forwarding entries; include/linux/socket.h."""
+
 NUD_NONE, NUD_INCOMPLETE, NUD_STALE, NUD_FAILED = 0x00, 0x01, 0x04, 0x20
 """States of a neighbour, by name where one is judged."""
 
@@ -140,3 +143,14 @@ def neighbour_state(body: bytes, address: IPAddress, device: int) -> int | None:
 def neighbour_mac(body: bytes) -> bytes | None:
     """Return the MAC that a neighbour message tells; None where it tells none."""
     return dict(attributes(body, NDMSG.size)).get(NDA_LLADDR)
+
+
+def forwarding(device: int) -> bytes:
+    """Ask for all forwarding entries of a VXLAN device."""
+    return NDMSG.pack(AF_BRIDGE, device, 0, 0, 0)
+
+
+def forwarded_to(body: bytes, mac: bytes) -> IPAddress | None:
+    """Return the node that a forwarding entry names for this hardware address; None where it is about another."""
+    found = dict(attributes(body, NDMSG.size))
+    return hop_codec.address(found.get(NDA_DST)) if found.get(NDA_LLADDR) == mac else None

@@ -1,41 +1,51 @@
-"""The table of tunnels that a trace knows: how much each adds, and by which device packets enter and leave it."""
+"""The table of tunnels that a trace knows: how much each adds, by which device packets enter it, and who gets them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from enum import Enum
 from typing import NamedTuple
 
 from ipip import tunnel
-from vxlan.tunnel import DEVICES, OVERHEAD
+
+
+class Remote(Enum):
+    """Who says which node gets a packet."""
+
+    GATEWAY = "the gateway of the route"
+    FORWARDING = "the forwarding entry of the gateway's hardware address"
 
 
 class Encapsulation(NamedTuple):
     """A way to wrap packets.
 
     Attributes:
-        device: where packets go in, and where they come out at the other end.
-        overhead: bytes that the outer headers add.
-        protocol: as the outer header says it, in the words of nft: protocol 4 for IP in IP, UDP for others.
-        chain: the counter of our packet filter that counts what strangers send.
+        devices: where packets go in, and come out at the other end, by the version of IP inside.
+        overhead: bytes that the outer headers add, by the version of IP outside.
+        protocol: number of the IP protocol of the outer header.
+        port: the UDP port, where it is UDP.
+        remote: who says which node gets a packet.
     """
 
     name: str
-    device: str
-    overhead: int
+    devices: Mapping[int, str]
+    overhead: Mapping[int, int]
     protocol: str
+    port: int | None
+    remote: Remote
 
 
 TABLE: Mapping[str, Encapsulation] = {
-    "ipip": Encapsulation("ipip", tunnel.DEVICE, tunnel.OVERHEAD, "4"),
-    "vxlan": Encapsulation("vxlan", DEVICES[4], OVERHEAD[4], "17"),
-    "vxlan-v6": Encapsulation("vxlan-v6", DEVICES[6], OVERHEAD[6], "17"),
+    each.name: each
+    for each in (
+        Encapsulation("ipip", {4: tunnel.DEVICE}, {4: tunnel.OVERHEAD}, "4", None, Remote.GATEWAY),
+        # RFC 7348 section 5: outer IP, 8 of UDP, 8 of VXLAN, 14 of the inner Ethernet; the names are Calico's.
+        Encapsulation(
+            "vxlan", {4: "vxlan.calico", 6: "vxlan-v6.calico"}, {4: 50, 6: 70}, "17", 4789, Remote.FORWARDING
+        ),
+    )
 }
-"""By name; where routes name another gateway than the remote node, `TunnelFacts` says which is whose."""
+"""By name; a further encapsulation is a line here."""
 
 
 def of_device(device: str | None) -> Encapsulation | None:
     """Return what a device wraps packets in; None where it is no tunnel."""
-    return next((each for each in TABLE.values() if each.device == device), None)
-
-
-def overhead(names: Iterable[str]) -> int:
-    """Return the bytes that these add together."""
-    return sum(TABLE[name].overhead for name in names)
+    return next((each for each in TABLE.values() if device in each.devices.values()), None)

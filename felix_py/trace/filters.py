@@ -144,6 +144,11 @@ def _protocol(text: str, packet: Packet) -> bool:
     return PROTOCOLS.get(text, text) == outer
 
 
+def _port(text: str, packet: Packet) -> bool:
+    port = encapsulations.TABLE[packet.encapsulation].port if packet.encapsulation else None
+    return text == str(port)
+
+
 CONDITIONS: Mapping[tuple[str, ...], Callable[[str, Passage], bool]] = {
     ("iifname",): lambda text, passage: _interface(text, passage.arrives),
     ("oifname",): lambda text, passage: _interface(text, passage.leaves),
@@ -152,6 +157,7 @@ CONDITIONS: Mapping[tuple[str, ...], Callable[[str, Passage], bool]] = {
     ("ip6", "saddr"): lambda text, passage: _within(text, passage.packet.source),
     ("ip6", "daddr"): lambda text, passage: _within(text, passage.packet.destination),
     ("ip", "protocol"): lambda text, passage: _protocol(text, passage.packet),
+    ("udp", "dport"): lambda text, passage: _port(text, passage.packet),
     ("meta", "l4proto"): lambda text, passage: _protocol(text, passage.packet),
 }
 """The conditions that are understood, as nft prints them."""

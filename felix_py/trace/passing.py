@@ -1,19 +1,18 @@
 """One packet at one machine: what its kernel does with it, look by look, until it leaves or ends; pure."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 from felix_py.kernel import lookup_codec, ownership
-from felix_py.kernel.base_chains import Chain
-from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.lookup_codec import Found
-from felix_py.kernel.objects import Link, RouteType
+from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
-from felix_py.model import IPAddress, IPNetwork
+from felix_py.model import IPAddress
 from felix_py.trace import encapsulations, filters, refusals
-from felix_py.trace.encapsulations import Encapsulation
+from felix_py.trace.encapsulations import Encapsulation, Remote
 from felix_py.trace.filters import Passage
+from felix_py.trace.seams import Sight, TunnelFacts
 from felix_py.trace.words import Answer, Leg, Next, Packet, Question, Verdict
 
 LOOKS = 4
@@ -21,43 +20,6 @@ LOOKS = 4
 
 UNRESOLVED = frozenset({"none", "incomplete", "failed"})
 """States of a neighbour to which nothing can be sent."""
-
-
-class Sight(Protocol):
-    """One machine's kernel, as a trace looks at it."""
-
-    links: Mapping[str, Link]
-    table: FilterTable | None
-    chains: tuple[Chain, ...]
-
-    def lookup(self, destination: IPAddress, source: IPAddress | None, device: str | None) -> Found | Refusal:
-        """Return what becomes of a packet that came in by a device; None where this machine sends it."""
-
-    def rejecting(self, kind: RouteType, version: int) -> Iterable[IPNetwork]:
-        """Return all prefixes that routes of a type send nowhere."""
-
-    def neighbour(self, address: IPAddress, device: str) -> str:
-        """Return the state of a neighbour in the words of `ip neighbour`, after looking for one that is not known."""
-
-    def parameter(self, path: str) -> str | None:
-        """Return a parameter below /proc/sys."""
-
-
-@dataclass(frozen=True, slots=True)
-class TunnelFacts:
-    """What an agent knows of its tunnel and a router's table does not say.
-
-    Attributes:
-        driver: what carries the packets; None where nobody says.
-        local: the source of the outer header.
-        allowed: whose packets are taken out of the tunnel; None where nobody says.
-        remotes: the node behind each gateway of routes into the tunnel; those that are not there are nodes themselves.
-    """
-
-    driver: str | None = None
-    local: IPAddress | None = None
-    allowed: frozenset[IPAddress] | None = field(default=None)
-    remotes: Mapping[IPAddress, IPAddress] = field(default_factory=dict)
 
 
 class _Look(NamedTuple):
@@ -151,7 +113,7 @@ def _arrived(leg: Leg, sight: Sight, tunnels: Mapping[str, TunnelFacts]) -> _Loo
         if judged.dropped is not None:
             return _Look(replace(leg, reason=judged.dropped))
         return _Look(replace(leg, verdict=Verdict.DELIVERED, reason=f"{packet.destination} is here"))
-    device = encapsulations.TABLE[packet.encapsulation].device
+    device = encapsulations.TABLE[packet.encapsulation].devices[packet.inner.destination.version]
     facts = tunnels.get(device, TunnelFacts())
     leg = replace(leg, tunnel=_tunnel(packet, facts.driver), device=device)
     # The programs of an ebpf tunnel take their packets before any filter sees them.
@@ -185,21 +147,23 @@ def _leaving(leg: Leg, found: Found, sight: Sight, tunnels: Mapping[str, TunnelF
         return _Look(replace(leg, reason=reason))
     kind = encapsulations.of_device(device)
     if kind is not None and found.via is not None and packet.inner is None:
-        facts = tunnels.get(device, TunnelFacts())
-        return _wrapped(leg, kind, facts.remotes.get(found.via, found.via), sight, facts)
+        remote = found.via if kind.remote is Remote.GATEWAY else sight.forwarding(found.via, device)
+        if remote is None:
+            return _Look(replace(leg, reason=f"{device} has no forwarding entry for {found.via}: no node gets it"))
+        return _wrapped(leg, kind, remote, sight, tunnels.get(device, TunnelFacts()))
     return _handed_on(leg, found.via or packet.destination, sight)
 
 
 def _wrapped(leg: Leg, kind: Encapsulation, remote: IPAddress, sight: Sight, facts: TunnelFacts) -> _Look:
     underlay = sight.lookup(remote, facts.local, None)
     source = facts.local or (underlay.source if isinstance(underlay, Found) else None)
-    size = None if leg.packet.size is None else leg.packet.size + kind.overhead
+    size = None if leg.packet.size is None else leg.packet.size + kind.overhead[remote.version]
     outer = Packet(source, remote, leg.packet, kind.name, size)
     verdict = replace(
         leg,
         verdict=Verdict.ENCAPSULATED,
         tunnel=_tunnel(outer, facts.driver),
-        reason=f"{kind.device} wraps it for {remote}",
+        reason=f"{leg.device} wraps it for {remote}",
     )
     return _Look(verdict, again=(outer, None))
 

@@ -2,15 +2,12 @@
 
 import errno
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
 
 from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
 from felix_py.model import IPAddress
+from felix_py.trace.seams import Sight
 from felix_py.trace.words import Packet
-
-if TYPE_CHECKING:
-    from felix_py.trace.passing import Sight
 
 STRICT = "1"
 """Reverse path filter, Documentation/networking/ip-sysctl.rst: the route back has to leave by the same interface."""
@@ -24,7 +21,7 @@ REJECTING = {
 }
 
 
-def explain(refused: Refusal, packet: Packet, device: str | None, sight: "Sight") -> tuple[str, str | None]:
+def explain(refused: Refusal, packet: Packet, device: str | None, sight: Sight) -> tuple[str, str | None]:
     """Return why a packet goes nowhere, and the prefix of the route that ends it, where there is one.
 
     Args:
@@ -46,7 +43,7 @@ def explain(refused: Refusal, packet: Packet, device: str | None, sight: "Sight"
     return f"the kernel refuses it: {refused.text}", None
 
 
-def _destination(refused: Refusal, destination: IPAddress, sight: "Sight") -> tuple[str, str | None]:
+def _destination(refused: Refusal, destination: IPAddress, sight: Sight) -> tuple[str, str | None]:
     for kind, words in REJECTING.items():
         within = [each for each in sight.rejecting(kind, destination.version) if destination in each]
         if within:
@@ -57,7 +54,7 @@ def _destination(refused: Refusal, destination: IPAddress, sight: "Sight") -> tu
     return f"the kernel refuses to send to {destination}: {refused.text}", None
 
 
-def _source(source: IPAddress, device: str, sight: "Sight") -> str | None:
+def _source(source: IPAddress, device: str, sight: Sight) -> str | None:
     """Say why a packet from there cannot have come in by this interface."""
     back = sight.lookup(source, None, None)
     if not isinstance(back, Refusal) and back.type is RouteType.LOCAL:

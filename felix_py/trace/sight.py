@@ -25,7 +25,7 @@ DEADLINE = 5.0
 
 
 class KernelSight:
-    """The real `passing.Sight`; a context, made and used in one thread.
+    """The real `seams.Sight`; a context, made and used in one thread.
 
     Attributes:
         unfiltered: why the packet filters could not be read, so that nothing is said of them; None where they were.
@@ -72,6 +72,12 @@ class KernelSight:
     def neighbour(self, address: IPAddress, device: str) -> str:
         """Return the state of a neighbour, after looking for one that is not known."""
         return state_in_words(self._lookup.neighbour(address, self.links[device].index))
+
+    def forwarding(self, address: IPAddress, device: str) -> IPAddress | None:
+        """Return the node to which a device sends frames for a neighbour; None where it knows none."""
+        index = self.links[device].index
+        mac = self._lookup.mac(address, index)
+        return self._lookup.forwarding(mac, index) if mac is not None else None
 
     def parameter(self, path: str) -> str | None:
         """Return a parameter below /proc/sys."""

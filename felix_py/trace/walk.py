@@ -79,8 +79,8 @@ def _room(leg: Leg) -> Iterator[int]:
     """Yield how large the innermost packet may be where this leg leaves."""
     if leg.mtu is None:
         return
-    wraps, packet = [], leg.packet
-    while packet.inner is not None:
-        wraps += [packet.encapsulation] if packet.encapsulation else []
+    packet, room = leg.packet, leg.mtu
+    while packet.inner is not None and packet.encapsulation is not None:
+        room -= encapsulations.TABLE[packet.encapsulation].overhead[packet.destination.version]
         packet = packet.inner
-    yield leg.mtu - encapsulations.overhead(wraps)
+    yield room

@@ -173,3 +173,21 @@ def test_filters_of_this_namespace_are_read(here: Space) -> None:
             assert seen.table.elements == {"pods": frozenset({'"cali1"'})}
     finally:
         here.run("nft", "flush", "ruleset")
+
+
+def test_the_node_behind_a_hardware_address_is_found_in_the_forwarding_table(here: Space, lookup: Lookup) -> None:
+    here.ip(
+        "link add vxlan0 type vxlan id 4096 dstport 4789 local 192.0.2.1 dev eth0 nolearning",
+        "link set vxlan0 up",
+        "neigh add 10.65.3.0 lladdr 02:00:00:00:00:03 dev vxlan0 nud permanent",
+    )
+    try:
+        here.run("bridge", "fdb", "add", "02:00:00:00:00:04", "dev", "vxlan0", "dst", "192.0.2.4")
+        here.run("bridge", "fdb", "add", "02:00:00:00:00:03", "dev", "vxlan0", "dst", "192.0.2.3")
+        with here.do(sight.KernelSight) as seen:
+            assert seen.forwarding(IPv4Address("10.65.3.0"), "vxlan0") == IPv4Address("192.0.2.3")
+            assert seen.forwarding(IPv4Address("10.65.9.0"), "vxlan0") is None
+        index = here.do(socket.if_nametoindex, "vxlan0")
+        assert lookup.forwarding(bytes.fromhex("020000000005"), index) is None
+    finally:
+        here.ip("link del vxlan0")
