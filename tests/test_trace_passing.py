@@ -42,19 +42,6 @@ def test_a_tunnels_packet_is_unwrapped_and_handed_to_the_pod() -> None:
     assert answer.next == Next(POD, Packet(REMOTE_POD, POD))
 
 
-def test_where_routes_name_another_gateway_the_node_behind_it_is_the_outer_destination() -> None:
-    sight = FakeSight()
-    sight.links["vxlan.calico"] = replace(sight.links["tunl0"], name="vxlan.calico", mtu=1450)
-    sight.routes.insert(0, found("10.65.9.0/26", "vxlan.calico", "10.65.9.0"))
-    facts = {"vxlan.calico": TunnelFacts("kernel", ME, remotes={IPv4Address("10.65.9.0"): REMOTE})}
-    packet = Packet(POD, IPv4Address("10.65.9.7"), size=1450)
-    wraps, _ = ask(packet, sight, tunnels=facts).legs
-    assert (wraps.verdict, wraps.tunnel) == (Verdict.ENCAPSULATED, "vxlan by kernel, 172.31.1.11 to 172.31.2.12")
-    answer = ask(packet, sight, tunnels=facts)
-    assert answer.next is not None
-    assert answer.next.packet.size == 1500
-
-
 def test_a_packet_for_the_machine_itself_ends_there() -> None:
     answer = ask(Packet(REMOTE, ME), FakeSight(), via="172.31.1.11")
     assert (answer.legs[0].verdict, answer.legs[0].route, answer.next) == (Verdict.DELIVERED, "local 172.31.1.11", None)

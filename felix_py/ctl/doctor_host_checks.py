@@ -14,11 +14,7 @@ NEARLY_FULL = 0.8
 ROOM = 16 << 20
 """Bytes that the state directory should have free: journals and allocations are a tenth of it."""
 
-<<<<<<< HEAD
-OWN = ("cali", "tunl0", "vxlan.calico", "vxlan-v6.calico")
-=======
 OWN = (ownership.WORKLOAD_PREFIX, *(name for each in encapsulations.TABLE.values() for name in each.devices.values()))
->>>>>>> trace
 """Interfaces of ours, whose addresses are pods' by intention."""
 
 

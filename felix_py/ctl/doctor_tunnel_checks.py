@@ -81,20 +81,12 @@ def mtu(facts: Facts) -> Finding:
         return skipped(NO_TUNNEL)
     uplinks = [link.mtu for link in facts.links.values() if link.up and link.name != "lo" and link not in pods]
     room = max((mtu for mtu in uplinks if mtu != tunnel["mtu"]), default=0)
-<<<<<<< HEAD
     overhead = tunnel["overhead"]
-=======
-    overhead = tunnel.get("overhead", OVERHEAD)
->>>>>>> trace
     if room < tunnel["mtu"] + overhead:
         return Finding(
             State.FAILED,
             f"no interface takes the {tunnel['mtu'] + overhead} bytes of a full tunnel packet",
-<<<<<<< HEAD
             "raise the MTU of the uplink, or lower or leave out its MTU in FelixConfiguration",
-=======
-            "raise the MTU of the uplink, or restart the agent, which measures it",
->>>>>>> trace
         )
     large = [link for link in pods if link.mtu > tunnel["mtu"]]
     if large:
