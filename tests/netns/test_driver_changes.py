@@ -15,6 +15,9 @@ pytestmark = pytest.mark.netns
 DATA = bytes(range(251)) * (4 << 10)
 """1 MB, of a length that no packet size divides."""
 
+PATIENCE = 4 * ipip_lab.DEADLINE
+"""Seconds that nothing may come: TCP waits ever longer while there is no device, and an emulated guest takes long."""
+
 LEFT_BY: dict[Driver, tuple[str, ...]] = {
     "kernel": ("nft list tables", "felix-ipip"),
     "ebpf": ("tc filter show dev eth0 ingress", "felix-ipip"),
@@ -72,5 +75,5 @@ def there_and_back(racks: Racks, stream: socket.socket, before: Driver, after: D
 def take(server: socket.socket, received: list[bytes]) -> None:
     stream, _ = server.accept()
     with stream, stream.makefile("rb") as file:
-        stream.settimeout(ipip_lab.DEADLINE)
+        stream.settimeout(PATIENCE)
         received.append(file.read())
