@@ -34,10 +34,10 @@ class IPv4Prefix(int, IPv4Network):
 
     def __new__(cls, address: object, strict: bool = True) -> Self:  # noqa: FBT001, FBT002 - as IPv4Network has it
         """Take what `IPv4Network` takes; `from_numbers` makes many at once."""
-        plain = IPv4Network(address, strict)
+        plain = address if isinstance(address, IPv4Network) else IPv4Network(address, strict)
         return int.__new__(cls, _number(int(plain.network_address), plain.prefixlen))
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, address: object, strict: bool = True) -> None:  # noqa: FBT001, FBT002 - same
         """Do nothing: the number is all that there is."""
 
     @property
@@ -69,7 +69,9 @@ class IPv4Prefix(int, IPv4Network):
     def __repr__(self) -> str:
         return f"IPv4Network({str(self)!r})"
 
-    __format__ = object.__format__
+    def __format__(self, form: str) -> str:
+        # Whoever asks for the form of a number has been told that this is one.
+        return format(int(self), form) if form.endswith("d") else object.__format__(self, form)
 
     def __reduce__(self) -> tuple[type[IPv4Network], tuple[str]]:
         """Be an IPv4Network to whoever unpickles or copies it."""

@@ -7,6 +7,7 @@ back without it, however many others there are.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
 
 from bgp.speaker_words import NextHops
 from felix_py.calc.desired import Desired, amended, desired, view_of
@@ -26,6 +27,11 @@ DEFAULT_ROUTE = RouteKey(IPv4Network("0.0.0.0/0"))
 
 NO_NEXT_HOPS = NextHops({})
 """What the speaker takes for granted before anybody has told it anything."""
+
+
+PART = 6000
+"""Prefixes of a table that go to the kernel together: it takes them in one send, some 25 ms, so that two threads that
+want the interpreter meet as seldom as that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ class Turns:
         if held:
             self._held = knowledge.learned.upon(self._held)
         else:
-            self._think(knowledge)
+            self._think(knowledge, begin=True)
         thought = self._clock()
         report = Report() if held else kernel.make(self.wish.state, thought)
         written = self._clock()
@@ -242,14 +248,19 @@ class Turns:
                     f"netlink port {quarrel.port}; find and stop it (`felixctl events` tells when and who)"
                 )
 
-    def _think(self, knowledge: Knowledge) -> None:
-        """Compute the wish, as far as anything that it depends on has changed since the last time."""
+    def _think(self, knowledge: Knowledge, *, begin: bool = False) -> None:
+        """Compute the wish, as far as anything that it depends on has changed since the last time.
+
+        Args:
+            knowledge: of everything but the kernel.
+            begin: put new routes on their way already; whoever says so has the rest made.
+        """
         books = self.kernel.routes.books
         heard, self._held = knowledge.learned.upon(self._held), Hearsay()
         known = (knowledge.settled, self.kernel.links, books.others_version)
         if knowledge.converged and known == self._known:
             if heard.before is self._heard:
-                self.wish, self._heard = amended(self.wish, heard.news), heard.mark
+                self._amend(heard, begin=begin)
             if heard.mark is self._heard:
                 return
         underlay = self._underlay()
@@ -268,6 +279,19 @@ class Turns:
             filtered=knowledge.filtered,
         )
         self._known, self._heard = known, heard.mark
+
+    def _amend(self, heard: Hearsay, *, begin: bool) -> None:
+        """Take news of BGP into the wish; while the kernel writes one part of a table, the next is made ready."""
+        parts, self._heard = heard.parts(PART), None
+        basis = self.wish.basis
+        # What a tunnel or a next-hop object has to know of a route comes before the route.
+        alone = basis is not None and basis.tunnel is None and not basis.objects
+        if begin and alone and len(parts) > 1 and self.kernel.only_routes(self.wish.state):
+            for part in parts[:-1]:
+                self.wish = amended(self.wish, part)
+                self.kernel.begin(self.wish.state, self._clock())
+            del parts[:-1]
+        self.wish, self._heard = amended(self.wish, chain.from_iterable(parts)), heard.mark
 
     def _judge(self, knowledge: Knowledge) -> None:
         """Say which next hops can be reached, as far as anything that this depends on has changed."""

@@ -71,6 +71,20 @@ class Hearsay:
             return self
         return replace(self, news=(*earlier.news, *self.news), before=earlier.before)
 
+    def parts(self, size: int) -> list[list[News]]:
+        """Return the news in parts of at most so many prefixes, which lead to the same one after the other."""
+        parts: list[list[News]] = [[]]
+        room = size
+        for learned, prefixes in self.news:
+            for start in range(0, len(prefixes), size):
+                some = prefixes[start : start + size]
+                if len(some) > room:
+                    parts.append([])
+                    room = size
+                parts[-1].append((learned, some))
+                room -= len(some)
+        return parts
+
 
 def hearsay(best_paths: Mapping[IPNetwork, BestPath], name: Namer) -> Hearsay:
     """Return everything that the Loc-RIB says, which follows upon nothing."""
