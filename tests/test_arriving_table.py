@@ -48,7 +48,7 @@ Changes = Sequence[tuple[IPNetwork, Any]]
 
 
 class Clocked:
-    """A node that takes news of BGP turn by turn, in parts of eight prefixes or whole."""
+    """A node that takes news of BGP turn by turn, in parts from eight prefixes on, or whole."""
 
     def __init__(self, part: int) -> None:
         self.part, self.now = part, 0.0
@@ -81,7 +81,7 @@ def test_a_table_goes_to_the_kernel_in_parts_and_is_told_as_one() -> None:
     parted, whole = Clocked(8), Clocked(1000)
     done = [each.turn(changes_of(TABLE)) for each in (parted, whole)]
     assert [len(each.report.routes) for each in done] == [64, 64]
-    assert [len(each.report.routes.batches) for each in done] == [8, 1]
+    assert [[len(batch.new) for batch in each.report.routes.batches] for each in done] == [[8, 16, 32, 8], [64]]
     assert parted.host.written == whole.host.written
     assert parted.host.routes == whole.host.routes
     assert set(parted.host.routes) >= set(map(RouteKey, TABLE))
@@ -91,11 +91,11 @@ def test_a_table_goes_to_the_kernel_in_parts_and_is_told_as_one() -> None:
 FAULTS = {
     "refused": Fault(Call.WRITE, Failure.REFUSED, skip=1, code=errno.ENOMEM),
     "one refused": Fault(Call.WRITE, Failure.REFUSED, only=frozenset({route_codec.identity_of(RouteKey(TABLE[20]))})),
-    "broken before": Fault(Call.WRITE, Failure.BROKEN_BEFORE, skip=2),
-    "broken halfway": Fault(Call.WRITE, Failure.BROKEN_HALFWAY, skip=2),
-    "broken after": Fault(Call.WRITE, Failure.BROKEN_AFTER, skip=2),
-    "dead": Fault(Call.WRITE, Failure.DEAD, skip=2),
-    "broken in the last part": Fault(Call.WRITE, Failure.BROKEN_HALFWAY, skip=7),
+    "broken before": Fault(Call.WRITE, Failure.BROKEN_BEFORE, skip=1),
+    "broken halfway": Fault(Call.WRITE, Failure.BROKEN_HALFWAY, skip=1),
+    "broken after": Fault(Call.WRITE, Failure.BROKEN_AFTER, skip=1),
+    "dead": Fault(Call.WRITE, Failure.DEAD, skip=1),
+    "broken in the last part": Fault(Call.WRITE, Failure.BROKEN_HALFWAY, skip=3),
 }
 
 
@@ -144,7 +144,9 @@ def test_parts_hold_all_of_the_news_and_none_too_many(groups: list[tuple[int, An
     parts = Hearsay(news=news).parts(size)
     flat = [(what, prefix) for part in parts for what, prefixes in part for prefix in prefixes]
     assert flat == [(what, prefix) for what, prefixes in news for prefix in prefixes]
-    assert all(sum(len(prefixes) for _, prefixes in part) <= size for part in parts)
+    lengths = [sum(len(prefixes) for _, prefixes in part) for part in parts]
+    assert lengths[:-1] == [size << number for number in range(len(lengths) - 1)]
+    assert lengths[-1] <= size << len(lengths) - 1
 
 
 # --- many at once, and each alone
