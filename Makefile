@@ -9,11 +9,14 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PACKAGES := bird2 iproute2 iputils-ping nftables procps python3-venv tcpdump musl-tools clang
 INTEROP_PACKAGES := frr gobgpd
-TEST_PACKAGES := qemu-system-x86 busybox-static kmod $(INTEROP_PACKAGES)
+TEST_PACKAGES := $(INTEROP_PACKAGES)
+VM_PACKAGES := qemu-system-x86 busybox-static kmod
 BENCH_PACKAGES := iperf3 gcc libc6-dev
 STAMP := .venv/.installed
+# Processes that share the tests out; most of them wait for timers most of the time.
+WORKERS ?= 2
 
-.PHONY: help setup demo lab bench test check unit netns interop lock
+.PHONY: help setup demo lab bench test test-vm check unit netns interop lock
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -63,12 +66,17 @@ check: setup     ## formatting, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup      ## the pure tests only
-	$(BIN)/pytest -m "not netns and not interop and not vm and not bench"
+unit: setup      ## the pure tests only, with a quick search for counterexamples
+	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=quick -m "not slow and not netns and not interop and not vm and not bench" \
+	  --ignore=tests/interop --ignore=tests/vm --ignore=tests/bench
 
-test: check      ## everything
+test: check      ## everything but test-vm
 	@$(call install,$(TEST_PACKAGES))
-	$(SUDO) env CI="$(CI)" $(BIN)/pytest
+	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS) -m "not vm"
+
+test-vm: setup   ## the kernel's own IPIP, all pairs of tunnel drivers: under Debian's kernel in QEMU, some 5 minutes
+	@$(call install,$(VM_PACKAGES))
+	$(SUDO) env CI="$(CI)" $(BIN)/pytest tests/vm
 
 interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go to docs/interop.md
 	@$(call install,$(INTEROP_PACKAGES))

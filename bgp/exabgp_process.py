@@ -162,6 +162,10 @@ class BgpService:
         """Say whether absence of a path means something by now; before the first settings it does not."""
         return self._speaker is not None and self._speaker.converged(_now())
 
+    def selecting(self) -> bool:
+        """Say whether best paths are worth acting upon by now; before the first settings they are not."""
+        return self._speaker is not None and self._speaker.selecting(_now())
+
     # --- what felixctl shows
 
     @property

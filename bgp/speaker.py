@@ -94,6 +94,10 @@ class Speaker:
         """Say whether a prefix without a path has none: every peer has said everything, or had the time to."""
         return waiting.converged(self.sessions.values(), self.started, now)
 
+    def selecting(self, now: float) -> bool:
+        """Say whether best paths are worth acting upon: who may say better has spoken, or had the time."""
+        return waiting.selecting(self.sessions.values(), self.started, now)
+
     @property
     def in_force(self) -> SpeakerSettings:
         """The settings as the wire should have them: sessions that were closed have an obstacle."""

@@ -6,10 +6,23 @@ from bgp import keeping
 from bgp.keeping import END_OF_RIB_WAIT, RESTART_TIME
 from bgp.session import SILENT_WAIT, Session
 
+SELECTION_DEFERRAL = 10.0
+"""Seconds after a start for which the paths of some peers decide nothing while others have not said theirs; RFC 4724
+section 4.1 calls it Selection_Deferral_Timer, and leaves the value to us. Living peers are up in three."""
+
 
 def converged(sessions: Collection[Session], started: float, now: float) -> bool:
     """Say whether a prefix without a path has none: every peer has said everything, or had the time to."""
     return now - started >= RESTART_TIME or all(session.said_everything(now) for session in sessions)
+
+
+def selecting(sessions: Collection[Session], started: float, now: float) -> bool:
+    """Say whether what is known of paths is enough to choose by; before that, one that restarts keeps its routes.
+
+    It does not wait for those who have just started too, for they wait for it (RFC 4724 section 4.1).
+    """
+    late = now - started >= SELECTION_DEFERRAL
+    return late or all(session.said_everything(now) or session.new for session in sessions)
 
 
 def ready_to_end(sessions: Collection[Session], started: float, now: float) -> bool:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network
 from typing import TypeVar
 
 import structlog
 
 from bgp.speaker import SpeakerSettings
-from bgp.types import IPNetwork
+from bgp.types import IPAddress, IPNetwork
 from felix_py.calc import sessions
 from felix_py.calc.hearsay import Hearsay, hearsay
 from felix_py.config import Config
@@ -65,7 +64,7 @@ class Agent:
         kernel: Kernel,
         datastore: Datastore,
         speaker: RouteSpeaker,
-        tunnel_address: Callable[[IPv4Network], IPv4Address | None],
+        tunnel_address: Callable[[IPNetwork], IPAddress | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -139,7 +138,9 @@ class Agent:
         self.tell(Absent(Key("WorkloadEndpoint", name)))
 
     def configure_bgp(self) -> None:
-        """Have BGP be as the resources and people want it; nothing before the resources are known."""
+        """Have BGP be as the resources and people want it; nothing where it is off, or they are not known yet."""
+        if not self.config.bgp:
+            return
         settings = sessions.settings(self.cluster, self.config.node_name) if self.cluster.in_sync else None
         if settings is not None:
             self._speaker.configure(self.adjust(settings))
@@ -162,9 +163,7 @@ class Agent:
 
     def pod_mtu(self) -> int:
         """Return the bytes that a pod's packet may have on its way to any other node."""
-        tunnels = self.picture.desired.state.tunnels.values()
-        uplink = self.picture.links.get(self.picture.desired.uplink or "")
-        return min((tunnel.mtu for tunnel in tunnels), default=uplink.mtu if uplink else 1500)
+        return self.picture.desired.pod_mtu.value
 
     def not_ready(self) -> str | None:
         """Say in one sentence why no pod can be attached now; None when one can."""
@@ -280,17 +279,21 @@ class Agent:
 
     def _what_we_know(self) -> Knowledge:
         """Return what the wish depends on; the same object until something of it changes."""
-        converged = self._speaker.converged()
-        if self._knowledge is None or self._knowledge.converged != converged:
-            block = sessions.tunnel_block(self.cluster, self.config.node_name)
+        # Where BGP is off there is nothing to wait for.
+        off = not self.config.bgp
+        converged, selecting = off or self._speaker.converged(), off or self._speaker.selecting()
+        if self._knowledge is None or (self._knowledge.converged, self._knowledge.selecting) != (converged, selecting):
+            blocks = sessions.tunnel_blocks(self.cluster, self.config.node_name)
             self._knowledge = Knowledge(
                 self.cluster,
                 self._listen(),
                 converged,
-                self._tunnel_address(block) if block else None,
+                tuple(filter(None, map(self._tunnel_address, blocks))),
                 self.config.next_hop_objects,
                 self.config.netfilter,
                 self._speaker.next_hops(),
+                selecting,
+                off,
             )
         return self._knowledge
 
@@ -337,10 +340,10 @@ class Agent:
             self._broken_since, self._retry = None, RETRY_FIRST
         if done.resync_cause is not None:
             self._resynced = self._clock()
-        if self.onlooker is not None:
-            self.onlooker.turned(done, told.repairs, told.states, told.refusal)
         self._due_at = done.next_due
         self.picture = told.picture
+        if self.onlooker is not None:
+            self.onlooker.turned(done, told.repairs, told.states, told.refusal)
 
     def _answer_waiting(self, standings: Mapping[RouteKey, Standing], unsafe: str | None) -> None:
         for endpoint, done in tuple(self._waiting.values()):

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 
 import structlog
@@ -24,6 +23,9 @@ from felix_py.ledger import Attachment, Ledger, decode, encode, from_note, mac_o
 from felix_py.model import Fault, Invalid, IPAddress, IPNetwork, NodeName, WorkloadEndpoint
 
 FILE = "allocations.json"
+
+TUNNEL_HANDLES = {4: "ipip-tunnel-addr", 6: "vxlan-v6-tunnel-addr"}
+"""Of the tunnels' own addresses, by version of IP; Calico's words. IP in IP and VXLAN share the one of IPv4."""
 
 log = structlog.get_logger()
 
@@ -100,20 +102,20 @@ class Allocations:
         """Return the attachment behind one host interface."""
         return self._ledger.on(host_interface)
 
-    def tunnel_address(self, block: IPv4Network, *, keep: bool = True) -> IPv4Address | None:
-        """Return the tunnel's own address in this block, giving it one where it has none; None when all are in use.
+    def tunnel_address(self, block: IPNetwork, *, keep: bool = True) -> IPAddress | None:
+        """Return the tunnels' own address in this block, giving it one where it has none; None when all are in use.
 
         Args:
             block: one of this node's blocks.
             keep: whether a new one is written down; not for those who only look, as `felix-agent plan`.
         """
-        handle = f"ipip-tunnel-addr-{self._node}"
+        handle = f"{TUNNEL_HANDLES[block.version]}-{self._node}"
         with self._lock:
             held = self._ledger.handles.get(handle)
             if held is not None and held in block:
                 return held
             answer = ipam.assign(self._ledger.block(block), handle)
-            if isinstance(answer, ipam.NotAssigned) or isinstance(answer.address, IPv6Address):
+            if isinstance(answer, ipam.NotAssigned):
                 return None
             if not keep:
                 return answer.address

@@ -21,6 +21,7 @@ from felix_py.fields import (
     ipv4_address,
     ipv4_interface,
     ipv6_interface,
+    mac,
     one_of,
     seconds,
     selector,
@@ -42,6 +43,8 @@ RESTART_TIME = "a duration of whole seconds from 1s to 4095s"
 
 SELECTOR = "a selector, as rack == 'a'"
 
+MAC = "the hardware address of one interface, as 66:0a:1b:2c:3d:4e"
+
 NODE_NAME = "the name of a node"
 
 KEY = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,253}", re.ASCII)
@@ -50,7 +53,7 @@ KEY = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,253}", re.ASCII)
 
 def node(reader: Reader, name: str, spec: Mapping[str, Any]) -> Node:
     """Read a Node."""
-    reader.known(spec, "spec", {"bgp", "addresses", "orchRefs"})
+    reader.known(spec, "spec", {"bgp", "addresses", "orchRefs", "vxlanTunnelMACAddr", "vxlanTunnelMACAddrV6"})
     bgp = reader.mapping(spec, "bgp", "spec.bgp", required=False)
     reader.known(bgp, "spec.bgp", {"ipv4Address", "ipv6Address", "asNumber", "routeReflectorClusterID"})
     labels = {
@@ -67,6 +70,8 @@ def node(reader: Reader, name: str, spec: Mapping[str, Any]) -> Node:
         address6=reader.value(bgp, "ipv6Address", "spec.bgp", ipv6_interface, v6, None),
         cluster_id=reader.value(bgp, "routeReflectorClusterID", "spec.bgp", ipv4_address, identity, None),
         labels=labels,
+        vxlan_mac=reader.value(spec, "vxlanTunnelMACAddr", "spec", mac, MAC, None),
+        vxlan_mac6=reader.value(spec, "vxlanTunnelMACAddrV6", "spec", mac, MAC, None),
     )
 
 

@@ -50,6 +50,7 @@ class Config:
         settle_milliseconds: how long a burst of changed resources is gathered before it is acted upon.
         metrics_address: where /metrics, /livez and /readyz are served; None serves them nowhere.
         netfilter: the nftables table of ours is kept; otherwise there is none.
+        bgp: sessions are held and paths learned; otherwise routes to other nodes come from the datastore.
     """
 
     node_name: NodeName
@@ -65,6 +66,7 @@ class Config:
     settle_milliseconds: float = 10.0
     metrics_address: ListenAddress | None = METRICS_ADDRESS
     netfilter: bool = True
+    bgp: bool = True
 
 
 def _choice(options: tuple[str, ...]) -> Callable[[Any], str]:
@@ -131,6 +133,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "tunnelDriver": ("tunnel_driver", _driver, "auto, kernel, ebpf or tun"),
     "nextHopObjects": ("next_hop_objects", _switch, "Enabled or Disabled"),
     "netfilter": ("netfilter", _switch, "Enabled or Disabled"),
+    "bgp": ("bgp", _switch, "Enabled or Disabled"),
     "settleMilliseconds": ("settle_milliseconds", _positive, "a number of milliseconds above 0"),
     "metricsAddress": (
         "metrics_address",

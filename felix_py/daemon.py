@@ -18,6 +18,8 @@ from felix_py.agent import Agent
 from felix_py.allocations import Allocations
 from felix_py.api import Api, TcpApi
 from felix_py.bell import Bell
+from felix_py.calc.mtu import UNKNOWN
+from felix_py.cni import podnet
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
 from felix_py.datastore.directory import DirectoryDatastore
@@ -32,11 +34,13 @@ from felix_py.kernel.wire import Family
 from felix_py.maintenance_file import MaintenanceFile
 from felix_py.metrics import Metrics
 from felix_py.model import Key
+from felix_py.mtu_file import MtuFile
 from felix_py.news import News
 from felix_py.observation import Observation
 from felix_py.probes import Probes
 from felix_py.state import Present
 from ipip.device import Device, TunnelRefused
+from vxlan.device import Device as VxlanDevice
 
 log = structlog.get_logger()
 
@@ -102,10 +106,10 @@ class Node:
     def __init__(self, settings: Config, loop: asyncio.AbstractEventLoop, journal: Journal, metrics: Metrics) -> None:
         self._settings, self._journal, self._metrics = settings, journal, metrics
         self.device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
-        self._wire, self._netfilter = Rtnetlink(), Nftables()
+        self._wire, self._netfilter, self.vxlan = Rtnetlink(), Nftables(), VxlanDevice()
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
-        kernel = Kernel(*parts, families(), self._netfilter)
+        kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan)
         self._store = Allocations(settings.state_directory, settings.node_name)
         self._news = News()
         self.speaker = BgpService(
@@ -119,15 +123,23 @@ class Node:
         self._standing = MaintenanceFile(settings.state_directory)
         self.agent.adjust = self._standing.applied
         self.observation = Observation(metrics, self.agent, self.speaker, self._store, self._conntrack)
-        self.observation.on_turn = self._news.ring
+        self._mtu_file = MtuFile(settings.state_directory)
+        self.observation.on_turn = self._turned
         self.agent.onlooker = self.observation
         self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.stir)  # noqa: PLW0108 - reopened
         self._alarm = Bell(loop, self._netfilter.fileno, self._heard)
+        self._knock = Bell(loop, self.vxlan.fileno, self.agent.stir)
         self.agent.rearm = self._arm
+
+    def _turned(self) -> None:
+        if self.agent.picture.desired.pod_mtu is not UNKNOWN:
+            self._mtu_file.put(self.agent.pod_mtu())
+        self._news.ring()
 
     def _arm(self) -> None:
         self._bell.arm()
         self._alarm.arm()
+        self._knock.arm()
 
     def _heard(self) -> None:
         self._netfilter.hear()
@@ -140,14 +152,16 @@ class Node:
     def __exit__(self, *_exception: object) -> None:
         self._bell.disarm()
         self._alarm.disarm()
+        self._knock.disarm()
         self._conntrack.close()
         self._netfilter.close()
+        self.vxlan.close()
         self._wire.close()
 
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what has to run, with its name."""
         directory, address = self._settings.run_directory, self._settings.metrics_address
-        answers = Handlers(self.agent, self.speaker, self.device, self._standing, self._news)
+        answers = Handlers(self.agent, self.speaker, (self.device, self.vxlan), self._standing, self._news)
         handlers, actions = {**answers.all(), "events": self._journal.events}, answers.actions()
         # In this order: who reads on one socket that the node is in sync finds the other one open.
         yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()

@@ -16,7 +16,6 @@ from felix_py.kernel.reconcile import in_words
 from felix_py.kernel.wire import Family
 from felix_py.model import WorkloadEndpoint
 from felix_py.turn import Turns
-from ipip.tunnel import Tunnel, differences
 
 Document = dict[str, Any]
 
@@ -151,29 +150,6 @@ def _kernel_routes(turns: Turns) -> Iterator[Document]:
 
 def _kind(route: Route) -> str:
     return str(Kind.BLACKHOLE) if route.type.name == "BLACKHOLE" else "-"
-
-
-def tunnel(want: Tunnel, have: Tunnel | None, counters: Mapping[str, int]) -> Document:
-    """Return a tunnel: what it should be, how it stands, and what was carried and dropped."""
-    differing = [] if have is None else sorted(differences(want, have))
-    prefixes: dict[str, list[str]] = {str(node): [] for node in sorted(want.allowed)}
-    for network, node in sorted(want.routes):
-        prefixes.setdefault(str(node), []).append(str(network))
-    dropped = {key.removeprefix("dropped_"): count for key, count in counters.items() if key.startswith("dropped_")}
-    return {
-        "device": want.name,
-        "local": str(want.local),
-        "address": str(want.address) if want.address else None,
-        "mtu": want.mtu,
-        "state": "missing: no such device"
-        if have is None
-        else f"differs: {', '.join(differing)}"
-        if differing
-        else "installed",
-        "remotes": [{"node": node, "prefixes": networks} for node, networks in prefixes.items()],
-        "counters": {key: count for key, count in counters.items() if not key.startswith("dropped_")},
-        "dropped": dropped,
-    }
 
 
 def endpoints(agent: Agent, turns: Turns) -> Document:

@@ -218,6 +218,19 @@ def absolute_path(raw: object) -> str:
     return str(path)
 
 
+HARDWARE = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
+GROUP = 1
+"""The bit of the first byte that marks the address of many interfaces (IEEE 802)."""
+
+
+def mac(raw: object) -> str:
+    """Return the hardware address of one Ethernet interface, in lower case."""
+    written = text(raw).lower().replace("-", ":")
+    if not HARDWARE.fullmatch(written) or int(written[:2], 16) & GROUP or not written.strip("0:"):
+        raise ValueError
+    return written
+
+
 UNITS = {"h": Fraction(3600), "m": Fraction(60), "s": Fraction(1), "ms": Fraction(1, 1000)}
 """Seconds in each unit of Go's durations that somebody may mean here."""
 

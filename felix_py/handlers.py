@@ -8,29 +8,57 @@ from typing import Any
 from bgp.exabgp_process import BgpService
 from bgp.speaker import SpeakerSettings
 from bgp.types import SessionState
-from felix_py import __version__, bgp_answers, bgp_documents, bgp_path_documents, documents, maintenance
+from felix_py import (
+    __version__,
+    bgp_answers,
+    bgp_documents,
+    bgp_path_documents,
+    documents,
+    maintenance,
+    tunnel_documents,
+)
 from felix_py.agent import Agent
 from felix_py.api import Answer, Handler
 from felix_py.bgp_actions import BgpActions
 from felix_py.calc import sessions
-from felix_py.kernel.objects import KernelRefused
+from felix_py.calc.candidates import Candidate
+from felix_py.kernel.objects import KernelRefused, RouteKey, Tunnel
 from felix_py.maintenance_file import MaintenanceFile
 from felix_py.news import News
+from felix_py.trace_answers import TraceAnswers
 from felix_py.turn import Turns
 from ipip.device import Device
+from vxlan.device import Device as VxlanDevice
+from vxlan.tunnel import Vxlan
+
+OFF = "off: the settings say bgp: Disabled, and routes to other nodes come from the datastore"
+
+DRIVERS = {None: None, "none": None, "vxlan": VxlanDevice.driver}
+"""What carries the packets of a route by its encapsulation, but for IP in IP, of which there are several."""
+
+
+async def _refuse(_parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
+    """Answer that nothing can be asked of BGP."""
+    return 400, {"error": "BGP is off on this node; give bgp: Enabled in felix.yaml and start the agent anew"}
 
 
 class Handlers:
     """Answers for one node."""
 
     def __init__(
-        self, agent: Agent, speaker: BgpService, device: Device, standing: MaintenanceFile, news: News
+        self,
+        agent: Agent,
+        speaker: BgpService,
+        devices: tuple[Device, VxlanDevice],
+        standing: MaintenanceFile,
+        news: News,
     ) -> None:
         self._agent = agent
         self._speaker = speaker
-        self._device = device
+        self._ipip, self._vxlan = devices
         self._standing = standing
         self._news = news
+        self._traces = TraceAnswers(agent, self._ipip)
 
     def all(self) -> Mapping[str, Handler]:
         """Return each handler by the name after /v1/."""
@@ -41,10 +69,14 @@ class Handlers:
             "endpoints": self.endpoints,
             "tunnels": self.tunnels,
             "plan": self.plan,
+            "trace": self._traces.trace,
+            "nodes": self._traces.nodes,
         }
 
     def actions(self) -> Mapping[str, Handler]:
         """Return what may be asked to be done, by the name after /v1/."""
+        if not self._agent.config.bgp:
+            return {"bgp": _refuse}
         return {"bgp": BgpActions(self._agent, self._speaker, self._standing).act}
 
     async def status(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
@@ -58,6 +90,7 @@ class Handlers:
         ]
         problems = (*filter(None, (self._speaker.problem, self._standing.problem)), *down)
         established = sum(peer.state is SessionState.ESTABLISHED for peer in peers)
+        tunnels = [tunnel_documents.short(each) | self._carried(each) for each in self._wanted_tunnels()]
         extra = {
             "version": __version__,
             "pid": os.getpid(),
@@ -67,9 +100,12 @@ class Handlers:
                 "asNumber": settings.asn if (settings := self._settings()) else None,
                 "childPid": self._speaker.child_pid,
                 "respawns": self._speaker.respawns,
+                "off": self._off(),
                 **self._maintenance(),
             },
-            "tunnel": self._tunnel(),
+            "podMTU": self._agent.picture.desired.pod_mtu._asdict(),
+            "tunnel": next(iter(tunnels), None),
+            "tunnels": tunnels,
         }
         document = partial(documents.status, self._agent, extra=extra, problems=problems)
         return 200, await self._agent.ask(document)
@@ -80,17 +116,17 @@ class Handlers:
     def _settings(self) -> SpeakerSettings | None:
         return sessions.settings(self._agent.cluster, self._agent.node_name)
 
-    def _tunnel(self) -> dict[str, Any] | None:
-        wanted = next(iter(self._agent.picture.desired.state.tunnels.values()), None)
-        if wanted is None:
-            return None
-        return {
-            "driver": self._device.driver,
-            "why": self._device.why,
-            "device": wanted.name,
-            "mtu": wanted.mtu,
-            "address": str(wanted.address) if wanted.address else None,
-        }
+    def _off(self) -> str | None:
+        return None if self._agent.config.bgp else OFF
+
+    def _wanted_tunnels(self) -> tuple[Tunnel, ...]:
+        """Return the tunnels that this node wants, IP in IP first."""
+        return tuple(sorted(self._agent.picture.desired.state.tunnels.values(), key=lambda each: each.name))
+
+    def _carried(self, wanted: Tunnel) -> dict[str, str]:
+        """Say what carries a tunnel's packets, and why that."""
+        device: Device | VxlanDevice = self._vxlan if isinstance(wanted, Vxlan) else self._ipip
+        return {"driver": device.driver, "why": device.why}
 
     async def routes(self, _parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
         """Answer which routes there are, and why, down to BGP's own verdicts."""
@@ -107,7 +143,7 @@ class Handlers:
             return 503, {"error": f"the kernel could not be read: {refusal}"}
         paths = bgp_path_documents.by_prefix(self._speaker.routes())
         for row in document["routes"]:
-            row["driver"] = self._device.driver if row["encapsulation"] == "ipip" else None
+            row["driver"] = DRIVERS.get(row["encapsulation"], self._ipip.driver)
             row["paths"] = paths.get(row["prefix"], []) if row["kind"] == "remote" else []
         return 200, document
 
@@ -130,6 +166,7 @@ class Handlers:
             "routerID": str(settings.router_id) if settings else None,
             "converged": self._speaker.converged(),
             "problem": self._speaker.problem,
+            "off": self._off(),
             **self._maintenance(),
             "peers": [row for peer in self._speaker.peers() for row in bgp_documents.peer_rows(peer)],
         }
@@ -144,15 +181,13 @@ class Handlers:
 
     def _tunnels(self, turns: Turns) -> dict[str, Any]:
         """Run this where the kernel is read and written, as everything that touches the device."""
-        wanted = turns.wish.state.tunnels
-        rows = [
-            documents.tunnel(each, self._device.read(name), self._device.counters(name))
-            for name, each in wanted.items()
-        ]
-        return {
-            "node": self._agent.node_name,
-            "tunnels": [row | {"driver": self._device.driver, "why": self._device.why} for row in rows],
-        }
+        wish = turns.wish
+        rows = [self._row(each, wish.chosen) | self._carried(each) for _, each in sorted(wish.state.tunnels.items())]
+        return {"node": self._agent.node_name, "tunnels": rows}
+
+    def _row(self, wanted: Tunnel, chosen: Mapping[RouteKey, Candidate]) -> dict[str, Any]:
+        device: Device | VxlanDevice = self._vxlan if isinstance(wanted, Vxlan) else self._ipip
+        return tunnel_documents.tunnel(wanted, device.read(wanted.name), device.counters(wanted.name), chosen)
 
     async def plan(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer what a turn would do now."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from felix_py import ipam
@@ -46,7 +46,9 @@ class Attachment:
     def endpoint(self, node: NodeName) -> WorkloadEndpoint:
         """Return what the agent routes."""
         networks = tuple(map(ip_network, self.addresses))
-        return WorkloadEndpoint(self.name, node, self.host_interface, networks, self.pod, self.container_id)
+        return WorkloadEndpoint(
+            self.name, node, self.host_interface, networks, self.pod, self.container_id, self.netns, self.interface
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,12 @@ class Ledger:
     """All that the node has given out. Blocks are a view of it: no address can be written down in two places.
 
     Attributes:
-        handles: addresses that no pod holds, by handle: the tunnel's.
+        handles: addresses that no pod holds, by handle: the tunnels'.
         released: given back, longest ago first.
     """
 
     attachments: tuple[Attachment, ...] = ()
-    handles: Mapping[str, IPv4Address] = field(default_factory=dict)
+    handles: Mapping[str, IPAddress] = field(default_factory=dict)
     released: tuple[IPAddress, ...] = ()
 
     def block(self, cidr: IPNetwork) -> ipam.Block:
@@ -99,7 +101,7 @@ class Ledger:
             released=(*self.released, *attachment.addresses),
         )
 
-    def with_handle(self, handle: str, address: IPv4Address) -> "Ledger":
+    def with_handle(self, handle: str, address: IPAddress) -> "Ledger":
         """Return the ledger with `handle` holding this address and no other."""
         before = self.handles.get(handle)
         released = (*self.released, *((before,) if before not in (None, address) else ()))
@@ -132,7 +134,7 @@ def decode(text: str) -> Ledger:
     try:
         ledger = Ledger(
             attachments=tuple(_attachment(each) for each in document["attachments"]),
-            handles={str(handle): IPv4Address(address) for handle, address in document["handles"].items()},
+            handles={str(handle): ip_address(address) for handle, address in document["handles"].items()},
             released=tuple(map(ip_address, document["released"])),
         )
     except (KeyError, TypeError, AttributeError) as error:

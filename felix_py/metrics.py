@@ -60,6 +60,9 @@ class Facts(Protocol):
     def config_stale(self) -> bool:
         """Say whether a resource was refused, so that its last good version is in force."""
 
+    def filtered(self) -> Mapping[str, int]:
+        """Return the packets of each counter of our nftables table."""
+
 
 def peer_facts(report: PeerReport) -> PeerFacts:
     """Take what counts from the speaker's report of one session."""
@@ -200,7 +203,16 @@ class _FactsCollector(Collector):
         )
         stale = "1 while a resource is refused and its last good version in force"
         yield _gauge("felix_config_stale", stale, (), [((), int(self._facts.config_stale()))])
+        yield _packets(self._facts.filtered())
         yield from _sessions(tuple(self._facts.peers()))
+
+
+def _packets(counters: Mapping[str, int]) -> CounterMetricFamily:
+    text = "Packets, or of masqueraded connections the first ones, by the counters of the nftables table"
+    family = CounterMetricFamily("felix_netfilter_packets", text, labels=["counter"])
+    for name, count in counters.items():
+        family.add_metric([name], count)
+    return family
 
 
 def _gauge(

@@ -24,12 +24,16 @@ def lies_in(inner: IPNetwork, outer: IPNetwork) -> bool:
     return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
 
 
-class IpipMode(StrEnum):
-    """When a pool's traffic between nodes is encapsulated (IPPool.spec.ipipMode)."""
+class TunnelMode(StrEnum):
+    """When a pool's traffic between nodes is encapsulated (IPPool.spec.ipipMode and vxlanMode)."""
 
     ALWAYS = "Always"
     CROSS_SUBNET = "CrossSubnet"
     NEVER = "Never"
+
+
+IpipMode: TypeAlias = TunnelMode
+VxlanMode: TypeAlias = TunnelMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Node:
         address6: the same for IPv6; None where the node has none.
         cluster_id: it is a route reflector of this cluster (RFC 4456), and takes no part in the mesh.
         labels: what selectors ask about.
+        vxlan_mac, vxlan_mac6: the hardware addresses of its VXLAN devices where somebody has written them down.
     """
 
     name: NodeName
@@ -50,6 +55,8 @@ class Node:
     address6: IPv6Interface | None = None
     cluster_id: IPv4Address | None = None
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    vxlan_mac: str | None = None
+    vxlan_mac6: str | None = None
 
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
@@ -62,6 +69,7 @@ class IPPool:
     """A range that pods take their addresses from, and how its traffic travels between nodes; IPv6 never in IPIP.
 
     Attributes:
+        vxlan_mode: of it and `ipip_mode` at least one is Never.
         nat_outgoing: connections of its pods out of all pools come from the node's address.
     """
 
@@ -71,6 +79,7 @@ class IPPool:
     block_size: int = 26
     disabled: bool = False
     nat_outgoing: bool = False
+    vxlan_mode: VxlanMode = VxlanMode.NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,8 @@ class WorkloadEndpoint:
         name: `namespace/pod` or whatever the orchestrator calls it; what people search for.
         interface: the host side of the veth, `cali` and eleven hex digits.
         networks: host prefixes (/32 and /128), one per address.
+        netns: path of the pod's network namespace; empty where nobody said, and then its own end is none of ours.
+        inside: the pod's end of the veth.
     """
 
     name: str
@@ -98,6 +109,8 @@ class WorkloadEndpoint:
     networks: tuple[IPNetwork, ...]
     pod: str = ""
     container_id: str = ""
+    netns: str = ""
+    inside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +199,11 @@ class FelixConfiguration:
         remove_external_routes: routes of other programs out of workloads' interfaces go, too; True where nobody says.
         route_sync_disabled: routes are left as they are, neither written nor removed.
         external_nodes: networks that may send through the tunnel although no Node is there.
+        ipip_mtu, vxlan_mtu, vxlan_mtu6: bytes of an inner packet of IP in IP, of VXLAN over IPv4, and over IPv6; 0 has
+            it follow the uplinks.
+        mtu_pattern: a regular expression for the names of the interfaces whose MTU counts.
+        vxlan_vni, vxlan_port: network identifier and UDP port of VXLAN, the same on all nodes.
+        program_cluster_routes: routes to other nodes' blocks come from the datastore, whatever BGP says.
     """
 
     name: str = "default"
@@ -194,6 +212,13 @@ class FelixConfiguration:
     route_sync_disabled: bool | None = None
     device_route_source6: IPv6Address | None = None
     external_nodes: tuple[IPNetwork, ...] | None = None
+    ipip_mtu: int | None = None
+    mtu_pattern: str | None = None
+    vxlan_vni: int | None = None
+    vxlan_port: int | None = None
+    vxlan_mtu: int | None = None
+    vxlan_mtu6: int | None = None
+    program_cluster_routes: bool | None = None
 
 
 BGPFilter: TypeAlias = Filter

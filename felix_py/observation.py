@@ -9,6 +9,7 @@ from bgp.types import SessionState
 from felix_py.agent import Agent
 from felix_py.allocations import Allocations
 from felix_py.health import Health
+from felix_py.kernel import filter_counters
 from felix_py.kernel.conntrack import Conntrack
 from felix_py.metrics import Metrics, PeerFacts, peer_facts
 from felix_py.model import IPPool, lies_in
@@ -115,6 +116,10 @@ class Observation:
     def config_stale(self) -> bool:
         """Say whether a resource is refused."""
         return bool(self._agent.faults)
+
+    def filtered(self) -> Mapping[str, int]:
+        """Return the packets that the packet filter has counted."""
+        return filter_counters.read() if self._agent.config.netfilter else {}
 
     # --- why the node is not ready
 

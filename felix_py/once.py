@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from felix_py.allocations import Allocations
 from felix_py.calc import sessions
+from felix_py.cni import podnet
 from felix_py.config import Config
 from felix_py.daemon import families, only_one
 from felix_py.datastore import directory
@@ -19,6 +20,7 @@ from felix_py.model import Key
 from felix_py.state import ClusterState
 from felix_py.turn import Knowledge, Turns
 from ipip.device import Device, TunnelRefused
+from vxlan.device import Device as VxlanDevice
 
 
 def plan_once(settings: Config) -> Iterator[Step]:
@@ -33,11 +35,14 @@ def plan_once(settings: Config) -> Iterator[Step]:
         resources = {key: value for key, (_, value) in reading.good.items()}
         resources |= {Key("WorkloadEndpoint", each.name): each for each in store.endpoints()}
         cluster = ClusterState(resources, in_sync=True)
-        block = sessions.tunnel_block(cluster, settings.node_name)
-        address = store.tunnel_address(block, keep=False) if block else None
-        steps, intentions = turns.plan(
-            Knowledge(cluster, converged=False, tunnel_address=address, filtered=settings.netfilter)
+        blocks = sessions.tunnel_blocks(cluster, settings.node_name)
+        given = (store.tunnel_address(block, keep=False) for block in blocks)
+        addresses = tuple(each for each in given if each is not None)
+        off = not settings.bgp
+        knowledge = Knowledge(
+            cluster, converged=off, tunnel_addresses=addresses, filtered=settings.netfilter, by_datastore=off
         )
+        steps, intentions = turns.plan(knowledge)
         yield from steps
         for intention in intentions:
             yield from turns.steps(intention)
@@ -63,11 +68,12 @@ def clean_up(settings: Config) -> tuple[list[Step], list[tuple[Step, str]]]:
 @contextmanager
 def _turns(settings: Config) -> Iterator[Turns]:
     """Look at the kernel once, without anybody who watches."""
-    wire, netfilter = Rtnetlink(), Nftables()
+    wire, netfilter, vxlan = Rtnetlink(), Nftables(), VxlanDevice()
     try:
         device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
-        kernel = Kernel(wire, device, TunnelRefused, sysctl, NoPurger(), families(), netfilter)
+        kernel = Kernel(wire, device, TunnelRefused, sysctl, NoPurger(), families(), netfilter, podnet, vxlan)
         yield Turns(kernel, settings.node_name, time.monotonic)
     finally:
         wire.close()
         netfilter.close()
+        vxlan.close()

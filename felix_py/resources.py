@@ -13,6 +13,7 @@ from felix_py.fields import (
     ipv4_address,
     ipv6_address,
     network,
+    one_of,
     text,
     within,
 )
@@ -27,16 +28,31 @@ from felix_py.model import (
     Key,
     NodeName,
     Resource,
+    VxlanMode,
     WorkloadEndpoint,
 )
+from ipip import tunnel
+from vxlan.tunnel import MINIMUM_MTU
 
 API_VERSION = "projectcalico.org/v3"
 EXTERNAL = "an address, or a network of at most 4,096, as 192.0.2.7 or 192.0.2.0/24"
 EXTERNAL_BITS = 12
 """Host bits of a network in externalNodesList: not every tunnel driver knows of networks, so each address is listed."""
 
+MAXIMUM_VNI = (1 << 24) - 1
+"""RFC 7348 section 5: a VXLAN network identifier has 24 bits."""
+
+VNI = f"a VXLAN network identifier from 1 to {MAXIMUM_VNI}"
+
 BLOCK_SIZES = {4: (20, 32, 26), 6: (116, 128, 122)}
 """By version of IP: the shortest and the longest prefix that Calico takes as IPPool.spec.blockSize, and its default."""
+
+LARGEST_MTU = 65515
+"""Bytes of an inner packet: what an IPv4 packet holds (RFC 791 section 3.1), less the outer header."""
+
+TUNNEL_MTU = f"bytes from {tunnel.MINIMUM_MTU} to {LARGEST_MTU}, or 0 to have it follow the uplinks"
+TUNNEL_MTU6 = f"bytes from {MINIMUM_MTU[6]} to {LARGEST_MTU}, or 0 to have it follow the uplinks"
+PATTERN = "a regular expression, as ^(eth|bond)[0-9]+$"
 
 DEVICE = re.compile(r"""[^\s/"*,\\]{1,15}""")
 """Names of interfaces: what the kernel takes (IFNAMSIZ less the final zero), and nftables can write."""
@@ -68,9 +84,12 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
     mode = reader.value(spec, "ipipMode", "spec", IpipMode, "Always, CrossSubnet or Never", IpipMode.NEVER)
     if isinstance(cidr, IPv6Network) and mode not in (None, IpipMode.NEVER):
         reader.fault("spec.ipipMode", f"is {mode}, and IP in IP does not carry IPv6 ({cidr}); give Never")
-    for name_, idle in (("vxlanMode", "Never"), ("nodeSelector", "all()")):
-        if spec.get(name_, idle) != idle:
-            reader.fault(f"spec.{name_}", f"is {spec[name_]!r}, which is not supported; remove it or give {idle!r}")
+    wrapped = reader.value(spec, "vxlanMode", "spec", VxlanMode, "Always, CrossSubnet or Never", VxlanMode.NEVER)
+    if {mode, wrapped}.isdisjoint({None, VxlanMode.NEVER}):
+        reader.fault("spec.vxlanMode", f"is {wrapped} while spec.ipipMode is {mode}; give Never for one of the two")
+    if spec.get("nodeSelector", "all()") != "all()":
+        sentence = f"is {spec['nodeSelector']!r}, which is not supported; remove it or give 'all()'"
+        reader.fault("spec.nodeSelector", sentence)
     return IPPool(
         name=name,
         cidr=cidr,
@@ -78,6 +97,7 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
         block_size=size,
         disabled=reader.value(spec, "disabled", "spec", boolean, TRUTH, False),  # noqa: FBT003 - a default
         nat_outgoing=reader.value(spec, "natOutgoing", "spec", boolean, TRUTH, False),  # noqa: FBT003 - same
+        vxlan_mode=wrapped,
     )
 
 
@@ -143,9 +163,36 @@ def _external(raw: object) -> IPNetwork:
     return found
 
 
+def _tunnel_mtu(raw: object, least: int = tunnel.MINIMUM_MTU) -> int:
+    found = within(0, LARGEST_MTU)(raw)
+    if found and found < least:
+        raise ValueError
+    return found
+
+
+def _tunnel_mtu6(raw: object) -> int:
+    return _tunnel_mtu(raw, MINIMUM_MTU[6])
+
+
+def _pattern(raw: object) -> str:
+    found = text(raw)
+    try:
+        re.compile(found)
+    except re.error as error:
+        raise ValueError from error
+    return found
+
+
 def _felix(reader: Reader, name: str, spec: Mapping[str, Any]) -> FelixConfiguration:
-    known = {"deviceRouteSourceAddress", "deviceRouteSourceAddressIPv6", "removeExternalRoutes", "routeSyncDisabled"}
-    reader.known(spec, "spec", known | {"externalNodesList"})
+    reader.known(
+        spec,
+        "spec",
+        {
+            "deviceRouteSourceAddress", "deviceRouteSourceAddressIPv6", "externalNodesList", "ipipMTU",
+            "mtuIfacePattern", "programClusterRoutes", "removeExternalRoutes", "routeSyncDisabled", "vxlanMTU",
+            "vxlanMTUV6", "vxlanPort", "vxlanVNI",
+        },
+    )  # fmt: skip
     if name != "default" and not name.startswith("node."):
         reader.fault("metadata.name", f"is {name!r}; give default, or node. and the name of a node")
     address, address6 = "an IPv4 address, as 172.31.1.11", "an IPv6 address, as fd31:1::11"
@@ -158,7 +205,20 @@ def _felix(reader: Reader, name: str, spec: Mapping[str, Any]) -> FelixConfigura
         external_nodes=reader.items(spec, "externalNodesList", "spec", _external, EXTERNAL)
         if spec.get("externalNodesList") is not None
         else None,
+        ipip_mtu=reader.value(spec, "ipipMTU", "spec", _tunnel_mtu, TUNNEL_MTU, None),
+        mtu_pattern=reader.value(spec, "mtuIfacePattern", "spec", _pattern, PATTERN, None),
+        vxlan_vni=reader.value(spec, "vxlanVNI", "spec", within(1, MAXIMUM_VNI), VNI, None),
+        vxlan_port=reader.value(spec, "vxlanPort", "spec", within(1, 65535), "a UDP port from 1 to 65535", None),
+        vxlan_mtu=reader.value(spec, "vxlanMTU", "spec", _tunnel_mtu, TUNNEL_MTU, None),
+        vxlan_mtu6=reader.value(spec, "vxlanMTUV6", "spec", _tunnel_mtu6, TUNNEL_MTU6, None),
+        program_cluster_routes=reader.value(
+            spec, "programClusterRoutes", "spec", _enabled, "Enabled or Disabled", None
+        ),
     )
+
+
+def _enabled(raw: object) -> bool:
+    return one_of("Enabled", "Disabled")(raw) == "Enabled"
 
 
 KINDS: Mapping[str, Callable[[Reader, str, Mapping[str, Any]], Resource]] = {

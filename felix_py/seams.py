@@ -29,6 +29,9 @@ class RouteSpeaker(Protocol):
     def converged(self) -> bool:
         """Say whether absence of a path means something by now."""
 
+    def selecting(self) -> bool:
+        """Say whether best paths are worth acting upon; before that, routes of the agent before this one stay."""
+
     def next_hops(self) -> frozenset[IPAddress]:
         """Return the next hops of which it matters whether they can be reached."""
 

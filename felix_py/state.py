@@ -19,6 +19,9 @@ from felix_py.model import (
     WorkloadEndpoint,
 )
 
+VXLAN_VNI, VXLAN_PORT = 4096, 4789
+"""Calico's network identifier, and the UDP port that IANA has assigned (RFC 7348 section 5)."""
+
 Kind = TypeVar(
     "Kind",
     Node,
@@ -116,4 +119,11 @@ class ClusterState:
             first(*(each.route_sync_disabled for each in said), otherwise=False),
             next((each.device_route_source6 for each in said if each.device_route_source6), None),
             next((each.external_nodes for each in said if each.external_nodes is not None), ()),
+            next((each.ipip_mtu for each in said if each.ipip_mtu is not None), None),
+            next((each.mtu_pattern for each in said if each.mtu_pattern is not None), None),
+            next((each.vxlan_vni for each in said if each.vxlan_vni is not None), VXLAN_VNI),
+            next((each.vxlan_port for each in said if each.vxlan_port is not None), VXLAN_PORT),
+            next((each.vxlan_mtu for each in said if each.vxlan_mtu is not None), None),
+            next((each.vxlan_mtu6 for each in said if each.vxlan_mtu6 is not None), None),
+            first(*(each.program_cluster_routes for each in said), otherwise=False),
         )

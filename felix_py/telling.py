@@ -12,7 +12,15 @@ from felix_py.kernel import filter_table, next_hop_codec
 from felix_py.kernel.engine import RouteEngine
 from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.kernel import Report
-from felix_py.kernel.objects import DeleteFilterTable, DeleteTunnel, PutFilterTable, PutSysctl, PutTunnel, Step
+from felix_py.kernel.objects import (
+    DeleteFilterTable,
+    DeleteTunnel,
+    PutFilterTable,
+    PutPodLink,
+    PutSysctl,
+    PutTunnel,
+    Step,
+)
 from felix_py.kernel.outcome import Outcome, Written
 from felix_py.turn import Done
 
@@ -100,6 +108,8 @@ def _step(step: Step) -> None:
             log.info("tunnel.put", device=tunnel.name, local=str(tunnel.local), mtu=tunnel.mtu)
         case DeleteTunnel(name):
             log.info("tunnel.delete", device=name)
+        case PutPodLink(name, link):
+            log.info("link.put", device=name, mtu=link.mtu)
         case PutFilterTable(table, replaced, cause):
             what = filter_table.difference(table, replaced)
             log.info("netfilter.put", table=filter_table.NAME, what=what, cause=cause)
@@ -136,6 +146,8 @@ def _object(step: Step) -> str:
             return f"tunnel {name}"
         case PutSysctl(path, _):
             return f"sysctl {path}"
+        case PutPodLink(name, link):
+            return f"MTU {link.mtu} of {name}"
         case PutFilterTable() | DeleteFilterTable():
             return f"nftables table {filter_table.NAME}"
         case other:

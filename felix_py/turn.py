@@ -4,14 +4,15 @@ The wish is computed again only when something that it depends on has changed; a
 back without it, however many others there are.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from bgp.speaker_words import NextHops
 from felix_py.calc.desired import Desired, amended, desired, view_of
 from felix_py.calc.hearsay import Hearsay
 from felix_py.calc.reachability import Reachability
+from felix_py.calc.transition import NOTHING, Former, Transition
 from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.interfaces import LinkChange
@@ -19,7 +20,7 @@ from felix_py.kernel.kernel import Kernel, News, Report
 from felix_py.kernel.objects import DeleteRoute, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
-from felix_py.model import IPAddress, Node, NodeName
+from felix_py.model import IPAddress, IPNetwork, IPPool, Node, NodeName
 from felix_py.state import ClusterState
 
 DEFAULT_ROUTE = RouteKey(IPv4Network("0.0.0.0/0"))
@@ -40,7 +41,9 @@ class Knowledge:
     Attributes:
         learned: BGP's best paths.
         converged: whether the absence of a path means something by now; until then remote routes stay.
-        tunnel_address: the tunnel's own address, from this node's block.
+        selecting: whether best paths are worth acting upon; until then they change no route that was there before.
+        tunnel_addresses: the tunnels' own, from this node's blocks; at most one of each version of IP.
+        by_datastore: routes to other nodes come from the datastore, since BGP is off.
         objects: routes to other nodes go through next-hop objects where enough share one.
         filtered: this node has a packet filter of ours.
         next_hops: those of BGP's paths; the wish does not depend on them, the turn says which of them can be reached.
@@ -49,15 +52,17 @@ class Knowledge:
     cluster: ClusterState
     learned: Hearsay = field(default_factory=Hearsay)
     converged: bool = True
-    tunnel_address: IPv4Address | None = None
+    tunnel_addresses: tuple[IPAddress, ...] = ()
     objects: bool = False
     filtered: bool = False
     next_hops: frozenset[IPAddress] = field(default=frozenset(), compare=False)
+    selecting: bool = True
+    by_datastore: bool = False
 
     @property
     def settled(self) -> tuple[object, ...]:
         """Everything but what BGP says."""
-        return self.cluster, self.converged, self.tunnel_address, self.objects, self.filtered
+        return self.cluster, self.converged, self.tunnel_addresses, self.objects, self.filtered, self.by_datastore
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +105,11 @@ class Turns:
         self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
         self._heard: object = None  # the mark of what the wish knows of BGP
         self._held = Hearsay()  # what a turn heard that wrote nothing
+        self._left: set[RouteKey] | None = None  # by the agent before this one, and BGP has not said anything of it
         self._reachability: tuple[tuple[object, ...], Reachability] | None = None
         self._broken = False
+        self._transition = Transition()
+        self._former: tuple[ClusterState | None, Former] = None, NOTHING
 
     def turn(self, knowledge: Knowledge, *, hold: bool = False) -> Done:
         """Make the kernel hold what it should.
@@ -144,10 +152,15 @@ class Turns:
             read - started if cause else 0.0,
             written - thought,
             self.next_hops,
-            written if kernel.routes.is_due(written) else kernel.next_due,
+            written if kernel.routes.is_due(written) else self._next_due,
             report.routes.broken,
             held,
         )
+
+    @property
+    def _next_due(self) -> float | None:
+        due = (self.kernel.next_due, self._transition.next_due)
+        return min((each for each in due if each is not None), default=None)
 
     def plan(self, knowledge: Knowledge) -> tuple[tuple[Step, ...], tuple[Intention, ...]]:
         """Return what a turn would do now: parameters and tunnels as steps, routes as intentions; writes nothing.
@@ -256,24 +269,30 @@ class Turns:
         """
         books = self.kernel.routes.books
         heard, self._held = knowledge.learned.upon(self._held), Hearsay()
-        known = (knowledge.settled, self.kernel.links, books.others_version)
+        former = self._still(knowledge.cluster)
+        known = (knowledge.settled, self.kernel.links, books.others_version, former)
         if knowledge.converged and known == self._known:
             if heard.before is self._heard:
                 self._amend(heard, begin=begin)
             if heard.mark is self._heard:
                 return
-        underlay = self._underlay()
+        underlay, own = self._underlay(), knowledge.tunnel_addresses
         ours = self.kernel.ours() if not knowledge.converged else {}
+        kept = self._kept(ours, heard.paths, selecting=knowledge.selecting)
         self.wish = desired(
             knowledge.cluster,
             heard.paths,
             self._me,
             self.kernel.links,
-            tunnel_address=knowledge.tunnel_address,
+            tunnel_address=next((each for each in own if isinstance(each, IPv4Address)), None),
+            tunnel_address6=next((each for each in own if isinstance(each, IPv6Address)), None),
+            former=former,
+            by_datastore=knowledge.by_datastore,
             default_route=any(key.dst == DEFAULT_ROUTE.dst for key in (*underlay, *ours)),
             underlay=underlay,
-            kept=ours,
-            kept_next_hops=self.kernel.objects() if ours else {},
+            kept=kept,
+            kept_next_hops=self.kernel.objects() if kept else {},
+            deferred=not knowledge.selecting,
             objects=knowledge.objects,
             filtered=knowledge.filtered,
         )
@@ -284,7 +303,7 @@ class Turns:
         parts, self._heard = heard.parts(PART), None
         basis = self.wish.basis
         # What a tunnel or a next-hop object has to know of a route comes before the route.
-        alone = basis is not None and basis.tunnel is None and not basis.objects
+        alone = basis is not None and basis.tunnel is None and not basis.vxlans and not basis.objects
         if begin and alone and len(parts) > 1 and self.kernel.only_routes(self.wish.state):
             for part in parts:
                 self.wish = amended(self.wish, part)
@@ -292,6 +311,24 @@ class Turns:
         else:
             self.wish = amended(self.wish, heard.news)
         self._heard = heard.mark
+
+    def _kept(
+        self, ours: Mapping[RouteKey, Route], paths: Collection[IPNetwork], *, selecting: bool
+    ) -> Mapping[RouteKey, Route]:
+        """Return what stays as the agent before this one left it, since BGP has not said anything else of it yet."""
+        if self._left is None:
+            self._left = set(ours)
+        if selecting and self._left:
+            self._left.difference_update(map(RouteKey, paths))
+        return {key: route for key, route in ours.items() if key in self._left}
+
+    def _still(self, cluster: ClusterState) -> Former:
+        """Return what is still as it was before pools changed; the same object until something of it changes."""
+        now, due = self._clock(), self._transition.next_due
+        if cluster is not self._former[0] or (due is not None and now >= due):
+            found = self._transition.take((pool for pool in cluster.of(IPPool) if not pool.disabled), now)
+            self._former = cluster, found if found != self._former[1] else self._former[1]
+        return self._former[1]
 
     def _judge(self, knowledge: Knowledge) -> None:
         """Say which next hops can be reached, as far as anything that this depends on has changed."""

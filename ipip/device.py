@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ipip import ebpf, links
 from ipip.ebpf import Ebpf
-from ipip.kernel import Kernel, make
+from ipip.kernel import SET_ASIDE, Kernel, make
 from ipip.process import Process
 from ipip.tunnel import DEVICE, NOTHING, Asked, Driver, Facts, Tunnel, TunnelRefused
 
@@ -123,6 +123,10 @@ class Device:
                     other.delete(name)
             self._alone = True
         link = links.read(name)
+        if link is not None and link.kind == Kernel.kind != self._carrying.kind and not link.up:
+            # The module's own device, which it makes in every network namespace and lets nobody remove.
+            links.rename(link.index, name + SET_ASIDE)
+            return
         if link is not None and not self._carrying.ours(link):
             raise TunnelRefused(
                 f"{name} is a device of kind {link.kind or 'unknown'}, the {self.driver} driver needs one of kind "

@@ -30,6 +30,11 @@ table ip {table} {{
 NFT_SECONDS = 10.0
 
 
+SET_ASIDE = "-module"
+"""What the module's own device is called besides while another driver has its name: there is one in each namespace,
+nobody can remove it, and no second one that reaches every node."""
+
+
 class Kernel:
     """Drives the device that reaches every node: the FIB's gateway is the outer destination."""
 
@@ -101,6 +106,9 @@ def make(name: str) -> None:
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise
+        aside = links.read(name + SET_ASIDE)
+        if links.read(name) is None and aside is not None and aside.kind == Kernel.kind:
+            links.rename(aside.index, name)
 
 
 def _make_or_refuse(name: str) -> None:

@@ -116,6 +116,11 @@ def remove(index: int) -> None:
     do(DELLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0))
 
 
+def rename(index: int, name: str) -> None:
+    """Give an interface that is down another name."""
+    do(NEWLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0) + text(IFLA_IFNAME, name))
+
+
 def change(index: int, *, up: bool | None = None, mtu: int | None = None, queue: int | None = None) -> None:
     """Set what is given, leave the rest."""
     mask = 0 if up is None else IFF_UP

@@ -58,7 +58,7 @@ def ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
         sock.send(MESSAGE.pack(MESSAGE.size + len(body), kind, REQUEST | flags, 1, 0) + body)
         many = bool(flags & (DUMP | ACK))
         while True:
-            for answer, content in _messages(sock.recv(1 << 17)):
+            for answer, content in messages(sock.recv(1 << 17)):
                 if answer in (ERROR, DONE):
                     code = -int.from_bytes(content[:4], "little", signed=True)
                     if code:
@@ -69,7 +69,8 @@ def ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
                     return
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and body of each message in what one receive brought."""
     offset = 0
     while offset + MESSAGE.size <= len(data):
         length, kind, *_ = MESSAGE.unpack_from(data, offset)

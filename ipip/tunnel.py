@@ -62,11 +62,6 @@ class Facts:
     allowed: frozenset[IPv4Address] = frozenset()
 
 
-def mtu(underlay: int) -> int:
-    """Return the largest inner packet, in bytes, that one frame of the underlay can carry."""
-    return max(underlay - OVERHEAD, MINIMUM_MTU)
-
-
 def differences(want: Tunnel, have: Tunnel) -> Mapping[str, tuple[object, object]]:
     """Name every attribute that differs, with the value wanted and the value found."""
     names = ("local", "mtu", "address", "routes", "allowed", "up")

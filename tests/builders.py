@@ -3,7 +3,7 @@
 from ipaddress import IPv4Interface, IPv6Interface, ip_network
 
 from felix_py.kernel.objects import Link
-from felix_py.model import BlockAffinity, IpipMode, IPPool, Key, Node, NodeName, WorkloadEndpoint
+from felix_py.model import BlockAffinity, IpipMode, IPPool, Key, Node, NodeName, VxlanMode, WorkloadEndpoint
 from felix_py.state import Event, InSync, Present
 
 
@@ -16,6 +16,14 @@ def pool(
     cidr: str = "10.65.0.0/16", mode: IpipMode = IpipMode.CROSS_SUBNET, *, name: str = "default", size: int = 26
 ) -> Present:
     return Present(Key("IPPool", name), IPPool(name, ip_network(cidr), mode, size))
+
+
+def vxlan_pool(
+    cidr: str = "10.65.0.0/16", mode: VxlanMode = VxlanMode.CROSS_SUBNET, *, name: str = "default"
+) -> Present:
+    network = ip_network(cidr)
+    size = 26 if network.version == 4 else 122
+    return Present(Key("IPPool", name), IPPool(name, network, block_size=size, vxlan_mode=mode))
 
 
 def block(name: str, cidr: str) -> Present:

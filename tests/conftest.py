@@ -1,5 +1,6 @@
 """What every test may use, and what each layer needs of the machine: a missing need skips with its remedy."""
 
+import gc
 import os
 import shutil
 import signal
@@ -13,12 +14,24 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import turns
+from effort import FULL, QUICK
+
+# What is collected stays until the end: without this, Python looks through all of it again and again.
+gc.disable()
+
+# Tests start felix-py's programs thousands of times; where Python may not keep what it compiles, each would begin with
+# compiling all of it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell that runs us in the background has SIGINT ignored, and every program that we start would inherit that; tests
 # interrupt some of them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("default", deadline=None, derandomize=True)
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=FULL)
+settings.register_profile("quick", settings.get_profile("default"), max_examples=QUICK)
 settings.load_profile("default")
 
 
@@ -58,20 +71,35 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
 """By marker: what must hold, and the sentence for whoever lacks it."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have workers take turns where there are any; `turns` says how."""
+    # Asked once for all: the first network namespace of a machine should not be made by two at the same time.
+    turns.join(config, lambda: {"ipip": kernel_has_ipip()})
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave what needs the ipip module to the guest of tests/vm."""
     guests = [item for item in items if item.get_closest_marker("ipip_module")]
-    if guests and not kernel_has_ipip():
+    told = getattr(config, "workerinput", {})
+    if guests and not (told["ipip"] if "ipip" in told else kernel_has_ipip()):
         config.hook.pytest_deselected(items=guests)
         items[:] = [item for item in items if item not in guests]
+
+
+def pytest_collection_finish() -> None:
+    """Have Python look for garbage from here on, and only in what tests leave."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def kernel_has_ipip() -> bool:
     """Ask the kernel for a device of this kind, in a namespace of its own."""
     name = f"felix-test-{os.getpid()}"
     commands = (["netns", "add", name], ["-n", name, "link", "add", "probe", "type", "ipip"], ["netns", "del", name])
-    answers = [subprocess.run(["ip", *words], capture_output=True, check=False).returncode for words in commands]
-    return answers[1] == 0
+    answers = [subprocess.run(["ip", *words], capture_output=True, check=False, text=True) for words in commands]
+    # The module puts a device of its own into every namespace, and lets nobody make a second one that is like it.
+    return answers[1].returncode == 0 or "File exists" in answers[1].stderr
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from types import SimpleNamespace
@@ -37,6 +37,7 @@ class FakeSpeaker:
 
     paths: dict[IPv4Network, Any] = field(default_factory=dict)
     done: bool = True
+    chooses: bool = True
     configured: Any = None
     told: list[NextHops] = field(default_factory=list)
 
@@ -54,6 +55,9 @@ class FakeSpeaker:
 
     def converged(self) -> bool:
         return self.done
+
+    def selecting(self) -> bool:
+        return self.done or self.chooses
 
     def next_hops(self) -> frozenset[IPv4Address]:
         return frozenset(each.path.attributes.next_hop for each in self.paths.values())
@@ -138,6 +142,43 @@ def test_a_restarted_agent_writes_nothing_before_bgp_has_converged() -> None:
     assert made.written[before:] == []
     asyncio.run(life(FakeSpeaker(done=True)))
     assert REMOTE not in made.routes, "once BGP has converged, a path that nobody announced is gone"
+
+
+def test_a_restarted_agent_takes_no_other_path_before_every_peer_has_spoken() -> None:
+    made, before, after = host(), FakeSpeaker(), FakeSpeaker(done=False, chooses=False)
+    before.learn("10.65.1.0/26", "172.31.1.12")
+    after.learn("10.65.1.0/26", "172.31.1.13")
+
+    async def scenario() -> None:
+        await node(made, before).turn()
+        agent = node(made, after)
+        await agent.turn()
+        assert made.routes[REMOTE] == DIRECT
+        after.chooses = True
+        agent.bgp_changed()
+        await agent.turn()
+
+    asyncio.run(scenario())
+    assert made.routes[REMOTE] == replace(DIRECT, via=IPv4Address("172.31.1.13"))
+
+
+def test_what_a_restarted_agent_has_heard_and_lost_again_is_not_kept() -> None:
+    made, before, after = host(), FakeSpeaker(), FakeSpeaker(done=False)
+    before.learn("10.65.1.0/26", "172.31.1.12")
+    after.learn("10.65.1.0/26", "172.31.1.12")
+
+    async def scenario() -> None:
+        await node(made, before).turn()
+        agent = node(made, after)
+        await agent.turn()
+        assert made.routes[REMOTE] == DIRECT
+        after.paths.clear()
+        agent.bgp_changed()
+        await agent.turn()
+
+    asyncio.run(scenario())
+    assert REMOTE not in made.routes
+    assert BLOCK in made.routes
 
 
 def test_a_repair_is_counted_by_its_cause() -> None:

@@ -6,8 +6,8 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from effort import examples
 from hypothesis import given
-from hypothesis import settings as effort
 from hypothesis import strategies as st
 from test_agent_next_hops import A2, B1, BY_A2, DEFAULT, PREFIX, Node
 
@@ -72,7 +72,7 @@ def state(node: Node) -> tuple[Any, ...]:
     return node.agent.picture.desired, node.host.routes, node.speaker.told, len(node.host.written)
 
 
-@effort(max_examples=60)
+@examples(60)
 @given(histories)
 def test_amending_comes_to_what_the_whole_would_at_every_turn(history: list[list[Step]]) -> None:
     async def scenario() -> None:

@@ -74,6 +74,9 @@ class SpeakerWithoutWire:
     def converged(self) -> bool:
         return self.speaker is not None and bool(self.speaker.converged(2.0))
 
+    def selecting(self) -> bool:
+        return self.speaker is not None and bool(self.speaker.selecting(2.0))
+
     def next_hops(self) -> frozenset[IPAddress]:
         return self.speaker.next_hops if self.speaker else frozenset()
 

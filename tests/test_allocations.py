@@ -68,7 +68,16 @@ def test_a_pod_with_an_address_of_each_version_of_ip_is_known_to_the_next_proces
 def test_endpoints_are_what_the_agent_routes(tmp_path: Path) -> None:
     store(tmp_path).attach(WEB, (BLOCK,))
     assert store(tmp_path, WEB).endpoints() == (
-        WorkloadEndpoint("default/web-0", A1, "cali0d7763386da", (IPv4Network("10.65.0.0/32"),), "default/web-0", "c1"),
+        WorkloadEndpoint(
+            "default/web-0",
+            A1,
+            "cali0d7763386da",
+            (IPv4Network("10.65.0.0/32"),),
+            "default/web-0",
+            "c1",
+            WEB.netns,
+            WEB.interface,
+        ),
     )
 
 
@@ -243,6 +252,7 @@ for n in count():
 
 
 @pytest.mark.parametrize("after", [1, 7])
+@pytest.mark.slow
 def test_killing_the_writer_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) -> None:
     with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None

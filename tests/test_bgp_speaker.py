@@ -311,6 +311,22 @@ def test_converged_when_every_peer_has_said_end_of_rib() -> None:
     assert speaker.converged(4)
 
 
+def test_paths_are_chosen_from_when_every_peer_that_does_not_wait_for_us_has_spoken() -> None:
+    speaker = started(settings(peer(B1), peer(A2)))
+    come_up(speaker)
+    speaker.on(EndOfRib(B1), now=2)
+    assert not speaker.selecting(3)
+    come_up(speaker, A2, restart=replace(HELPED, restarted=True))
+    assert speaker.selecting(3), "it has just started too, and waits for us"
+    assert not speaker.converged(3)
+
+
+def test_paths_are_chosen_from_after_ten_seconds_whoever_is_missing() -> None:
+    speaker = started()
+    assert not speaker.selecting(9.9)
+    assert speaker.selecting(10)
+
+
 def test_converged_after_the_restart_time_whoever_is_missing() -> None:
     speaker = started()
     assert not speaker.converged(119)

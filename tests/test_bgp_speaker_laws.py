@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 
 import pytest
 from bgp_builders import A2, B1, HELPED, TOR, TOR_AS, attributes, network, offered, peer, settings
+from effort import examples
 from hypothesis import given
-from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from bgp import decision, exabgp_codec
@@ -150,7 +150,7 @@ def lived(history: list[Event], *, wanted: SpeakerSettings = PLAIN) -> tuple[Spe
 # --- tables are functions of what they are made of
 
 
-@effort(max_examples=400)
+@examples(400)
 @given(histories)
 def test_what_peers_are_told_depends_on_the_loc_rib_and_the_settings_only(history: list[Event]) -> None:
     speaker, wire = lived(history)
@@ -165,14 +165,14 @@ def test_what_peers_are_told_depends_on_the_loc_rib_and_the_settings_only(histor
     assert tables == {address: {} for address in speaker.sessions} | wanted
 
 
-@effort(max_examples=400)
+@examples(400)
 @given(histories)
 def test_the_wire_holds_the_sessions_that_are_wanted(history: list[Event]) -> None:
     speaker, wire = lived(history)
     assert wire.held == (configured(speaker) if wire.runs else {})
 
 
-@effort(max_examples=400)
+@examples(400)
 @given(histories)
 def test_the_loc_rib_depends_on_what_peers_said_and_on_next_hops_only(history: list[Event]) -> None:
     speaker, _ = lived(history)
@@ -312,14 +312,16 @@ def reflector() -> Speaker:
     return speaker
 
 
+@pytest.mark.slow
 def test_a_peer_that_flaps_a_hundred_times_leaks_nothing(reflector: Speaker) -> None:
-    told = tuple(network("10.65.0.0/16").subnets(new_prefix=23))
+    told = tuple(network("10.65.0.0/16").subnets(new_prefix=21))
     up = OpenReceived(B1, offered(restart=HELPED)), PeerUp(B1, 90)
     flap = (*up, UpdateReceived(B1, told, attributes=attributes()), PeerDown(B1, "connection lost"))
     before = blocks_after(reflector, [flap] * 200)  # histories are full by now, and free lists have settled
     assert blocks_after(reflector, [flap] * 100) - before < 100  # not one for each flap
 
 
+@pytest.mark.slow
 def test_twenty_thousand_updates_leave_memory_flat() -> None:
     prefixes = tuple(network("10.65.0.0/16").subnets(new_prefix=26))[4:504]
     speaker, _ = lived([event for each in (TOR, B1) for event in (OpenReceived(each, offered()), PeerUp(each, 90))])

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(__file__).parent.parent / "felix_py" / "cni" / "felix-cni.c"
 SHIM = Path(sysconfig.get_path("scripts"), "felix-cni")
 STATUS = b'{"cniVersion": "1.1.0", "name": "pods"}'

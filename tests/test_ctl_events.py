@@ -136,6 +136,7 @@ async def line(process: asyncio.subprocess.Process) -> str:
         return (await process.stdout.readline()).decode().rstrip("\n")
 
 
+@pytest.mark.slow
 def test_following_shows_what_comes_and_ends_cleanly_with_ctrl_c(tmp_path: Path, journal: Journal) -> None:
     async def work() -> tuple[list[str], int, bytes]:
         process = await following(tmp_path / "s", "-o", "json")
@@ -149,6 +150,7 @@ def test_following_shows_what_comes_and_ends_cleanly_with_ctrl_c(tmp_path: Path,
     assert against(tmp_path / "s", journal, work) == (["bgp.session.down", "route.put", "agent.in_sync"], 0, b"")
 
 
+@pytest.mark.slow
 def test_following_keeps_its_columns(tmp_path: Path, journal: Journal) -> None:
     async def work() -> list[str]:
         process = await following(tmp_path / "s")
@@ -162,6 +164,7 @@ def test_following_keeps_its_columns(tmp_path: Path, journal: Journal) -> None:
     assert [row[112:] for row in rows] == ["silence", "-"]
 
 
+@pytest.mark.slow
 def test_following_begins_with_the_last_ten(tmp_path: Path) -> None:
     journal = Journal(None)
     for number in range(12):
@@ -177,6 +180,7 @@ def test_following_begins_with_the_last_ten(tmp_path: Path) -> None:
     assert against(tmp_path / "s", journal, work) == "10.65.2.0/26"
 
 
+@pytest.mark.slow
 def test_an_agent_that_goes_away_is_said(tmp_path: Path, journal: Journal) -> None:
     async def scenario() -> tuple[int | None, str]:
         server = asyncio.create_task(Api(tmp_path / "s", {"events": journal.events}).serve())

@@ -18,6 +18,8 @@ from felix_py.ctl.main import main
 from felix_py.maintenance import Maintenance, shown
 from felix_py.news import News
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 15.0
 
 
@@ -34,7 +36,7 @@ class Sessions:
         self.asked.set()
         if parts != ("peers",):
             return 404, {"error": f"no session with {parts[1]} is configured; configured are none"}
-        return 200, {"problem": None, "maintenance": shown(Maintenance()), "peers": [self.row()]}
+        return 200, {"problem": None, "off": None, "maintenance": shown(Maintenance()), "peers": [self.row()]}
 
     def row(self) -> dict[str, Any]:
         facts = {"address": "172.31.1.1", "name": "tor", "asNumber": 64500, "type": "node", "state": "Established"}

@@ -151,6 +151,22 @@ def test_what_bgp_says_beats_what_was_kept() -> None:
     assert found.state.routes[key("10.65.2.0/26")] == DIRECT
 
 
+def test_while_peers_have_not_spoken_what_was_kept_beats_what_bgp_says() -> None:
+    learned = {IPv4Network("10.65.2.0/26"): Learned(IPv4Address("172.31.1.12"), "a2")}
+    found = wish(learned=learned, kept=KEPT, deferred=True)
+    assert found.state.routes[key("10.65.2.0/26")] == TUNNELLED
+    assert [(each.candidate.origin, each.reason) for each in found.lost[key("10.65.2.0/26")]] == [
+        (
+            "bgp a2",
+            "what was kept from before the restart goes before what some peers say while others have not spoken yet",
+        )
+    ]
+
+
+def test_while_peers_have_not_spoken_a_prefix_that_was_not_there_before_is_taken_from_those_who_have() -> None:
+    assert wish(deferred=True).state.routes == wish().state.routes
+
+
 def test_a_block_that_became_ours_beats_what_was_kept() -> None:
     found = wish(block("a1", "10.65.1.0/26"), Absent(Key("BlockAffinity", "a2-10.65.1.0-26")), learned={}, kept=KEPT)
     assert found.state.routes[key("10.65.1.0/26")] == Route(RouteType.BLACKHOLE)

@@ -166,7 +166,7 @@ def test_the_source_address_towards_pods_is_one_of_each_version() -> None:
 def test_blocks_of_both_versions_are_announced_and_the_tunnels_address_is_ipv4() -> None:
     cluster = ClusterState().after_all(EVENTS)
     assert sessions.own_blocks(cluster, A1) == (IPv4Network("10.65.0.0/26"), IPv6Network("fd65::/122"))
-    assert sessions.tunnel_block(cluster, A1) == IPv4Network("10.65.0.0/26")
+    assert sessions.tunnel_blocks(cluster, A1) == (IPv4Network("10.65.0.0/26"),)
     settings = sessions.settings(cluster, A1)
     assert settings is not None
     assert settings.announcements == {IPv4Network("10.65.0.0/26"), IPv6Network("fd65::/122")}

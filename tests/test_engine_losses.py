@@ -4,8 +4,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
+from effort import examples
 from engine_node import EngineNode
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from felix_py.kernel import next_hop_codec, route_codec
@@ -190,7 +191,7 @@ def test_one_disturbance(disturb: Callable[[EngineNode], None]) -> None:
     assert_right(node)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.lists(st.tuples(st.sampled_from(sorted(DISTURBANCES)), st.sampled_from((0.0, 0.05, 1.0))), max_size=12))
 def test_any_disturbances(history: list[tuple[str, float]]) -> None:
     """No resync at the end: what was heard must have been enough."""

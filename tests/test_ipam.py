@@ -4,7 +4,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
@@ -199,4 +200,4 @@ class OneHolderEach(RuleBasedStateMachine):
 
 
 TestOneHolderEach = OneHolderEach.TestCase
-TestOneHolderEach.settings = settings(max_examples=30, stateful_step_count=30)
+TestOneHolderEach.settings = examples(30, stateful_step_count=30)

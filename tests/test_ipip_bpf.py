@@ -74,6 +74,7 @@ def test_what_is_no_bpf_object_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang: apt-get install clang")
+@pytest.mark.slow
 def test_constant_data_is_refused_with_the_section(tmp_path: Path) -> None:
     source, made = tmp_path / "data.c", tmp_path / "data.o"
     source.write_text(

@@ -210,6 +210,23 @@ def test_what_does_not_belong_together_stays_apart(functions: Library, one: byte
     assert written(functions, one, two) == [FINISHED + one, FINISHED + two]
 
 
+@given(segment=segments)
+def test_what_a_neighbour_on_this_machine_left_to_a_network_card_is_left_to_the_kernel(
+    functions: Library, segment: Segment
+) -> None:
+    tcp = segment.protocol == TCP
+    several = tcp and len(segment.payload) > 536
+    numbers = (segment.headers() * several, 536 * several, 20, 16 if tcp else 6)
+    before = bytes([NEEDS_CHECKSUM, GSO_TCP4 * several]) + b"".join(each.to_bytes(2, "little") for each in numbers)
+    assert written(functions, segment.unfinished()) == [before + segment.unfinished()]
+
+
+@pytest.mark.parametrize("fragment", [0x2000, 0x0005], ids=["first piece", "later piece"])
+def test_a_fragment_is_never_taken_for_unfinished(functions: Library, fragment: int) -> None:
+    packet = replace(FIRST, fragment=fragment).unfinished()
+    assert written(functions, packet) == [FINISHED + packet]
+
+
 def test_packets_and_bytes_are_counted_as_they_arrived(functions: Library) -> None:
     packets = [FIRST.packet(), SECOND.packet(), DATAGRAM.packet()]
     incoming = Incoming(functions)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sources
 from structlog.testing import capture_logs
 
 from felix_py import log
@@ -21,7 +22,7 @@ from felix_py.journal import KEPT, Journal
 from felix_py.journal_file import ROTATE_AT, document, parse
 from felix_py.journal_words import NO_CHANGE, TABLE, Told, tell
 
-ROOT = Path(__file__).parent.parent
+ROOT = sources.ROOT
 NOON = 1_795_608_000.0
 """2026-11-25T12:00:00Z."""
 
@@ -101,15 +102,14 @@ def test_every_event_has_words_or_tells_of_no_change() -> None:
     assert set(TABLE) & NO_CHANGE == set()
 
 
+@pytest.mark.slow
 def test_words_ask_for_fields_that_somebody_logs() -> None:
     """Every field that is logged with `**` may be any; of the others each must be given by at least one call."""
     given: dict[str, set[str | None]] = defaultdict(set)
-    for path in (file for package in ("felix_py", "bgp", "ipip") for file in (ROOT / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and node.args:
-                for constant in ast.walk(node.args[0]):
-                    if isinstance(constant, ast.Constant) and constant.value in TABLE:
-                        given[constant.value] |= {keyword.arg for keyword in node.keywords}
+    for _, call in sources.calls():
+        for constant in ast.walk(call.args[0]) if call.args else ():
+            if isinstance(constant, ast.Constant) and constant.value in TABLE:
+                given[constant.value] |= {keyword.arg for keyword in call.keywords}
     optional = {"cause", "was", "hop", "repaired"}
     needless = {
         event: fields - given[event] - optional
@@ -138,6 +138,7 @@ def test_entries_count_up_and_can_be_asked_for_by_number_and_age() -> None:
     assert numbers(journal, after=99) == [1, 2, 3, 4]  # the follower of a journal that is lost
 
 
+@pytest.mark.slow
 def test_memory_holds_the_newest() -> None:
     journal = Journal(None)
     for number in range(KEPT + 5):
@@ -226,6 +227,7 @@ def test_a_full_file_is_rotated_and_both_are_read_back(tmp_path: Path) -> None:
     assert numbers(Journal(tmp_path)) == [1, 2]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_is_said_once_kept_in_memory_and_written_later(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.write_text("a file where the directory should be")

@@ -220,6 +220,7 @@ def test_bird_speaks_both_and_takes_only_what_lies_in_the_pools(topology: Topolo
 
 @pytest.mark.skipif(shutil.which("bird") is None, reason="BIRD is not installed")
 @pytest.mark.parametrize("default", ["", "announceDefault: true"])
+@pytest.mark.slow
 def test_bird_accepts_its_configuration(default: str, tmp_path: Path) -> None:
     text = SMALL.replace("    asNumber: 64500\n", f"    asNumber: 64500\n    {default}\n")
     topology = document.parse(yaml.safe_load(text), "lab.yaml")

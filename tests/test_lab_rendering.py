@@ -164,6 +164,7 @@ def test_bird_conf(topology: Topology) -> None:
 
 @pytest.mark.skipif(shutil.which("bird") is None, reason="BIRD is not installed")
 @pytest.mark.parametrize("change", [("", ""), ("asNumber: 64500,", "asNumber: 64500, announceDefault: true,")])
+@pytest.mark.slow
 def test_bird_accepts_its_configuration(change: tuple[str, str], tmp_path: Path) -> None:
     topology = document.parse(yaml.safe_load(TEXT.replace(*change)), "lab.yaml")
     path = tmp_path / "bird.conf"
@@ -227,6 +228,7 @@ def test_the_picture_names_the_daemon_of_a_reflector(reflected: Topology) -> Non
 
 @pytest.mark.skipif(shutil.which("bird") is None, reason="BIRD is not installed: apt-get install bird2")
 @pytest.mark.parametrize("change", [("", ""), ("# password", "  password")], ids=["as it is", "with its passwords"])
+@pytest.mark.slow
 def test_bird_accepts_the_recipe(change: tuple[str, str], tmp_path: Path) -> None:
     path = tmp_path / "bird.conf"
     path.write_text((RECIPE / "bird.conf").read_text().replace(*change))

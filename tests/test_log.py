@@ -5,35 +5,37 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+
+import pytest
+import sources
 
 from felix_py.log import EVENTS
 
-ROOT = Path(__file__).parent.parent
 LEVELS = {"debug", "info", "warning", "error", "exception"}
 
 
 def logged() -> Iterator[tuple[str, str]]:
     """Yield the place and the event of every log call in the packages."""
-    for path in sorted(file for package in ("felix_py", "bgp", "ipip") for file in (ROOT / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
-                for constant in ast.walk(node.args[0]) if node.args else ():
-                    if isinstance(constant, ast.Constant) and isinstance(constant.value, str) and "." in constant.value:
-                        yield f"{path.name}:{node.lineno}", constant.value
+    for path, call in sources.calls():
+        if isinstance(call.func, ast.Attribute) and call.func.attr in LEVELS:
+            for constant in ast.walk(call.args[0]) if call.args else ():
+                if isinstance(constant, ast.Constant) and isinstance(constant.value, str) and "." in constant.value:
+                    yield f"{path.name}:{call.lineno}", constant.value
 
 
+@pytest.mark.slow
 def test_every_event_is_on_the_list() -> None:
     assert [(where, event) for where, event in logged() if event not in EVENTS] == []
 
 
+@pytest.mark.slow
 def test_every_event_on_the_list_is_logged_somewhere() -> None:
     # route.put and route.repaired are chosen in one place by a condition, which the walk sees as constants too.
     assert EVENTS - {event for _, event in logged()} == frozenset()
 
 
 def test_the_reference_names_every_event() -> None:
-    text = (ROOT / "docs" / "reference.md").read_text()
+    text = (sources.ROOT / "docs" / "reference.md").read_text()
     assert {event for event in EVENTS if f"`{event}`" not in text} == set()
 
 
@@ -46,6 +48,7 @@ structlog.get_logger().info("route.put", dst="10.65.1.0/26", cause=None)
 """
 
 
+@pytest.mark.slow
 def test_a_line_is_one_json_object_on_standard_error() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     (line,) = done.stderr.splitlines()
@@ -78,6 +81,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.slow
 def test_an_observer_sees_every_level_and_what_is_not_written_is_not_rendered() -> None:
     done = subprocess.run([sys.executable, "-c", OBSERVED], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == ["conntrack.purged", "route.put", "route.conflict", "agent.failed"]

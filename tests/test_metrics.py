@@ -53,6 +53,9 @@ class TwoPeers:
     def config_stale(self) -> bool:
         return True
 
+    def filtered(self) -> Mapping[str, int]:
+        return {"pod-spoofed": 7, "nat-outgoing": 0}
+
 
 def samples(text: str) -> Samples:
     families = text_string_to_metric_families(text)
@@ -110,6 +113,8 @@ def test_facts_are_read_when_somebody_asks() -> None:
     assert value(found, "felix_bgp_messages_total", peer="172.31.1.1", direction="sent", kind="keepalive") == 7
     assert value(found, "felix_ipam_addresses", pool="pods", state="free") == 60
     assert value(found, "felix_config_stale") == 1
+    assert value(found, "felix_netfilter_packets_total", counter="pod-spoofed") == 7
+    assert value(found, "felix_netfilter_packets_total", counter="nat-outgoing") == 0
 
 
 def test_two_agents_of_one_process_do_not_share_a_registry() -> None:
@@ -308,6 +313,7 @@ def test_a_port_in_use_is_a_warning_that_names_the_setting_and_is_waited_for(mon
     assert said == [f"metrics.refused 127.0.0.1:{port} cannot be listened on: {reason}"]
 
 
+@pytest.mark.slow
 def test_the_library_alone_opens_no_port_and_starts_no_thread() -> None:
     script = "import threading, felix_py.metrics as m; m.Metrics().text(); print(threading.active_count())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

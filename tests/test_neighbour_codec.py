@@ -4,7 +4,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from codec_forms import INDEXES, NAMES, damaged, devices, ipv4, ipv6
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from felix_py.kernel.hop_codec import NoDevice
@@ -81,7 +82,7 @@ def test_round_trip(neighbour: Neighbour) -> None:
 BODIES = tuple(bytes.fromhex(str(case.values[1])) for case in GOLDEN)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(damaged(BODIES) | st.binary(max_size=40))
 def test_rubbish_never_raises(body: bytes) -> None:
     decoded = decode(body, {})

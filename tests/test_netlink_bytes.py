@@ -5,7 +5,8 @@ import struct
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from felix_py.kernel import dump, link_codec, watch
@@ -113,7 +114,7 @@ def test_a_length_that_cannot_be_is_a_broken_wire(length: int) -> None:
         gathered(data)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.binary(max_size=200), st.integers(0, 3))
 def test_rubbish_in_a_dump_ends_it_or_is_passed_over(data: bytes, copies: int) -> None:
     with suppress(WireBroken, dump._Again):
@@ -153,7 +154,7 @@ def test_events_are_what_their_bytes_say(kind: int, flags: int, body: bytes, eve
     assert watch.decode(kind, flags, 99, body) == event
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.sampled_from([16, 17, 20, 21, 24, 25, 80, 104, 105, 3]), st.integers(0, 0xFFFF), st.binary(max_size=120))
 def test_no_event_is_too_malformed_to_be_passed_over(kind: int, flags: int, body: bytes) -> None:
     watch.decode(kind, flags, 1, body)

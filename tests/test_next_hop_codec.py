@@ -4,7 +4,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from codec_forms import INDEXES, NAMES, damaged, encapsulations, ipv4, ipv6, protocols
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from felix_py.kernel import next_hop_codec
@@ -139,7 +140,7 @@ def test_round_trip(number: int, entry: NextHopObject) -> None:
 BODIES = tuple(bytes.fromhex(text) for case in GOLDEN for text in case.values[2:] if isinstance(text, str))
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(damaged(BODIES) | st.binary(max_size=60))
 def test_rubbish_never_raises(body: bytes) -> None:
     calm = normalised(body)

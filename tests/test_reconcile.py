@@ -6,7 +6,7 @@ import pytest
 
 from felix_py.kernel import route_codec
 from felix_py.kernel.objects import KernelState, PutSysctl, PutTunnel, Route, RouteKey
-from felix_py.kernel.reconcile import Verdict, judge, parameters_and_tunnels, tunnels_to_remove
+from felix_py.kernel.reconcile import Verdict, after_routes, judge, parameters_and_tunnels
 from felix_py.kernel.wire import Mode
 from ipip.tunnel import Tunnel
 
@@ -74,4 +74,4 @@ def test_a_tunnel_is_put_before_routes_and_removed_after_them() -> None:
     wanted, nothing = KernelState(tunnels={"tunl0": tunnel}), KernelState()
     assert tuple(parameters_and_tunnels(wanted, nothing)) == (PutTunnel(tunnel),)
     assert tuple(parameters_and_tunnels(wanted, wanted)) == ()
-    assert [step.name for step in tunnels_to_remove(nothing, wanted)] == ["tunl0"]
+    assert [step.name for step in after_routes(nothing, wanted)] == ["tunl0"]

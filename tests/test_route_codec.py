@@ -14,7 +14,8 @@ from codec_forms import (
     damaged,
     entries,
 )
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from felix_py.kernel import route_codec
@@ -288,7 +289,7 @@ def test_an_index_among_other_bytes_is_no_device() -> None:
     assert not route_codec.leaves_by(encode(key, GATEWAY), 7)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(
     damaged((*GOLDEN_BODIES, *(body + bytes.fromhex(IPV6_FIGURES) for body in GOLDEN_BODIES))) | st.binary(max_size=80)
 )

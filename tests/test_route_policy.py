@@ -91,13 +91,13 @@ def test_the_nodes_own_words_go_before_the_clusters_and_those_before_the_default
 
 def test_bad_values_are_refused_by_name() -> None:
     with pytest.raises(Invalid) as refused:
-        configuration("a1", routeSyncDisabled="yes", deviceRouteSourceAddress="::1", ipipMTU=1400)
+        configuration("a1", routeSyncDisabled="yes", deviceRouteSourceAddress="::1", wireguardMTU=1400)
     supported = (
-        "deviceRouteSourceAddress, deviceRouteSourceAddressIPv6, externalNodesList, removeExternalRoutes, "
-        "routeSyncDisabled"
+        "deviceRouteSourceAddress, deviceRouteSourceAddressIPv6, externalNodesList, ipipMTU, mtuIfacePattern, "
+        "programClusterRoutes, removeExternalRoutes, routeSyncDisabled, vxlanMTU, vxlanMTUV6, vxlanPort, vxlanVNI"
     )
     assert [str(fault).removeprefix("felix.yaml: FelixConfiguration a1: ") for fault in refused.value.faults] == [
-        f"spec.ipipMTU: is not supported; remove it (supported here: {supported})",
+        f"spec.wireguardMTU: is not supported; remove it (supported here: {supported})",
         "metadata.name: is 'a1'; give default, or node. and the name of a node",
         "spec.deviceRouteSourceAddress: is '::1'; give an IPv4 address, as 172.31.1.11",
         "spec.routeSyncDisabled: is 'yes'; give true or false",

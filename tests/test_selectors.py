@@ -126,6 +126,7 @@ def test_parentheses_end_at_some_depth() -> None:
 @pytest.mark.parametrize(
     "piece", ["!", "has(a) && ", "has(a) || ", " ", "'", "((", "a in {'b'} && ", "a not ", "=", "a" * 9]
 )
+@pytest.mark.slow
 def test_twice_the_text_takes_about_twice_the_time(piece: str) -> None:
     def seconds(times: int) -> float:
         text = piece * times + "all()"

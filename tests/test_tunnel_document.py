@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from felix_py import documents
+from felix_py import tunnel_documents
 from ipip.tunnel import Tunnel
 
 B1, B2 = IPv4Address("172.31.2.11"), IPv4Address("172.31.2.12")
@@ -18,7 +18,7 @@ WANT = Tunnel(
 
 def test_remotes_counters_and_drops() -> None:
     counters = {"sent_packets": 3, "dropped_too_big": 1, "dropped_no_route": 0}
-    assert documents.tunnel(WANT, WANT, counters) == {
+    assert tunnel_documents.tunnel(WANT, WANT, counters, {}) == {
         "device": "tunl0",
         "local": "172.31.1.11",
         "address": None,
@@ -41,4 +41,4 @@ def test_remotes_counters_and_drops() -> None:
     ],
 )
 def test_how_it_stands(have: Tunnel | None, state: str) -> None:
-    assert documents.tunnel(WANT, have, {})["state"] == state
+    assert tunnel_documents.tunnel(WANT, have, {}, {})["state"] == state

@@ -24,19 +24,23 @@ class Rank(IntEnum):
 
     WORKLOAD = 0
     HOST = 1
-    REMOTE_DIRECT = 2
-    REMOTE_TUNNEL = 3
-    BLACKHOLE = 4
-    KEPT = 5
+    REMOTE_BLOCK = 2
+    REMOTE_DIRECT = 3
+    REMOTE_TUNNEL = 4
+    BLACKHOLE = 5
+    KEPT = 6
+    DEFERRED = 7
 
 
 RANKS_IN_WORDS = {
     Rank.WORKLOAD: "a pod of this node",
     Rank.HOST: "what this host itself needs",
+    Rank.REMOTE_BLOCK: "the node that has the block by the datastore",
     Rank.REMOTE_DIRECT: "another node that is reached without a tunnel",
     Rank.REMOTE_TUNNEL: "another node that is reached through the tunnel",
     Rank.BLACKHOLE: "the blackhole of a block of this node",
     Rank.KEPT: "what was kept from before the restart",
+    Rank.DEFERRED: "what some peers say while others have not spoken yet",
 }
 """For sentences: `a pod of this node goes before the blackhole of a block of this node`."""
 

@@ -2,18 +2,30 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import chain
 
-from felix_py.calc import candidates, encap, endpoints, netfilter, next_hops, routes
+from felix_py.calc import candidates, encap, endpoints, mtu, netfilter, next_hops, routes, vxlans
 from felix_py.calc.amending import Standing, Tables
 from felix_py.calc.candidates import Candidate, Lost
 from felix_py.calc.hearsay import Learned, News, by_value
+from felix_py.calc.transition import NOTHING, Former
 from felix_py.kernel.filter_table import FilterTable
-from felix_py.kernel.objects import IPV6, Amended, KernelState, Link, NextHopObject, Route, RouteKey, RoutePolicy
-from felix_py.model import BlockAffinity, IPInterface, IpipMode, IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
+from felix_py.kernel.objects import (
+    IPV6,
+    Amended,
+    KernelState,
+    Link,
+    NextHopObject,
+    Route,
+    RouteKey,
+    RoutePolicy,
+    Tunnel,
+)
+from felix_py.model import BlockAffinity, IPInterface, IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
 from ipip import tunnel
+from vxlan.tunnel import Vxlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +34,15 @@ class Basis:
 
     Attributes:
         standing: who wants routes besides BGP, by prefix.
-        tunnel: the one that this node needs, without the prefixes behind it; None where it needs none.
+        tunnel: the one of IP in IP that this node needs, without the prefixes behind it; None where it needs none.
+        vxlans: its devices of VXLAN.
         objects: routes to a next hop that many share go through a next-hop object.
     """
 
     remotes: routes.Remotes
     standing: Standing
     tunnel: tunnel.Tunnel | None
+    vxlans: tuple[Vxlan, ...]
     objects: bool
 
 
@@ -42,6 +56,7 @@ class Desired:
             and the reason that decided against it.
         waiting: prefixes whose best candidate cannot be installed, with the obstacle.
         stale: how many of the routes BGP keeps only for a while.
+        pod_mtu: bytes that a pod's packet may have, and why.
         basis, tables: what `amended` goes on from.
     """
 
@@ -51,6 +66,7 @@ class Desired:
     waiting: Mapping[RouteKey, str] = field(default_factory=dict)
     uplink: str | None = None
     stale: int = 0
+    pod_mtu: mtu.Mtu = mtu.UNKNOWN
     basis: Basis | None = field(default=None, compare=False, repr=False)
     tables: Tables = field(default_factory=Tables, compare=False, repr=False)
 
@@ -62,10 +78,14 @@ def desired(
     links: Mapping[str, Link],
     *,
     tunnel_address: IPv4Address | None = None,
+    tunnel_address6: IPv6Address | None = None,
+    former: Former = NOTHING,
+    by_datastore: bool = False,
     default_route: bool = True,
     underlay: Mapping[RouteKey, Route] | None = None,
     kept: Mapping[RouteKey, Route] | None = None,
     kept_next_hops: Mapping[int, NextHopObject] | None = None,
+    deferred: bool = False,
     objects: bool = False,
     filtered: bool = False,
 ) -> Desired:
@@ -76,40 +96,55 @@ def desired(
         learned: BGP's best paths.
         me: this node.
         links: the interfaces of this host by name.
-        tunnel_address: the tunnel's own address, from this node's block.
+        tunnel_address: the tunnels' own address of IPv4, from this node's block.
+        tunnel_address6: the same of IPv6.
+        former: what is still as it was before pools changed.
+        by_datastore: routes to other nodes come from the datastore, as they do where `programClusterRoutes` says so.
         default_route: whether this host has one, which is what makes proxy ARP answer for 169.254.1.1.
         underlay: routes of the main table that are not ours; they lead to next hops behind a router.
         kept: routes of ours as read back, while BGP has not converged since the start; nothing after that.
         kept_next_hops: next-hop objects of ours as read back, that kept routes go through.
+        deferred: kept routes go before what BGP says, since peers that may say better have not spoken yet.
         objects: whether routes to a next hop that many share go through a next-hop object.
         filtered: whether the node has a packet filter of ours.
     """
-    view = view_of(cluster.node(me) or Node(me), links, underlay or {})
-    felix = cluster.felix(me)
+    nodes, felix = cluster.of(Node), cluster.felix(me)
+    bare_view = view_of(cluster.node(me) or Node(me), links, underlay or {})
+    view = replace(bare_view, vxlan_macs=vxlans.macs(nodes, me))
     local = [endpoint for endpoint in cluster.of(WorkloadEndpoint) if endpoint.node == me]
     pools = tuple(pool for pool in cluster.of(IPPool) if not pool.disabled)
-    ranges = encap.by_range(pools)
+    ranges = encap.by_range(former.pools.get(pool.name, pool) for pool in pools)
+    remotes, affinities = routes.Remotes(view, ranges, deferred=deferred), cluster.of(BlockAffinity)
     standing = candidates.by_key(
         chain(
-            routes.blackholes(view, cluster.of(BlockAffinity)),
+            routes.blackholes(view, affinities),
+            remotes.blocks(affinities, nodes) if by_datastore or felix.program_cluster_routes else (),
             routes.workloads(view, local, felix.device_route_source, felix.device_route_source6),
             routes.gateway(view, needed=not default_route and bool(local)),
             routes.kept(kept or {}, kept_next_hops or {}, ranges),
         )
     )
-    bare = _tunnel(cluster, view, pools, tunnel_address)
-    basis = Basis(routes.Remotes(view, ranges), standing, bare, objects)
+    host = mtu.of_host(view, remotes.ways, nodes, felix.mtu_pattern)
+    of_pods = mtu.of_pods(pools, host, felix)
+    devices = {device for device in map(encap.device, pools) if device is not None} | former.devices
+    bare = None
+    if tunnel.DEVICE in devices:
+        bare = _tunnel(cluster, view, tunnel_address, mtu.of_tunnel(IPIP, host, felix).value)
+    inner = {version: mtu.of_tunnel(encap.Encapsulation.VXLAN, host, felix, version).value for version in (4, 6)}
+    wrapped = tuple(vxlans.wanted(view, felix, devices, {4: tunnel_address, 6: tunnel_address6}, inner))
+    basis = Basis(remotes, standing, bare, wrapped, objects)
     state = KernelState(
         sysctls=dict(endpoints.sysctls(local, links, objects=objects, ipv6=_routes_ipv6(pools, local))),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
-        netfilter=_filter(cluster, me, local, bare) if filtered else None,
+        netfilter=_filter(cluster, me, local, devices | former.guarded) if filtered else None,
+        pod_links=dict(endpoints.pod_links(local, links, of_pods.value)),
     )
     tables = Tables()
     tables.put_all(standing)
     for each, prefixes in by_value(learned):
         for candidate, keys in basis.remotes.of(each, prefixes):
             tables.take(keys, candidate, standing)
-    return _concluded(Desired(state, uplink=view.uplink, basis=basis), tables)
+    return _concluded(Desired(state, uplink=view.uplink, pod_mtu=of_pods, basis=basis), tables)
 
 
 def amended(before: Desired, news: Iterable[News]) -> Desired:
@@ -140,8 +175,10 @@ def _concluded(before: Desired, tables: Tables, touched: Mapping[RouteKey, Route
     else:
         news = Amended(state.routes, touched) if touched is not None else None
         state = replace(state, routes=tables.routes, amended=news)
+    tunnels: dict[str, Tunnel] = {each.name: each for each in basis.vxlans}
     if basis.tunnel is not None:
-        state = replace(state, tunnels={basis.tunnel.name: _filled(basis.tunnel, before, tables, touched)})
+        tunnels[basis.tunnel.name] = _filled(basis.tunnel, before, tables, touched)
+    state = replace(state, tunnels=tunnels)
     return replace(
         before,
         state=state,
@@ -175,28 +212,29 @@ def _uplink(address: IPInterface | None, links: Mapping[str, Link]) -> str | Non
 
 
 def _tunnel(
-    cluster: ClusterState, view: next_hops.View, pools: tuple[IPPool, ...], address: IPv4Address | None
+    cluster: ClusterState, view: next_hops.View, address: IPv4Address | None, inner: int
 ) -> tunnel.Tunnel | None:
     """Want a tunnel as soon as a pool may need one, so that it is there before the first route."""
-    if view.me.address is None or view.uplink is None or all(pool.ipip_mode is IpipMode.NEVER for pool in pools):
+    if view.me.address is None or view.uplink is None:
         return None
     others = {node.address.ip for node in cluster.of(Node) if node.address and node.name != view.me.name}
     external = cluster.felix(view.me.name).external_nodes or ()
     others.update(address for network in external if isinstance(network, IPv4Network) for address in network)
     return tunnel.Tunnel(
         local=view.me.address.ip,
-        mtu=tunnel.mtu(view.links[view.uplink].mtu),
+        mtu=inner,
         address=address,
         allowed=frozenset(others),
     )
 
 
 def _filter(
-    cluster: ClusterState, me: NodeName, local: Iterable[WorkloadEndpoint], used: tunnel.Tunnel | None
+    cluster: ClusterState, me: NodeName, local: Iterable[WorkloadEndpoint], devices: Collection[str]
 ) -> FilterTable:
-    protocols = {used.name: netfilter.IPIP} if used is not None else {}
-    external = cluster.felix(me).external_nodes or ()
-    return netfilter.table(me, cluster.of(Node), external, cluster.of(IPPool), local, protocols)
+    felix = cluster.felix(me)
+    vxlan = netfilter.TunnelProtocol(netfilter.UDP, felix.vxlan_port)
+    protocols = {name: netfilter.IPIP if name == tunnel.DEVICE else vxlan for name in devices}
+    return netfilter.table(me, cluster.of(Node), felix.external_nodes or (), cluster.of(IPPool), local, protocols)
 
 
 def _filled(
@@ -204,7 +242,7 @@ def _filled(
 ) -> tunnel.Tunnel:
     """Return the tunnel with the prefixes behind it."""
     known = before.state.tunnels.get(bare.name)
-    if known is None or touched is None:
+    if not isinstance(known, tunnel.Tunnel) or touched is None:
         return replace(bare, routes=frozenset(_encapsulated(tables.chosen, tables.chosen)))
     gone, new = (set(_encapsulated(chosen, touched)) for chosen in (before.chosen, tables.chosen))
     return known if gone == new else replace(known, routes=(known.routes - gone) | new)

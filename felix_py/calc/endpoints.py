@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from felix_py.kernel.objects import IPV6, Link
+from felix_py.calc.mtu import MINIMUM6
+from felix_py.kernel.objects import IPV6, Link, PodLink
 from felix_py.model import WorkloadEndpoint
 
 WORKLOAD: Mapping[str, str] = {
@@ -58,3 +59,20 @@ def of_workload(device: str, *, ipv6: bool) -> Iterator[tuple[str, str]]:
     """Yield path and value of every parameter of one pod's host side."""
     for path, value in (*WORKLOAD.items(), *(WORKLOAD6.items() if ipv6 else ())):
         yield path.format(device=device), value
+
+
+def pod_links(
+    endpoints: Iterable[WorkloadEndpoint], links: Mapping[str, Link], mtu: int
+) -> Iterator[tuple[str, PodLink]]:
+    """Yield what the veths of pods should take, of those that exist and whose namespace is known.
+
+    Args:
+        endpoints: the pods of this node.
+        links: the interfaces of this host by name.
+        mtu: bytes that a pod's packet may have.
+    """
+    for endpoint in endpoints:
+        if endpoint.interface in links and endpoint.netns:
+            # IPv6 is not encapsulated, and an interface that takes less loses its IPv6 addresses.
+            least = MINIMUM6 if any(network.version == IPV6 for network in endpoint.networks) else 0
+            yield endpoint.interface, PodLink(endpoint.netns, endpoint.inside, max(mtu, least))

@@ -25,7 +25,9 @@ class TunnelProtocol(NamedTuple):
 IPIP = TunnelProtocol(4)
 """IP in IP (RFC 2003)."""
 
-VXLAN = TunnelProtocol(17, 4789)
+UDP = 17
+
+VXLAN = TunnelProtocol(UDP, 4789)
 """VXLAN at the port that IANA has assigned to it (RFC 7348 section 5)."""
 
 HEAD = """\
@@ -167,7 +169,9 @@ def _from_pod(tunnels: Mapping[str, TunnelProtocol]) -> str:
 def _tunnel_chains(tunnels: Mapping[str, TunnelProtocol]) -> Iterator[str]:
     if tunnels:
         yield _chain("encapsulated", ENCAPSULATED)
-        yield _chain("input", "\n".join([INPUT, *sorted(f"\t\t{each} jump encapsulated" for each in tunnels.values())]))
+        # Two devices may carry their packets in the same.
+        protocols = sorted({*map(str, tunnels.values())})
+        yield _chain("input", "\n".join([INPUT, *(f"\t\t{each} jump encapsulated" for each in protocols)]))
 
 
 def _nat_chain(pools: Iterable[IPPool], tunnels: Mapping[str, TunnelProtocol]) -> Iterator[str]:

@@ -5,7 +5,7 @@ gateway, once for each next hop and not for each prefix, so that all prefixes of
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address
@@ -17,6 +17,7 @@ from felix_py.calc.longest_match import LongestMatch
 from felix_py.kernel.objects import Link, NextHop, NextHopObject, Route, RouteKey, RouteType
 from felix_py.model import IPAddress, IPInterface, IPPool, Node
 from ipip import tunnel
+from vxlan.tunnel import DEVICES, gateway
 
 OBJECT_AT = 16
 """Routes to one BGP next hop from which on they go through an object: below that, one message more to keep in step (and
@@ -30,6 +31,7 @@ class View:
     Attributes:
         uplink, uplink6: the interfaces that hold this node's addresses; None where no interface does.
         underlay: routes of the main table that are not ours, by which a next hop beyond a router is reached.
+        vxlan_macs: the hardware addresses of other nodes' VXLAN devices, by the node's address.
     """
 
     me: Node
@@ -37,6 +39,7 @@ class View:
     uplink: str | None
     underlay: Mapping[RouteKey, Route] = field(default_factory=dict)
     uplink6: str | None = None
+    vxlan_macs: Mapping[IPAddress, str] = field(default_factory=dict)
 
     def own(self, version: int) -> IPInterface | None:
         """Return this node's address of a version of IP."""
@@ -114,6 +117,14 @@ class Ways:
             self._straights[next_hop] = found
         return found
 
+    def interfaces(self, address: IPAddress) -> tuple[str, ...]:
+        """Return the interfaces by which the underlay leads to an address, whatever state they are in."""
+        own, uplink = self._view.own(address.version), self._view.uplink_of(address.version)
+        if own is not None and address in own.network:
+            return (uplink,) if uplink else ()
+        router = self._underlay.of(address)
+        return router.devices if router is not None else ()
+
     def _on_the_link(self, next_hop: IPAddress) -> tuple[Route, str | None]:
         # Link-local addresses are on every link: those that peers name are on the one that leads to peers.
         view = self._view
@@ -124,12 +135,12 @@ class Ways:
         """Return the way to a next hop: tunnel, own subnet, or through a router."""
         view = self._view
         choice = encap.choose(pool, next_hop, view.own(next_hop.version))
-        if choice.encapsulation is encap.Encapsulation.IPIP:
+        if choice.encapsulation is not encap.Encapsulation.NONE:
             # A tunnel that is missing or down is put by the same plan, before the route; but none without an uplink.
             # And its packets have to get to the other end all the same.
-            obstacle = self._no_uplink(next_hop.version) or self.straight(next_hop)[1]
-            route = Route(via=next_hop, device=tunnel.DEVICE, onlink=True)
-            return Way(route, Rank.REMOTE_TUNNEL, choice, obstacle, view.carrier(tunnel.DEVICE), next_hop)
+            inner, unknown = TUNNELS[choice.encapsulation](view, next_hop)
+            obstacle = unknown or self._no_uplink(next_hop.version) or self.straight(next_hop)[1]
+            return Way(inner, Rank.REMOTE_TUNNEL, choice, obstacle, view.carrier(inner.device), next_hop)
         route, obstacle = self.straight(next_hop)
         carrier = view.carrier(next(iter(route.devices), None))
         return Way(route, Rank.REMOTE_DIRECT, choice, obstacle, carrier, next_hop)
@@ -173,6 +184,28 @@ class Ways:
         listed = ", ".join(map(str, sorted(used, key=by_number)))
         together = f"BGP finds {len(used)} next hops equal, and flows are spread: {listed}"
         return used[first]._replace(route=route, next_hop=None, notes=(together, *left_out))
+
+
+def _by_ipip(_view: View, next_hop: IPAddress) -> tuple[Route, str | None]:
+    # The gateway is the outer destination.
+    return Route(via=next_hop, device=tunnel.DEVICE, onlink=True), None
+
+
+def _by_vxlan(view: View, next_hop: IPAddress) -> tuple[Route, str | None]:
+    device, mac = DEVICES[next_hop.version], view.vxlan_macs.get(next_hop)
+    if mac is None:
+        return Route(
+            via=next_hop, device=device
+        ), f"next hop {next_hop} is no Node, or has the VXLAN address of another"
+    via = gateway(next_hop, mac)
+    return Route(via=via, device=device, onlink=not via.is_link_local), None
+
+
+TUNNELS: Mapping[encap.Encapsulation, Callable[[View, IPAddress], tuple[Route, str | None]]] = {
+    encap.Encapsulation.IPIP: _by_ipip,
+    encap.Encapsulation.VXLAN: _by_vxlan,
+}
+"""By encapsulation: the route into the tunnel towards a next hop, and what is in its way."""
 
 
 def _without_carrier(legs: Mapping[IPAddress, Way]) -> Iterator[tuple[IPAddress, str]]:

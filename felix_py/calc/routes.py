@@ -1,6 +1,7 @@
 """Which routes this node should hold, and for each of them why: one function for each reason to want a route."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import TypeAlias
 
@@ -10,8 +11,9 @@ from felix_py.calc.hearsay import Learned
 from felix_py.calc.longest_match import LongestMatch
 from felix_py.calc.next_hops import View, Ways
 from felix_py.kernel.objects import IPV6, NextHop, NextHopObject, Route, RouteKey, RouteType, Scope, plain_keys
-from felix_py.model import BlockAffinity, IPNetwork, IPPool, WorkloadEndpoint
+from felix_py.model import BlockAffinity, IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
 from ipip import tunnel
+from vxlan.tunnel import DEVICES
 
 GATEWAY = IPv4Address("169.254.1.1")
 """The next hop of every pod, answered by proxy ARP; Calico's choice, so that no pod's subnet matters."""
@@ -81,12 +83,23 @@ class Remotes:
 
     All blocks of one pool of which BGP says the same have the very same candidate, worked out when it is first asked
     for.
+
+    Attributes:
+        ways: to each next hop.
     """
 
-    def __init__(self, view: View, pools: LongestMatch[IPPool]) -> None:
+    def __init__(self, view: View, pools: LongestMatch[IPPool], *, deferred: bool = False) -> None:
+        """Look from one node.
+
+        Args:
+            view: what it knows of its host.
+            pools: the ranges that other nodes' blocks lie in.
+            deferred: not every peer has spoken, so what BGP says moves nothing that was kept (RFC 4724 section 4.1).
+        """
         self._view = view
+        self._deferred = deferred
         self._pools = pools
-        self._ways = Ways(view)
+        self.ways = Ways(view)
         self._known: dict[tuple[Learned, str], Candidate] = {}
 
     def of(
@@ -100,17 +113,55 @@ class Remotes:
             candidate = self._candidate(learned, pool) if pool is not None else None
             yield candidate, dict.fromkeys(plain_keys(inside))
 
+    def blocks(self, affinities: Iterable[BlockAffinity], nodes: Iterable[Node]) -> Iterator[Wanted]:
+        """Send other nodes' blocks to the nodes that the datastore gives them to, whatever BGP says."""
+        by_name = {node.name: node for node in nodes}
+        known: dict[tuple[NodeName, str], Candidate] = {}
+        for affinity in affinities:
+            pool = self._pools.of(affinity.cidr)
+            if pool is None or affinity.node == self._view.me.name or self._view.own(affinity.cidr.version) is None:
+                continue
+            name = affinity.node, pool.name
+            if name not in known:
+                known[name] = self._of_block(affinity.node, by_name.get(affinity.node), pool)
+            yield RouteKey(affinity.cidr), known[name]
+
+    def _of_block(self, name: NodeName, node: Node | None, pool: IPPool) -> Candidate:
+        """Return the way to the blocks of a node that lie in a pool."""
+        origin, rule = f"block {name}", f"BlockAffinity gives this block to node {name}"
+        version = pool.cidr.version
+        addresses = {each.version: each for each in (node.address, node.address6) if each} if node else {}
+        found = addresses.get(version)
+        if found is None:
+            obstacle = f"Node {name} is not known, or has no IPv{version} address"
+            return Candidate(Route(), Kind.REMOTE, Rank.REMOTE_BLOCK, origin, rule, obstacle=obstacle)
+        way, own = self.ways.to(pool, found.ip), self._view.own(version)
+        straight = way.choice.encapsulation is encap.Encapsulation.NONE
+        behind = straight and own is not None and found.ip not in own.network
+        return Candidate(
+            way.route,
+            Kind.REMOTE,
+            Rank.REMOTE_BLOCK,
+            origin,
+            rule,
+            encapsulation=way.choice,
+            obstacle=way.obstacle,
+            carrier=way.carrier,
+            next_hop=way.next_hop,
+            notes=(f"node {name} is behind a router, which has to know this block by itself",) if behind else (),
+        )
+
     def _candidate(self, learned: Learned, pool: IPPool) -> Candidate:
         known = self._known.get((learned, pool.name))
         if known is not None:
             return known
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()
-        way = self._ways.to(pool, learned.next_hop, learned.equal)
+        way = self.ways.to(pool, learned.next_hop, learned.equal)
         found = self._known[learned, pool.name] = Candidate(
             way.route,
             Kind.REMOTE,
-            way.rank,
+            Rank.DEFERRED if self._deferred else way.rank,
             origin=f"bgp {learned.peer}",
             rule=f"best path of BGP, from {learned.peer}",
             encapsulation=way.choice,
@@ -151,7 +202,9 @@ def kept(
                     Rank.KEPT,
                     origin="the agent before this one",
                     rule=AS_BEFORE,
-                    encapsulation=AS_TUNNELLED if tunnel.DEVICE in route.devices else AS_STRAIGHT,
+                    encapsulation=next(
+                        (AS_BEFORE_BY[each] for each in route.devices if each in AS_BEFORE_BY), STRAIGHT
+                    ),
                     stale=True,
                     next_hop=next_hop,
                 ),
@@ -160,8 +213,12 @@ def kept(
 
 AS_BEFORE = "BGP has not converged since the start; until then routes stay as they were (graceful restart)"
 
-AS_TUNNELLED = encap.Choice(encap.Encapsulation.IPIP, "as it was before the restart")
-AS_STRAIGHT = encap.Choice(encap.Encapsulation.NONE, "as it was before the restart")
+STRAIGHT = encap.Choice(encap.Encapsulation.NONE, "as it was before the restart")
+AS_BEFORE_BY = {
+    tunnel.DEVICE: replace(STRAIGHT, encapsulation=encap.Encapsulation.IPIP),
+    **dict.fromkeys(DEVICES.values(), replace(STRAIGHT, encapsulation=encap.Encapsulation.VXLAN)),
+}
+"""What a route of before was wrapped in, by its device."""
 
 
 def _plain(hop: NextHop) -> Route:

@@ -1,12 +1,13 @@
 """Which BGP sessions this node holds and what it says there, from the cluster's resources."""
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 from bgp.rib import in_order
 from bgp.speaker import SpeakerSettings
-from felix_py.calc import peering
+from felix_py.calc import encap, peering
 from felix_py.model import BGPFilter, BlockAffinity, IPAddress, IPNetwork, IPPool, Node, NodeName
 from felix_py.state import ClusterState
+from vxlan.tunnel import DEVICES
 
 
 def own_blocks(cluster: ClusterState, me: NodeName) -> tuple[IPNetwork, ...]:
@@ -15,9 +16,15 @@ def own_blocks(cluster: ClusterState, me: NodeName) -> tuple[IPNetwork, ...]:
     return tuple(sorted(own, key=in_order))
 
 
-def tunnel_block(cluster: ClusterState, me: NodeName) -> IPv4Network | None:
-    """Return the block that the tunnel of this node has its address from; the tunnel is one of IPv4."""
-    return next((block for block in own_blocks(cluster, me) if isinstance(block, IPv4Network)), None)
+def tunnel_blocks(cluster: ClusterState, me: NodeName) -> tuple[IPNetwork, ...]:
+    """Return the blocks that the tunnels of this node have their addresses from: one of IPv4, and perhaps one of IPv6.
+
+    A tunnel of IPv6 is there only where a pool may need one; that of IPv4 keeps its address while pools change.
+    """
+    six = any(encap.device(pool) == DEVICES[6] for pool in cluster.of(IPPool) if not pool.disabled)
+    own = own_blocks(cluster, me)
+    firsts = (next((block for block in own if block.version == version), None) for version in ((4, 6) if six else (4,)))
+    return tuple(block for block in firsts if block is not None)
 
 
 def settings(cluster: ClusterState, me: NodeName) -> SpeakerSettings | None:

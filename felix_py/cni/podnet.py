@@ -12,8 +12,10 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import NamedTuple
 
 from felix_py.calc import endpoints
 from felix_py.calc.routes import GATEWAY, GATEWAY6, HOST_MAC
@@ -21,7 +23,7 @@ from felix_py.cni.request import CniError, Code
 from felix_py.cni.results import GATEWAYS
 from felix_py.kernel import links, ownership, sysctl
 from felix_py.kernel.links import Change, LinkRefused
-from felix_py.kernel.objects import IPV6, Route, RouteKey, Scope
+from felix_py.kernel.objects import IPV6, KernelRefused, PodLink, Route, RouteKey, Scope
 from felix_py.ledger import Attachment, note
 
 CLONE_NEWNET = 0x40000000
@@ -133,6 +135,52 @@ def _make(sock: socket.socket, attachment: Attachment, mtu: int, netns: int) -> 
             sentence = f"{attachment.netns} has an interface {inside} already; give another CNI_IFNAME"
             raise CniError(Code.INTERFACE_EXISTS, sentence) from refusal
         raise
+
+
+def resize(host_interface: str, link: PodLink) -> None:
+    """Give both ends of a pod's veth another MTU. Where somebody has made the pod's end smaller than that, it stays.
+
+    Raises:
+        KernelRefused: where the pod's namespace cannot be entered, or the kernel does not let us.
+    """
+    with _end(links.open_socket(), host_interface) as host, _pod_end(link) as pod:
+        if (pod.seen.index, pod.seen.peer) != (host.seen.peer, host.seen.index):
+            raise KernelRefused(f"{link.inside} in {link.netns} is not the other end of {host_interface}")
+        # A veth drops what exceeds the receiving end. So what pods send shrinks first and grows last: what comes in
+        # large has passed the uplink, and that has shrunk already.
+        for end in (pod, host) if link.mtu < host.seen.mtu else (host, pod):
+            if end is host or end.seen.mtu == host.seen.mtu or end.seen.mtu > link.mtu:
+                links.carry_out(end.sock, [links.resize(end.seen.index, end.seen.name, link.mtu)])
+
+
+class _End(NamedTuple):
+    """One end of a veth, and a socket in its namespace."""
+
+    sock: socket.socket
+    seen: links.Seen
+
+
+@contextmanager
+def _end(sock: socket.socket, name: str) -> Iterator[_End]:
+    with sock:
+        found = links.read(sock, name)
+        if found is None:
+            raise KernelRefused(f"{name} does not exist")
+        yield _End(sock, found)
+
+
+def _pod_end(link: PodLink) -> AbstractContextManager[_End]:
+    remedy = "restart the pod, to be given the new one"
+    try:
+        netns = os.open(link.netns, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return _end(_enter(netns, link.inside)[0], link.inside)
+        finally:
+            os.close(netns)
+    except OSError as error:
+        raise KernelRefused(f"{link.netns} cannot be entered ({error.strerror}); {remedy}") from error
+    except LinkRefused as refusal:
+        raise KernelRefused(f"{link.netns} cannot be entered ({refusal}); {remedy}") from refusal
 
 
 def remove(host_interface: str) -> None:

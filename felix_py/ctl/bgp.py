@@ -78,6 +78,9 @@ def peers(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace, document: Row) -> None:
+    if document["off"]:
+        print(f"BGP is {document['off']}")
+        return
     output.table(WIDE if options.output == "wide" else PEERS, document["peers"])
     if document["problem"]:
         print(output.paint(document["problem"], "bad"))

@@ -1,10 +1,13 @@
 """`felixctl doctor`: is this host fit for routing pods, and if not, what is to be done."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from felix_py.ctl import client, output
 from felix_py.ctl.output import Column
+
+if TYPE_CHECKING:
+    from felix_py.ctl.doctor_facts import Answers
 
 MEANINGS = {"ok": "good", "warning": "warning", "failed": "bad", "skipped": "dim"}
 
@@ -18,7 +21,9 @@ COLUMNS = (
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     text = "check this host, with the fix for each thing that is wrong; exit status 1 if something is; run it as root"
-    commands.add_parser("doctor", help=text, description=text).set_defaults(run=run)
+    parser = commands.add_parser("doctor", help=text, description=text)
+    parser.add_argument("--no-probe", action="store_true", help="send no packets to other nodes")
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         )
     from felix_py.ctl import doctor_checks, doctor_facts  # noqa: PLC0415 - netlink and more, which only this one needs
 
-    findings = doctor_checks.examine(doctor_facts.gather(*_status(options)))
+    findings = doctor_checks.examine(doctor_facts.gather(_answers(options), probing=not options.no_probe))
     rows = [
         {"check": name, "state": str(found.state), "detail": found.detail, "fix": found.fix or None}
         for name, found in findings
@@ -46,9 +51,12 @@ def run(options: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _status(options: argparse.Namespace) -> tuple[dict[str, Any] | None, str]:
+def _answers(options: argparse.Namespace) -> "Answers":
     """Ask the agent; that it does not answer is itself a finding."""
+    from felix_py.ctl.doctor_facts import Answers  # noqa: PLC0415 - as above
+
     try:
-        return client.get(options.path, "status"), ""
+        status, nodes, tunnels = (client.get(options.path, name) for name in ("status", "nodes", "tunnels"))
     except client.Unreachable as problem:
-        return None, str(problem)
+        return Answers(unreachable=str(problem))
+    return Answers(status, tuple(nodes["nodes"]), tuple(tunnels["tunnels"]))

@@ -1,13 +1,11 @@
 """The table of checks of `felixctl doctor`: each looks at facts and says what it found and how it is put right."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 
-from felix_py.ctl.doctor_facts import Chain, Facts
-
-OVERHEAD = 20
-"""Bytes of an outer IPv4 header (RFC 2003): what a tunnel's packets have more than those inside."""
+from felix_py.ctl import doctor_host_checks, doctor_tunnel_checks
+from felix_py.ctl.doctor_facts import Facts
+from felix_py.ctl.doctor_findings import Finding, State, ok
+from felix_py.kernel.base_chains import Chain
 
 GATEWAY = "0101FEA9"
 """169.254.1.1 as /proc/net/route writes it: proxy ARP answers only for what the host has a route to."""
@@ -27,34 +25,6 @@ OTHERS = {
 """Programs that program pods' routes as we do, by the name of the process."""
 
 FIREWALLS = {"firewalld": "firewalld"}
-
-
-class State(StrEnum):
-    """What a check found."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The answer of one check.
-
-    Attributes:
-        detail: what was found, in a sentence.
-        fix: what to do about it, in a sentence; empty where there is nothing to do.
-    """
-
-    state: State
-    detail: str
-    fix: str = ""
-
-
-def ok(detail: str) -> Finding:
-    """Return that all is well."""
-    return Finding(State.OK, detail)
 
 
 def _agent(facts: Facts) -> Finding:
@@ -182,43 +152,9 @@ def _firewall(facts: Facts) -> Finding:
     return ok("no firewall manager runs here")
 
 
-def _tunnel(facts: Facts) -> Finding:
-    tunnel = facts.status and facts.status["tunnel"]
-    if not tunnel:
-        return Finding(State.SKIPPED, "no tunnel is needed here, or no agent says so")
-    if tunnel["driver"] == "tun":
-        return Finding(
-            State.WARNING,
-            f"the tunnel is carried by a process: {tunnel['why']}",
-            "install the kernel's module for speed: modprobe ipip",
-        )
-    return ok(f"{tunnel['device']}, {tunnel['why']}")
-
-
-def _mtu(facts: Facts) -> Finding:
-    tunnel = facts.status and facts.status["tunnel"]
-    pods = [link for name, link in facts.links.items() if name.startswith("cali")]
-    if not tunnel:
-        return Finding(State.SKIPPED, "no tunnel is needed here, or no agent says so")
-    uplinks = [link.mtu for link in facts.links.values() if link.up and link.name != "lo" and link not in pods]
-    room = max((mtu for mtu in uplinks if mtu != tunnel["mtu"]), default=0)
-    if room < tunnel["mtu"] + OVERHEAD:
-        return Finding(
-            State.FAILED,
-            f"no interface takes the {tunnel['mtu'] + OVERHEAD} bytes of a full tunnel packet",
-            "raise the MTU of the uplink, or restart the agent, which measures it",
-        )
-    large = [link for link in pods if link.mtu > tunnel["mtu"]]
-    if large:
-        return Finding(
-            State.WARNING,
-            f"{large[0].name} has MTU {large[0].mtu}, and the tunnel {tunnel['mtu']}",
-            "restart the pod, to be given the smaller one; path MTU discovery helps until then",
-        )
-    return ok(f"a full packet of {tunnel['mtu']} bytes fits the tunnel and the uplink")
-
-
 def _bgp_port(facts: Facts) -> Finding:
+    if facts.status and facts.status["bgp"].get("off"):
+        return Finding(State.SKIPPED, "BGP is off here")
     ours = facts.status["bgp"]["childPid"] if facts.status else None
     others = [who for process, who in facts.listeners.items() if process not in (ours, 0)]
     if others:
@@ -270,11 +206,26 @@ CHECKS: tuple[tuple[str, Callable[[Facts], Finding]], ...] = (
     ("INPUT policy", _input_policy),
     ("old iptables", _legacy),
     ("firewall", _firewall),
-    ("tunnel", _tunnel),
-    ("MTU", _mtu),
+    ("tunnel drivers", doctor_tunnel_checks.drivers),
+    ("tunnel", doctor_tunnel_checks.driver),
+    ("tunnel device", doctor_tunnel_checks.device),
+    ("tunnel drops", doctor_tunnel_checks.drops),
+    ("tunnel rules", doctor_tunnel_checks.rules),
+    ("protocol 4", doctor_tunnel_checks.protocol),
+    ("MTU", doctor_tunnel_checks.mtu),
+    ("path MTU", doctor_tunnel_checks.path_mtu),
     ("BGP port", _bgp_port),
     ("other networking", _others),
     ("conntrack", _conntrack),
+    ("node address", doctor_host_checks.node_address),
+    ("overlaps", doctor_host_checks.overlaps),
+    ("IPv6 forwarding", doctor_host_checks.forwarding6),
+    ("neighbours", doctor_host_checks.neighbours),
+    ("files", doctor_host_checks.descriptors),
+    ("disk", doctor_host_checks.disk),
+    ("CNI", doctor_host_checks.cni),
+    ("NetworkManager", doctor_host_checks.network_manager),
+    ("networkd", doctor_host_checks.networkd),
 )
 """Name and check, in the order in which they are told."""
 

@@ -1,16 +1,20 @@
 """What `felixctl doctor` looks at: facts of the host and the network namespace that it runs in, as one value."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from felix_py.ctl import doctor_files, tunnel_probe
+from felix_py.ctl.tunnel_probe import Probe
 from felix_py.kernel import filter_table, sysctl
+from felix_py.kernel.base_chains import Chain, chains_of
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.objects import KernelRefused, Link
 from felix_py.kernel.rtnetlink import Rtnetlink
+from felix_py.trace import encapsulations
 
 LISTENING = "0A"
 """TCP_LISTEN as /proc/net/tcp writes it, include/net/tcp_states.h."""
@@ -21,25 +25,9 @@ PARAMETERS = (
     "net/ipv6/conf/all/forwarding",
     "net/netfilter/nf_conntrack_count",
     "net/netfilter/nf_conntrack_max",
+    "net/ipv4/neigh/default/gc_thresh3",
 )
 OF_POD = ("net/ipv4/conf/{}/proxy_arp", "net/ipv4/conf/{}/forwarding")
-
-BASE_CHAIN = re.compile(r"type filter hook (\w+) priority [^;]+; policy (\w+);")
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A chain of a packet filter that the kernel calls: whose, where, what happens to what no rule decides."""
-
-    table: str
-    name: str
-    hook: str
-    policy: str
-    rules: str = ""
-
-    def __str__(self) -> str:
-        """Name it as nft and iptables users know it."""
-        return f"{self.table} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +46,17 @@ class Facts:
         legacy: tables of the old iptables.
         listeners: who listens on TCP port 179 here, as `process 42 (bird)`.
         programs: other programs in this network namespace, name to process.
+        nodes: all nodes, as the agent knows them.
+        tunnels: the tunnels of this node, as `felixctl tunnels` has them.
+        probes: what passes to other nodes.
+        unprobed: why nothing was sent to other nodes; None where it was.
+        drivers: which drivers of tunnels this kernel offers.
+        neighbours: entries of the IPv4 neighbour table.
+        descriptors: files that the agent has open, and how many it may.
+        free: bytes that the state directory has left; None where there is none.
+        cni: configurations of container runtimes in their order, each with the plugins that it names.
+        plugin: ours is where runtimes look for it.
+        network_manager, networkd: the settings of these programs, line by line.
     """
 
     status: Mapping[str, Any] | None = None
@@ -71,22 +70,49 @@ class Facts:
     legacy: tuple[str, ...] = ()
     listeners: Mapping[int, str] = field(default_factory=dict)
     programs: Mapping[str, int] = field(default_factory=dict)
+    nodes: tuple[Mapping[str, Any], ...] = ()
+    tunnels: tuple[Mapping[str, Any], ...] = ()
+    probes: tuple[Probe, ...] = ()
+    unprobed: str | None = None
+    drivers: frozenset[str] = frozenset()
+    neighbours: int = 0
+    descriptors: tuple[int, int] | None = None
+    free: int | None = None
+    cni: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    plugin: bool = False
+    network_manager: tuple[str, ...] = ()
+    networkd: tuple[str, ...] = ()
+
+    @property
+    def here(self) -> Mapping[str, Any] | None:
+        """This node, among all nodes."""
+        return next((each for each in self.nodes if each["here"]), None)
 
 
-def gather(status: Mapping[str, Any] | None, unreachable: str, port: int = 179) -> Facts:
+class Answers(NamedTuple):
+    """What the agent says: documents; without one, why not."""
+
+    status: Mapping[str, Any] | None = None
+    nodes: tuple[Mapping[str, Any], ...] = ()
+    tunnels: tuple[Mapping[str, Any], ...] = ()
+    unreachable: str = ""
+
+
+def gather(said: Answers, *, probing: bool = True, port: int = 179) -> Facts:
     """Look at everything once.
 
     Args:
-        status: the agent's answer; None where there is none.
-        unreachable: why not.
+        said: by the agent.
+        probing: send packets to other nodes.
         port: where this node listens for BGP.
     """
+    status = said.status
     links = _links()
     pods = [name for name in links if name.startswith("cali")]
     chains, table, refused = _nftables()
     return Facts(
         status,
-        unreachable,
+        said.unreachable,
         sysctl.read([*PARAMETERS, *(path.format(pod) for path in OF_POD for pod in pods)]),
         links,
         frozenset(_routed()),
@@ -96,7 +122,37 @@ def gather(status: Mapping[str, Any] | None, unreachable: str, port: int = 179) 
         tuple(_lines("/proc/net/ip_tables_names")),
         _listeners(port),
         dict(_programs()),
+        said.nodes,
+        said.tunnels,
+        *_probes(said, probing=probing),
+        drivers=frozenset(doctor_files.drivers()),
+        neighbours=max(0, len([*_lines("/proc/net/arp")]) - 1),
+        descriptors=doctor_files.descriptors(status["pid"]) if status is not None else None,
+        free=doctor_files.free(),
+        cni=tuple(doctor_files.cni()),
+        plugin=doctor_files.PLUGIN.exists(),
+        network_manager=tuple(doctor_files.settings(doctor_files.NETWORK_MANAGER)),
+        networkd=tuple(doctor_files.settings(doctor_files.NETWORKD)),
     )
+
+
+def _probes(said: Answers, *, probing: bool) -> tuple[tuple[Probe, ...], str | None]:
+    """Send probes through each tunnel to the nodes behind it."""
+    if not probing:
+        return (), "no packet was sent to other nodes, as --no-probe asks"
+    names = {ip_interface(each).ip: row["name"] for row in said.nodes for each in row["addresses"]}
+    found: list[Probe] = []
+    for row in said.tunnels:
+        nodes = [IPv4Address(each["node"]) for each in row["remotes"] if each["prefixes"]]
+        kind = encapsulations.of_device(row["device"])
+        if not nodes or row["address"] is None or kind is None or kind.name != "ipip":
+            continue
+        named = {each: names.get(each, str(each)) for each in nodes}
+        try:
+            found += tunnel_probe.probe(IPv4Address(row["local"]), IPv4Address(row["address"]), row["mtu"], named)
+        except PermissionError:
+            return (), "packets of one's own making need CAP_NET_RAW: run as root"
+    return tuple(found), None
 
 
 def _links() -> dict[str, Link]:
@@ -116,24 +172,6 @@ def _nftables() -> tuple[tuple[Chain, ...], bool, str | None]:
     finally:
         nftables.close()
     return tuple(chains_of(ruleset)), f"table {filter_table.NAME} {{" in ruleset, None
-
-
-def chains_of(ruleset: str) -> Iterator[Chain]:
-    """Yield the base chains of a ruleset as `nft list ruleset` prints it, each with its own rules."""
-    table = name = ""
-    lines: list[str] = []
-    for line in ruleset.splitlines():
-        if line.startswith("table "):
-            table = line.removeprefix("table ").removesuffix(" {")
-        elif line.startswith("\tchain "):
-            name, lines = line.removeprefix("\tchain ").removesuffix(" {"), []
-        elif line == "\t}" and name:
-            found = BASE_CHAIN.search("\n".join(lines))
-            if found is not None:
-                yield Chain(table, name, found[1], found[2], "\n".join(lines))
-            name = ""
-        else:
-            lines.append(line.strip())
 
 
 def _routed() -> Iterator[tuple[str, str]]:

@@ -5,7 +5,22 @@ import os
 import sys
 from collections.abc import Sequence
 
-from felix_py.ctl import bgp, client, doctor, endpoints, events, plan, routes, status, tunnels
+from felix_py.ctl import (
+    bgp,
+    client,
+    completion,
+    diag,
+    doctor,
+    endpoints,
+    events,
+    nodes,
+    plan,
+    routes,
+    status,
+    trace,
+    tunnels,
+)
+from felix_py.ctl.examples import EXAMPLES
 
 FORMS = ("table", "wide", "json", "yaml")
 
@@ -17,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     # Defaults go in beforehand: an option that stands before the command must not be undone by the command's parser.
     defaults = argparse.Namespace(output="table", node=None, socket=None)
-    options = _parser().parse_args(arguments, defaults)
+    parser = _parser()
+    options = parser.parse_args(arguments, defaults)
+    options.parser = parser  # whoever completes words asks it
     try:
         options.path = client.socket_path(options.socket, options.node)
         return int(options.run(options))
@@ -42,10 +59,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="felixctl",
         description="Ask this node's agent what it holds, why, and what is wrong.",
         parents=[common],
-        epilog="exit status: 0 all well, 1 something is not as it should be, 2 the agent cannot be reached",
+        epilog=EXAMPLES["felixctl"],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_with(common))
-    for command in (status, routes, bgp, endpoints, tunnels, events, plan, doctor):
+    for command in (status, routes, bgp, endpoints, nodes, tunnels, events, plan, trace, doctor, diag, completion):
         command.add(commands)
     return parser
 
@@ -55,7 +73,11 @@ def _with(common: argparse.ArgumentParser) -> type[argparse.ArgumentParser]:
 
     class Command(argparse.ArgumentParser):
         def __init__(self, **settings: object) -> None:
-            super().__init__(**{"parents": [common], **settings})  # type: ignore[arg-type]
+            shown = {
+                "formatter_class": argparse.RawDescriptionHelpFormatter,
+                "epilog": EXAMPLES.get(str(settings["prog"])),
+            }
+            super().__init__(**{"parents": [common], **shown, **settings})  # type: ignore[arg-type]
 
     return Command
 

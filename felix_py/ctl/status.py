@@ -28,11 +28,16 @@ def _print(status: dict[str, Any]) -> None:
     line("node", f"{status['node']}, {health}, {'in sync' if status['inSync'] else 'not in sync'}")
     line("agent", f"felix-py {status['version']}, up {output.age(status['startedAt'])}, process {status['pid']}")
     line("routes", ", ".join(f"{count} {state}" for state, count in status["routes"].items()))
-    bgp, tunnel = status["bgp"], status["tunnel"]
-    line("bgp", f"{bgp['established']} of {bgp['configured']} sessions established, AS {bgp['asNumber'] or '-'}")
+    bgp = status["bgp"]
+    sessions = f"{bgp['established']} of {bgp['configured']} sessions established, AS {bgp['asNumber'] or '-'}"
+    line("bgp", bgp["off"] or sessions)
     if said := bgp_node.sentence(bgp["maintenance"]):
         line("bgp", output.paint(f"this node {said}", "warning"))
-    line("tunnel", f"{tunnel['device']}, {tunnel['why']}" if tunnel else "not needed")
+    for tunnel in status["tunnels"]:
+        line("tunnel", f"{tunnel['device']}, {tunnel['why']}")
+    if not status["tunnels"]:
+        line("tunnel", "not needed")
+    line("pods' MTU", f"{status['podMTU']['value']}: {status['podMTU']['why']}")
     line("repairs", ", ".join(f"{count} {cause}" for cause, count in status["repairs"].items()) or "none")
     line("resources", ", ".join(f"{count} {kind}" for kind, count in status["resources"].items()) or "none")
     for problem in status["problems"]:

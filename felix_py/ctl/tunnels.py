@@ -21,6 +21,7 @@ COLUMNS = (
 
 REMOTES = (
     Column("NODE", lambda row: row["node"]),
+    Column("MAC", lambda row: or_dash(row.get("mac"))),
     Column("PREFIXES", lambda row: str(len(row["prefixes"]))),
 )
 
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _details(row: dict[str, Any], *, wide: bool) -> None:
-    print(f"\n{row['why']}")
+    what = f" (VNI {row['vni']}, UDP port {row['port']}, MAC {row['mac']})" if "vni" in row else ""
+    print(f"\n{row['device']}: {row['why']}{what}")
     for reason, packets in row["dropped"].items():
         if packets:
             print(f"dropped: {packets}, {reason.replace('_', ' ')}")

@@ -22,7 +22,9 @@ from felix_py.kernel.objects import (
     KernelState,
     Link,
     NextHopObject,
+    PodLink,
     PutFilterTable,
+    PutPodLink,
     PutSysctl,
     PutTunnel,
     Route,
@@ -31,6 +33,7 @@ from felix_py.kernel.objects import (
 )
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.purge import Purger
+from felix_py.kernel.tunnels import TunnelDevice, Tunnels, VxlanDevices
 from felix_py.kernel.wire import (
     AddressEvent,
     EventsLost,
@@ -43,23 +46,9 @@ from felix_py.kernel.wire import (
     RouteEvent,
     Wire,
 )
-from ipip.tunnel import DEVICE, Tunnel
 
 OF_ALL = frozenset({"ip_forward", "all"})
 """In the paths of parameters that we keep for all interfaces at once: events about them name no interface."""
-
-
-class TunnelDevice(Protocol):
-    """What carries encapsulated packets here; `ipip.device` offers it."""
-
-    def read(self, name: str) -> Tunnel | None:
-        """Return the device as it is, None where there is none."""
-
-    def put(self, tunnel: Tunnel) -> None:
-        """Make the device so."""
-
-    def delete(self, name: str) -> None:
-        """Remove the device."""
 
 
 class Parameters(Protocol):
@@ -86,6 +75,13 @@ class PacketFilter(Protocol):
 
     def write(self, want: FilterTable | None, have: FilterTable | None) -> None:
         """Make it so; None removes it."""
+
+
+class PodLinks(Protocol):
+    """Pods' veths; `cni.podnet` offers it."""
+
+    def resize(self, name: str, link: PodLink) -> None:
+        """Give both ends this MTU; raises KernelRefused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +120,18 @@ class Kernel:
         purger: Purger,
         families: Iterable[Family] = tuple(Family),
         netfilter: PacketFilter | None = None,
+        pod_links: PodLinks | None = None,
+        vxlan: VxlanDevices | None = None,
     ) -> None:
         self.routes = RouteEngine(wire, purger, families)
         self.interfaces = Interfaces()
         self.have = KernelState()
         self._wire = wire
-        self._tunnels = tunnels
+        self._tunnels = Tunnels(tunnels, vxlan)
         self._tunnel_refused = tunnel_refused
         self._parameters = parameters
         self._netfilter = netfilter
+        self._pod_links = pod_links
         self._unread: set[str] = {"start"}
         self._stale_devices: set[str] = set()
         self._holds: dict[Step, Hold] = {}
@@ -254,7 +253,7 @@ class Kernel:
     def _steps(self, want: KernelState) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
         """Return what comes before the routes, and what comes after them."""
         have = self.have
-        first, last = reconcile.parameters_and_tunnels(want, have), reconcile.tunnels_to_remove(want, have)
+        first, last = reconcile.parameters_and_tunnels(want, have), reconcile.after_routes(want, have)
         if self._netfilter is None:
             return tuple(first), tuple(last)
         return (*reconcile.filter_to_put(want, have, self._filter_cause), *first), (
@@ -270,24 +269,16 @@ class Kernel:
         """Read all but the routes where it may differ from what was read last."""
         have, stale = self.have, self._stale_devices
         sysctls = {path: value for path, value in have.sysctls.items() if path in want.sysctls}
-        tunnels = dict(have.tunnels)
         if self._unread:
-            sysctls, tunnels, stale = {}, {}, set()
+            sysctls, stale = {}, set()
         else:
             sysctls = {path: value for path, value in sysctls.items() if stale.isdisjoint(path.split("/"))}
         unknown = [path for path in want.sysctls if path not in sysctls]
         if unknown:
             sysctls |= self._parameters.read(unknown)
-        # Packets of a tunnel may arrive by any interface but a pod's: a new one concerns it as much as its own device.
-        moved = any(not ownership.is_workload_device(name) for name in stale)
-        # A tunnel that nobody wants any more is ours by its name, and has to be seen to be removed.
-        for name in {*want.tunnels, DEVICE}:
-            if self._unread or moved or (name in want.tunnels and tunnels.get(name) != want.tunnels[name]):
-                found = self._tunnels.read(name)
-                tunnels.pop(name, None)
-                if found is not None:
-                    tunnels[name] = found
-        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=self._read_filter())
+        tunnels = self._tunnels.read_back(have.tunnels, want.tunnels, stale, unread=bool(self._unread))
+        pods = reconcile.pod_links_as_they_are(want.pod_links, self.links) if self._pod_links is not None else {}
+        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=self._read_filter(), pod_links=pods)
         self._unread, self._stale_devices = set(), set()
 
     def _read_filter(self) -> FilterTable | None:
@@ -332,6 +323,8 @@ class Kernel:
                 self._tunnels.put(tunnel)
             case DeleteTunnel(name):
                 self._tunnels.delete(name)
+            case PutPodLink(name, link) if self._pod_links is not None:
+                self._pod_links.resize(name, link)
             case PutFilterTable(table, replaced, _) if self._netfilter is not None:
                 self._netfilter.write(table, replaced)
             case DeleteFilterTable() if self._netfilter is not None:

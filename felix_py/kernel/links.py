@@ -20,7 +20,8 @@ IFINFOMSG = struct.Struct("=BxHiII")  # family type index flags change
 IFADDRMSG = struct.Struct("=BBBBI")  # family prefix length, flags, scope, index
 
 RTM_GETLINK, RTM_SETLINK, RTM_NEWNEIGH, RTM_GETADDR, RTM_GETNEIGH = 18, 19, 28, 22, 30
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_NET_NS_FD = 1, 3, 4, 18, 20, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK = 1, 3, 4, 5
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_NET_NS_FD = 18, 20, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFA_F_NODAD = 0x02
@@ -125,6 +126,12 @@ def up(index: int, name: str) -> Change:
     return Change(f"{name} up", RTM_SETLINK, 0, IFINFOMSG.pack(0, 0, index, IFF_UP, IFF_UP))
 
 
+def resize(index: int, name: str, mtu: int) -> Change:
+    """Give an interface another MTU, in bytes."""
+    body = IFINFOMSG.pack(0, 0, index, 0, 0) + attribute(IFLA_MTU, U32.pack(mtu))
+    return Change(f"MTU {mtu} of {name}", RTM_SETLINK, 0, body)
+
+
 def address(index: int, name: str, of_host: IPAddress) -> Change:
     """Give an interface a single address, /32 or /128, of which the caller knows that nobody else has it."""
     flags = 0 if of_host.version == 4 else IFA_F_NODAD  # noqa: PLR2004 - IP versions
@@ -164,17 +171,33 @@ def _family(of_host: IPAddress) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An interface as the kernel lists it, with the note on it."""
+    """An interface as the kernel lists it, with the note on it.
+
+    Attributes:
+        mtu: in bytes.
+        peer: the index of a veth's other end, in the namespace where that is; 0 of all other interfaces.
+    """
 
     name: str
     index: int
     up: bool
     alias: str = ""
+    mtu: int = 0
+    peer: int = 0
 
 
 def listing(sock: socket.socket) -> tuple[Seen, ...]:
     """Return every interface of the socket's namespace."""
     return tuple(map(_seen, dump(sock, RTM_GETLINK, IFINFOMSG.pack(0, 0, 0, 0, 0))))
+
+
+def read(sock: socket.socket, name: str) -> Seen | None:
+    """Return one interface of the socket's namespace; None where there is none of that name."""
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    sock.send(messages.HEADER.pack(16 + len(body), RTM_GETLINK, messages.REQUEST, 1, 0) + body)
+    for kind, _, _, _, content in messages.messages(_receive(sock)):
+        return None if kind == messages.ERROR else _seen(content)
+    return None
 
 
 def addresses(sock: socket.socket, index: int) -> frozenset[str]:
@@ -208,4 +231,5 @@ def _seen(body: bytes) -> Seen:
     found = dict(messages.attributes(body, IFINFOMSG.size))
     name = found[IFLA_IFNAME].rstrip(b"\0").decode()
     note = found.get(IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
-    return Seen(name, index, bool(flags & IFF_UP), note)
+    mtu, peer = (U32.unpack(found.get(kind, bytes(U32.size)))[0] for kind in (IFLA_MTU, IFLA_LINK))
+    return Seen(name, index, bool(flags & IFF_UP), note, mtu, peer)

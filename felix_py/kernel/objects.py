@@ -9,7 +9,11 @@ from typing import NamedTuple, Self, TypeAlias
 from bgp.spans import comparable
 from felix_py.kernel.filter_table import FilterTable
 from felix_py.model import IPAddress, IPNetwork
-from ipip.tunnel import Tunnel
+from ipip.tunnel import Tunnel as Ipip
+from vxlan.tunnel import Vxlan
+
+Tunnel: TypeAlias = Ipip | Vxlan
+"""A device that wraps what goes out of it, of either kind; its name tells which."""
 
 MAIN_TABLE = 254
 """RT_TABLE_MAIN, include/uapi/linux/rtnetlink.h."""
@@ -200,6 +204,21 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class PodLink:
+    """How large packets a pod's veth takes, at both of its ends.
+
+    Attributes:
+        netns: path of the pod's network namespace.
+        inside: the pod's end.
+        mtu: in bytes.
+    """
+
+    netns: str
+    inside: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoutePolicy:
     """How far the engine goes.
 
@@ -234,6 +253,7 @@ class KernelState:
         tunnels: by device name.
         sysctls: path below /proc/sys to value.
         netfilter: our nftables table; None for none.
+        pod_links: pods' veths by the name of the host's end, of which alone the MTU is read back.
         amended: how `routes` came about, for whoever took those before; None where nobody knows.
     """
 
@@ -243,6 +263,7 @@ class KernelState:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     policy: RoutePolicy = RoutePolicy()
     netfilter: FilterTable | None = None
+    pod_links: Mapping[str, PodLink] = field(default_factory=dict)
     amended: Amended | None = field(default=None, compare=False, repr=False)
 
 
@@ -266,6 +287,14 @@ class PutSysctl:
 
     path: str
     value: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutPodLink:
+    """Give both ends of a pod's veth another MTU."""
+
+    name: str
+    link: PodLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +332,9 @@ class DeleteRoute:
     route: Route
 
 
-Step: TypeAlias = PutTunnel | DeleteTunnel | PutSysctl | PutFilterTable | DeleteFilterTable | PutRoute | DeleteRoute
+Step: TypeAlias = (
+    PutTunnel | DeleteTunnel | PutSysctl | PutPodLink | PutFilterTable | DeleteFilterTable | PutRoute | DeleteRoute
+)
 Plan: TypeAlias = tuple[Step, ...]
 
 

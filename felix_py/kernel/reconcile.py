@@ -1,7 +1,7 @@
 """From what is and what should be to what has to be done; pure, so that it can be argued about with literals."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from felix_py.kernel import filter_table, ownership, route_codec
 from felix_py.kernel.objects import (
@@ -9,13 +9,18 @@ from felix_py.kernel.objects import (
     DeleteRoute,
     DeleteTunnel,
     KernelState,
+    Link,
+    PodLink,
     PutFilterTable,
+    PutPodLink,
     PutRoute,
     PutSysctl,
     PutTunnel,
     Step,
+    Tunnel,
 )
 from felix_py.kernel.wire import Mode
+from vxlan.tunnel import Vxlan, before_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +72,36 @@ def filter_to_put(want: KernelState, have: KernelState, cause: str = "wanted") -
 
 
 def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
-    """Yield what comes before the routes: parameters and tunnels that differ."""
+    """Yield what comes before the routes: parameters, tunnels beside all that routes may lead to, and pods' MTUs."""
     yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
-    yield from (PutTunnel(tunnel) for name, tunnel in want.tunnels.items() if have.tunnels.get(name) != tunnel)
+    for name, tunnel in want.tunnels.items():
+        found = have.tunnels.get(name)
+        first = _with_what_stands(tunnel, found)
+        if found != first:
+            yield PutTunnel(first)
+    # A veth that is not there is made with the right one.
+    yield from (
+        PutPodLink(name, each) for name, each in want.pod_links.items() if have.pod_links.get(name, each) != each
+    )
 
 
-def tunnels_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteTunnel]:
-    """Yield what comes after the routes: tunnels that nobody wants any more."""
+def pod_links_as_they_are(want: Mapping[str, PodLink], links: Mapping[str, Link]) -> dict[str, PodLink]:
+    """Return what is wanted of pods' veths with the MTU that the host's end has, of those that exist."""
+    return {name: replace(each, mtu=links[name].mtu) for name, each in want.items() if name in links}
+
+
+def after_routes(want: KernelState, have: KernelState) -> Iterator[PutTunnel | DeleteTunnel]:
+    """Yield what comes after the routes: what nobody wants any more in tunnels, and tunnels that nobody does."""
+    for name, tunnel in want.tunnels.items():
+        if _with_what_stands(tunnel, have.tunnels.get(name)) != tunnel:
+            yield PutTunnel(tunnel)
     yield from (DeleteTunnel(name) for name in have.tunnels if name not in want.tunnels)
+
+
+def _with_what_stands(tunnel: Tunnel, found: Tunnel | None) -> Tunnel:
+    if found != tunnel and isinstance(tunnel, Vxlan) and isinstance(found, Vxlan):
+        return before_routes(tunnel, found)
+    return tunnel
 
 
 def filter_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteFilterTable]:
@@ -99,6 +126,8 @@ def in_words(step: Step) -> tuple[str, str, str]:
             words = "delete tunnel", name, ""
         case PutSysctl(path, value):
             words = "set sysctl", path, value
+        case PutPodLink(name, link):
+            words = "set link", name, f"mtu {link.mtu}, and {link.inside} in {link.netns}"
         case PutFilterTable(table, before, _):
             words = "set nftables", f"table {filter_table.NAME}", filter_table.difference(table, before)
         case DeleteFilterTable():

@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv6Network
 from typing import TypeAlias
 
+from felix_py.calc import encap
+from felix_py.kernel.objects import IPV6
 from felix_py.lab.topology import LabNode, Network, Thing, Topology
 from felix_py.model import IPAddress, IPNetwork, lies_in
+from vxlan.tunnel import DEVICES
 
 Complaints: TypeAlias = Iterator[tuple[str, str]]
 
@@ -74,15 +77,16 @@ def _blocks(topology: Topology) -> Complaints:
                     f"is {block}, and the node has no IPv6 address; give it one, as [{node.address.ip}, fd31:1::11]",
                 )
             taken[block] = path
-        room = _room(node)
+        room = _room(topology, node)
         if node.pods > room:
             sentence = f"is {node.pods}, and its blocks have room for {room} (one address is the tunnel's)"
             yield f"nodes.{node.name}.pods", f"{sentence}; give the node another block, or fewer pods"
 
 
-def _room(node: LabNode) -> int:
+def _room(topology: Topology, node: LabNode) -> int:
     """Return how many pods a node's blocks have addresses for: of each version of IP that it has blocks of."""
-    rooms = {4: -1}
+    six = any(encap.device(pool) == DEVICES[6] for pool in topology.pools)
+    rooms = {4: -1, **({6: -1} if six and any(block.version == IPV6 for block in node.blocks) else {})}
     for block in node.blocks:
         rooms[block.version] = rooms.get(block.version, 0) + block.num_addresses
     return max(min(rooms.values()), 0)

@@ -60,7 +60,7 @@ def node_problems(lab: Lab, topology: Topology, node: LabNode) -> Iterator[str]:
         yield f"{node.name} has {bgp['established']} of {bgp['configured']} sessions"
     for problem in status["problems"]:
         yield f"{node.name}: {problem}"
-    if topology.bgp.node_to_node_mesh or topology.reflectors:
+    if topology.bgp.node_to_node_mesh or topology.reflectors or not topology.speaks_bgp:
         installed = {route["prefix"] for route in routes["routes"] if route["state"] == "installed"}
         for block in sorted(_blocks(topology) - installed):
             yield f"{node.name} has no route to {block}"
@@ -68,6 +68,8 @@ def node_problems(lab: Lab, topology: Topology, node: LabNode) -> Iterator[str]:
 
 def sessions(topology: Topology, node: LabNode) -> int:
     """Return how many sessions a node should hold."""
+    if not topology.speaks_bgp:
+        return 0
     routers = sum(len(tuple(rendering.sessions(router, node))) for router in topology.routers)
     others = [other for other in topology.nodes if other != node] if topology.bgp.node_to_node_mesh else []
     return routers + len(topology.reflectors) + sum(min(len(node.ends), len(other.ends)) for other in others)
@@ -79,6 +81,8 @@ def _blocks(topology: Topology) -> set[str]:
 
 def router_problems(lab: Lab, topology: Topology, router: Router) -> Iterator[str]:
     """Yield the blocks of its neighbours that a router has no route to."""
+    if not topology.speaks_bgp:
+        return
     neighbours = rendering.neighbours(topology, router)
     expected = {block for node in neighbours for block in node.blocks}
     for block in sorted(expected - learned(lab, router.name), key=in_order):

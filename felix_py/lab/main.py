@@ -8,7 +8,21 @@ from collections.abc import Sequence
 from importlib import resources as package_files
 from pathlib import Path
 
-from felix_py.lab import demo, faults, interrupts, lifecycle, machines, matrix, reflectors, screen, state, status
+from felix_py.ctl import output, trace_view
+from felix_py.ctl.trace import size as packet_size
+from felix_py.lab import (
+    demo,
+    faults,
+    interrupts,
+    lifecycle,
+    machines,
+    matrix,
+    reflectors,
+    screen,
+    state,
+    status,
+    tracing,
+)
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Topology
 from felix_py.model import Invalid
@@ -133,6 +147,15 @@ def _ping(options: argparse.Namespace, lab: Lab) -> int:
     return max(subprocess.run([*words, address], check=False).returncode for address in addresses)
 
 
+def _trace(options: argparse.Namespace, lab: Lab) -> int:
+    document = tracing.trace(lab, lab.topology(), options.source, options.target, options.size, options.version)
+    if options.output == "table":
+        trace_view.show(document, why=options.why)
+    else:
+        output.document(document, options.output)
+    return trace_view.status(document)
+
+
 def _fail(options: argparse.Namespace, lab: Lab) -> int:
     screen.say(faults.fail(lab, options.target))
     return 0
@@ -188,6 +211,15 @@ def _with_ends(command: argparse.ArgumentParser) -> None:
     command.add_argument("target", nargs="?", metavar="DST", help="a name in the lab, or an address")
 
 
+def _with_way(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", metavar="SRC", help="a pod, node, router or host")
+    command.add_argument("target", metavar="DST", help="a name in the lab, or an address")
+    command.add_argument("--size", type=packet_size, metavar="BYTES", help="of the packet, which may not be fragmented")
+    command.add_argument("-6", dest="version", action="store_const", const=6, help="by IPv6, where names are given")
+    command.add_argument("--why", action="store_true", help="the reasons for each route as well")
+    command.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table", help="form")
+
+
 def _with_log(command: argparse.ArgumentParser) -> None:
     command.add_argument("target", help="a node or router")
     command.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")
@@ -203,6 +235,11 @@ COMMANDS = {
     "status": (_status, "what every machine does; exit status 1 if something is not as it should be", _with_nothing),
     "exec": (_exec, "run a command, or a shell, on a node, router, host or pod", _with_command),
     "ping": (_ping, "everybody pings everybody, or one another; exit status 1 on any loss", _with_ends),
+    "trace": (
+        _trace,
+        "the way of a packet: every machine on it is asked; exit status 1 if it does not arrive",
+        _with_way,
+    ),
     "fail": (_fail, "break something on purpose", _with_target),
     "heal": (_heal, "make it whole again", _with_optional_target),
     "logs": (_logs, "what the daemon of a node or router said", _with_log),

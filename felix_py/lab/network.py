@@ -7,13 +7,14 @@ import socket
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import assert_never
-
-from pyroute2 import IPRoute, NetlinkError, netns
+from typing import TYPE_CHECKING, assert_never
 
 from felix_py.lab import interrupts, namespaces, plan
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Topology
+
+if TYPE_CHECKING:  # 0.15 s that only commands which change the network need to spend
+    from pyroute2 import IPRoute
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -26,6 +27,8 @@ DEADLINE = 5.0
 
 def build(lab: Lab, topology: Topology) -> None:
     """Make all namespaces, switches and cables, and give every machine its addresses."""
+    from pyroute2 import netns  # noqa: PLC0415 - see above
+
     for name in plan.namespaces(lab.name, topology):
         netns.create(name)
     for router in topology.routers:
@@ -48,6 +51,8 @@ def run(lab: Lab, name: str, *steps: plan.Step) -> None:
     Raises:
         Refused: with the step that the kernel did not take, and its reason.
     """
+    from pyroute2 import IPRoute, NetlinkError  # noqa: PLC0415 - see above
+
     with interrupts.held(), namespaces.inside(lab.namespace(name)), IPRoute() as kernel:
         for step in steps:
             try:
@@ -58,7 +63,7 @@ def run(lab: Lab, name: str, *steps: plan.Step) -> None:
                 ) from error
 
 
-def _do(kernel: IPRoute, step: plan.Step) -> None:
+def _do(kernel: "IPRoute", step: plan.Step) -> None:
     match step:
         case plan.Bridge(device):
             kernel.link("add", ifname=device, kind="bridge", br_stp_state=0, br_forward_delay=0, br_mcast_snooping=0)
@@ -87,12 +92,14 @@ def _do(kernel: IPRoute, step: plan.Step) -> None:
             assert_never(step)
 
 
-def _index(kernel: IPRoute, device: str) -> int:
+def _index(kernel: "IPRoute", device: str) -> int:
     return int(kernel.link_lookup(ifname=device)[0])
 
 
 def demolish(lab: Lab) -> tuple[str, ...]:
     """Kill every process of the lab and remove its namespaces; safe to repeat; return the names that went."""
+    from pyroute2 import netns  # noqa: PLC0415 - see above
+
     gone: set[str] = set()
     for supervisor in _supervisors(lab):  # first: they start daemons anew
         kill(supervisor)

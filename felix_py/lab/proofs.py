@@ -7,10 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_network
 
+from felix_py.calc import encap
+from felix_py.calc.encap import Encapsulation
 from felix_py.lab import faults, health, lifecycle, machines, matrix, screen, status, watching
 from felix_py.lab.state import DEFAULT_NAME, Lab
 from felix_py.lab.topology import LabNode, Topology
-from felix_py.model import IpipMode, lies_in
+from felix_py.model import TunnelMode, lies_in
 
 REPAIR_MILLISECONDS = 100.0
 """What a repair may take at most; the contract with users."""
@@ -108,25 +110,32 @@ def packets_on_the_wire(on: Stage) -> str:
     return "; ".join(words)
 
 
-def encapsulated(on: Stage, target: LabNode, version: int = 4) -> bool:
-    """Say whether the target's pool wants packets from here to there in IP-in-IP."""
+def encapsulated(on: Stage, target: LabNode, version: int = 4) -> Encapsulation:
+    """Say what the target's pool wants packets from here to there to be wrapped in."""
     block = next(block for block in target.blocks if block.version == version)
-    pool = next(pool for pool in on.topology.pools if lies_in(block, pool.cidr))
-    if pool.ipip_mode is IpipMode.CROSS_SUBNET:
-        return target.network != on.here.network
-    return pool.ipip_mode is IpipMode.ALWAYS
+    wish = encap.asked(next(pool for pool in on.topology.pools if lies_in(block, pool.cidr)))
+    apart = wish.mode is TunnelMode.CROSS_SUBNET and target.network != on.here.network
+    return wish.tunnel if apart or wish.mode is TunnelMode.ALWAYS else Encapsulation.NONE
 
 
 # Everything of interest is captured, so that a packet in a tunnel would be seen too; of ICMPv6 only echoes (RFC 4443).
-STRAIGHT = {4: "icmp or ip proto 4", 6: "ip6[40] == 128 or ip6[40] == 129 or proto 41"}
+STRAIGHT = {
+    4: "icmp or ip proto 4 or udp port 4789",
+    6: "ip6[40] == 128 or ip6[40] == 129 or proto 41 or udp port 4789",
+}
 WORDS = {4: ("IP", "ICMP"), 6: ("IP6", "ICMP6,")}
 """By version of IP: what tcpdump is asked for where nothing should be encapsulated, and how it calls IP and ICMP."""
+
+WRAPPED = {
+    Encapsulation.IPIP: ("ip proto 4", "IP {here} > {there}: ", "in IP protocol 4"),
+    Encapsulation.VXLAN: ("udp port 4789", "", "in VXLAN"),
+}
+"""What tcpdump is asked for, how it begins the line of the inner packet (VXLAN's has one of its own), and in words."""
 
 
 def _path(on: Stage, target: LabNode, version: int, *, where: str, interface: str) -> str:
     (source_pod, source), (_, destination) = on.pod(on.here, version), on.pod(target, version)
-    wrapped = encapsulated(on, target, version)
-    expression = "ip proto 4" if wrapped else STRAIGHT[version]
+    expression, outer, words = WRAPPED.get(encapsulated(on, target, version), (STRAIGHT[version], "", ""))
     command = ["tcpdump", "-nn", "-t", "--immediate-mode", "-i", interface, "-c", "2", *expression.split()]
     with watching.running([*machines.enter(on.lab, where), *command]) as capture:
         capture.wait_for_complaint("listening on")
@@ -135,13 +144,12 @@ def _path(on: Stage, target: LabNode, version: int, *, where: str, interface: st
     screen.command([*on.typed(), "exec", where, *command, f"   # {source_pod} pings a pod on {target.name}"])
     screen.output("\n".join(lines))
     ip, icmp = WORDS[version]
-    outer = f"IP {on.here.address.ip} > {target.address.ip}: " if wrapped else ""
-    packet = f"{outer}{ip} {source} > {destination}: {icmp} echo request"
+    here, there = (next(each for each in node.ends if each.version == version) for node in (on.here, target))
+    packet = f"{outer.format(here=here, there=there)}{ip} {source} > {destination}: {icmp} echo request"
     if not any(line.startswith(f"{packet}, ") for line in lines):
         raise NotProved(f"no packet `{packet}` was seen on {interface} of {where}")
     road = f"{on.here.name} to {target.name}" + (f" by IPv{version}" if len(on.versions) > 1 else "")
-    addresses = f"{on.here.address.ip} and {target.address.ip}"
-    return f"{road} in IP protocol 4 between {addresses}" if wrapped else f"{road} not encapsulated"
+    return f"{road} {words} between {here} and {there}" if words else f"{road} not encapsulated"
 
 
 IP = {4: ["ip"], 6: ["ip", "-6"]}

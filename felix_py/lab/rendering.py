@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from felix_py.lab.topology import LabNode, Router, Topology
-from felix_py.model import IPAddress, IPPool
+from felix_py.model import IPAddress, IPPool, VxlanMode
 from felix_py.resources import API_VERSION
 
 Document = dict[str, Any]
@@ -65,6 +65,8 @@ def _bgp_configuration(topology: Topology) -> Document:
 
 def _pool(pool: IPPool) -> Document:
     spec: Document = {"cidr": str(pool.cidr), "ipipMode": str(pool.ipip_mode), "blockSize": pool.block_size}
+    if pool.vxlan_mode is not VxlanMode.NEVER:
+        spec["vxlanMode"] = str(pool.vxlan_mode)
     if pool.disabled:
         spec["disabled"] = True
     return _resource("IPPool", pool.name, spec)
@@ -94,6 +96,8 @@ def neighbours(topology: Topology, router: Router) -> tuple[LabNode, ...]:
 
 def _peers(topology: Topology) -> Iterator[Document]:
     """One BGPPeer for each router, node and version of IP; and one for each route reflector, which all nodes share."""
+    if not topology.speaks_bgp:
+        return
     for router in topology.routers:
         for node in neighbours(topology, router):
             for far, near in sessions(router, node):

@@ -79,10 +79,11 @@ def _node(lab: Lab, topology: Topology, node: LabNode, problems: list[str]) -> R
         status = health.ask(lab, node.name, "status")
     except client.Unreachable:
         return node.name, "node", _listed(node.ends), state
-    bgp, tunnel = status["bgp"], status["tunnel"] or {}
+    bgp, tunnels = status["bgp"], status["tunnels"]
     state += f", {'in sync' if status['inSync'] else 'not in sync'}"
-    state += f", {bgp['established']} of {bgp['configured']} sessions, {status['routes'].get('installed', 0)} routes"
-    state += f", {node.pods} pods, tunnel by {tunnel.get('driver', 'nobody')}"
+    sessions = f"{bgp['established']} of {bgp['configured']} sessions" if topology.speaks_bgp else "BGP off"
+    state += f", {sessions}, {status['routes'].get('installed', 0)} routes, {node.pods} pods"
+    state += "".join(f", {each['device']} by {each['driver']}" for each in tunnels)
     return node.name, "node", _listed(node.ends), state
 
 

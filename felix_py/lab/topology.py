@@ -134,6 +134,11 @@ class Topology:
         """The versions of IP that are spoken here."""
         return (4, 6) if any(machine.address6 for machine in self.machines) else (4,)
 
+    @property
+    def speaks_bgp(self) -> bool:
+        """Whether the nodes hold BGP sessions: not where the agents' settings say `bgp: Disabled`."""
+        return str(self.agent.get("bgp", "Enabled")).lower() != "disabled"
+
     def node(self, name: str) -> LabNode | None:
         """Return the node of that name."""
         return next((node for node in self.nodes if node.name == name), None)

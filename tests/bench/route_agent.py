@@ -64,6 +64,9 @@ class ToldSpeaker:
     def converged(self) -> bool:
         return True
 
+    def selecting(self) -> bool:
+        return True
+
     def next_hops(self) -> frozenset[IPv4Address]:
         return frozenset(NEIGHBOURS)
 

@@ -34,6 +34,7 @@ HELPERS = {
     "scale_parties",
     "scaling_page",
     "tun_prototype",
+    "tunnel_by_hand",
     "tunnel_pair",
 }
 """Modules here that are no benchmarks."""

@@ -30,9 +30,20 @@ def figures_of(name: str, **settings: str) -> list[dict[str, Any]]:
     return figures
 
 
+@pytest.mark.alone
 @pytest.mark.bench
 @pytest.mark.netns
 @needs_root
+@pytest.mark.bench
+@pytest.mark.netns
+@needs_root
+def test_the_bench_of_trace_gives_every_figure() -> None:
+    assert [figure["name"] for figure in figures_of("trace")] == [
+        "trace: pod to pod of another rack, five machines asked",
+        "trace: by a node's own felixctl",
+    ]
+
+
 def test_the_bench_of_the_lab_gives_every_figure() -> None:
     assert [figure["name"] for figure in figures_of("lab")] == [
         "lab: start to in sync, four nodes",
@@ -44,6 +55,7 @@ def test_the_bench_of_the_lab_gives_every_figure() -> None:
     ]
 
 
+@pytest.mark.alone
 @pytest.mark.bench
 @pytest.mark.netns
 @needs_root
@@ -84,6 +96,7 @@ def test_the_page_says_what_was_promised_of_a_value_and_of_a_ratio() -> None:
     ]
 
 
+@pytest.mark.alone
 @pytest.mark.bench
 @pytest.mark.netns
 @pytest.mark.interop
@@ -104,6 +117,7 @@ def test_the_bench_of_bgp_gives_every_figure_of_tables() -> None:
     assert all(list(figure) == KEYS for figure in figures)
 
 
+@pytest.mark.alone
 @pytest.mark.bench
 @pytest.mark.netns
 @pytest.mark.interop

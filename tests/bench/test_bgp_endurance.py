@@ -12,7 +12,7 @@ import churned
 import pytest
 from bgp_parties import Wire, until
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.alone]
 
 
 @pytest.fixture

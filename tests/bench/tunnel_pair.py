@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 from ipip.device import Device
 from ipip.tunnel import Driver, Tunnel
+from vxlan.device import Device as VxlanDevice
+from vxlan.tunnel import Vxlan, mac_of
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "netns"))
 from ipip_lab import Namespace  # noqa: E402 - found through the line above
 
-WAYS = {"plain": 67, "vxlan": 66, "ipip": 65}
+WAYS = {"plain": 67, "vxlan": 66, "ipip": 65, "our vxlan": 64}
 """Second byte of the pods' addresses by the way that their packets take."""
 
 INNER_MTU = 1450
@@ -67,12 +69,25 @@ def pair(driver: Driver) -> Iterator[Pair]:
             routes = frozenset({(IPv4Network(f"10.65.{far}.0/24"), remote)})
             local = IPv4Address(f"172.31.0.{number}")
             node.do(device.put, Tunnel(local, 1480, routes=routes, allowed=frozenset({remote})))
+            _make_vxlan(stack, node, number, far)
             node.ip(
                 f"route add 10.65.{far}.0/24 via 172.31.0.{far} dev tunl0 onlink\n"
+                f"route add 10.64.{far}.0/24 via 172.31.0.{far} dev vxlan.calico onlink\n"
                 f"route add 10.66.{far}.0/24 via 10.9.0.{far} dev vx\n"
                 f"route add 10.67.{far}.0/24 via 172.31.0.{far} dev eth0\n"
             )
         yield Pair((nodes[0], nodes[1]), (pods[0], pods[1]), program)
+
+
+def _make_vxlan(stack: ExitStack, node: Namespace, number: int, far: int) -> None:
+    """Have the device that the agent makes, beside the one made by hand."""
+    device = node.do(VxlanDevice)
+    stack.callback(device.close)
+    mac, remote = mac_of(f"n{far}", 4), IPv4Address(f"172.31.0.{far}")
+    known = frozenset({(mac, remote)})
+    local = IPv4Address(f"172.31.0.{number}")
+    wanted = Vxlan(local, INNER_MTU, 4096, 4789, mac_of(f"n{number}", 4), forwarding=known, neighbours=known)
+    node.do(device.put, wanted)
 
 
 def _namespace(stack: ExitStack, name: str) -> Namespace:

@@ -12,6 +12,9 @@ SECONDS = float(os.environ.get("IPERF_SECONDS") or 2)
 BESIDE_VXLAN, BESIDE_PLAIN, SMALL_BESIDE_VXLAN = 1.03, 0.87, 1.3
 """What the ebpf driver reaches: one TCP stream at the same inner MTU, and packets of 64 bytes a second."""
 
+BESIDE_HAND_MADE = 0.95
+"""The kernel carries both in the same way; what is missing to 1 is noise."""
+
 TUN_BESIDE_PLAIN = 0.02
 """The tun driver is for kernels with neither the module nor BPF: it must be right, and fast enough for a lab."""
 
@@ -23,9 +26,9 @@ def measure() -> int:
         return 2
     with pair("ebpf") as fast, pair("tun") as slow:
         streams = [_streams(fast, slow) for _ in range(RUNS)]
-        small = [(packets(fast, "ipip", SECONDS), packets(fast, "vxlan", SECONDS)) for _ in range(RUNS)]
-    ebpf, vxlan, plain, tun = zip(*streams, strict=True)
-    ours, theirs = zip(*small, strict=True)
+        small = [tuple(packets(fast, way, SECONDS) for way in ("ipip", "vxlan", "our vxlan")) for _ in range(RUNS)]
+    ebpf, vxlan, own, plain, tun = zip(*streams, strict=True)
+    ours, theirs, own_small = zip(*small, strict=True)
     unit = "Gbit/s"
     kept = [
         tell_ratio("tunnels: one TCP stream, ebpf IPIP", ebpf, unit, "kernel VXLAN", vxlan, BESIDE_VXLAN),
@@ -33,13 +36,20 @@ def measure() -> int:
         tell_ratio(
             "tunnels: 64 byte packets, ebpf IPIP", ours, "packets/s", "kernel VXLAN", theirs, SMALL_BESIDE_VXLAN
         ),
+        tell_ratio("tunnels: one TCP stream, our VXLAN", own, unit, "hand-made VXLAN", vxlan, BESIDE_HAND_MADE),
+        tell_ratio(
+            "tunnels: 64 byte packets, our VXLAN", own_small, "packets/s", "hand-made VXLAN", theirs, BESIDE_HAND_MADE
+        ),
         tell_ratio("tunnels: one TCP stream, tun IPIP", tun, unit, "unencapsulated", plain, TUN_BESIDE_PLAIN),
     ]
     return 0 if all(kept) else 1
 
 
-def _streams(fast: Pair, slow: Pair) -> tuple[float, float, float, float]:
-    return (*(gigabits(fast, way, SECONDS) for way in ("ipip", "vxlan", "plain")), gigabits(slow, "ipip", SECONDS))
+def _streams(fast: Pair, slow: Pair) -> tuple[float, ...]:
+    return (
+        *(gigabits(fast, way, SECONDS) for way in ("ipip", "vxlan", "our vxlan", "plain")),
+        gigabits(slow, "ipip", SECONDS),
+    )
 
 
 if __name__ == "__main__":

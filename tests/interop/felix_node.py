@@ -22,6 +22,8 @@ Row: TypeAlias = Mapping[str, Any]
 
 OWN_AS = 64512
 POOL = IPv4Network("10.65.0.0/16")
+STARTING = 30.0
+"""Seconds until an agent that starts is given up: what it takes to load depends on what else is going on."""
 
 
 def resource(kind: str, name: str, **spec: object) -> Document:
@@ -82,7 +84,7 @@ class FelixNode:
         if documents:
             self.apply(*documents)
         self.process.start(sys.executable, "-m", "felix_py", "run", environment=self._environment())
-        until(self._in_sync, f"the agent of {self.name} is in sync")
+        until(self._in_sync, f"the agent of {self.name} is in sync", within=STARTING)
 
     def apply(self, *documents: Document) -> None:
         """Put these resources in place of all others.

@@ -234,6 +234,7 @@ def test_no_peer_needs_no_process(lab: Lab) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.alone
 def test_an_idle_child_costs_next_to_nothing(lab: Lab) -> None:
     addresses = [TOR + offset for offset in range(5)]
     for address in addresses[1:]:

@@ -1,13 +1,16 @@
 """Two racks for tunnel tests: a node and a pod in each, a router between; all namespaces, gone afterwards."""
 
 import ctypes
+import fcntl
 import itertools
 import os
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -25,6 +28,7 @@ DEADLINE = 15.0
 
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 ALL_PROTOCOLS = 3  # ETH_P_ALL
+SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17  # linux/sockios.h, linux/ethtool.h
 
 NUMBERS = itertools.count()
 """Several labs may stand at once."""
@@ -219,8 +223,6 @@ def _node(stack: ExitStack, rack: int, tor: Namespace, driver: Driver, directory
         f"addr add 10.65.{rack}.5/32 dev eth0\nlink set eth0 up\nlink set lo up\n"
         "route add 169.254.1.1 dev eth0\nroute add default via 169.254.1.1 dev eth0\n"
     )
-    if driver != "kernel" and here.run("ip", "link", "show", "tunl0", check=False).returncode == 0:
-        here.ip("link set tunl0 name spare0\n")  # the ipip module puts one into every namespace
     device = here.do(Device, run_directory=directory, driver=driver)
     stack.callback(here.do, device.delete, "tunl0")
     return Node(here, pod, device, wish(rack), directory)
@@ -253,3 +255,10 @@ def raw_send(
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service)
         sock.bind((source, 0))
         sock.sendto(payload, (destination, 0))
+
+
+def offload_transmission(device: bytes, *, on: bool) -> None:
+    """Leave checksums, and with them the cutting up, to a device, or do both before it: `ethtool -K DEVICE tx on`."""
+    value = array("I", (ETHTOOL_STXCSUM, on))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("16sP16x", device, value.buffer_info()[0]))

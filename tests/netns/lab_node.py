@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from labs import felix_lab, lab_name
+from labs import lab_name, on_machine
 
 from felix_py.lab import watching
 from felix_py.lab.state import Lab
@@ -16,19 +16,19 @@ REMOTE = "10.65.2.0/26"
 
 def on_a1(*words: str) -> str:
     """Run a command on node a1 and return what it says."""
-    called = felix_lab(NAME, "exec", "a1", *words)
+    called = on_machine(NAME, "a1", *words)
     assert called.status == 0, called.error + called.out
     return called.out
 
 
 def routes(*words: str) -> dict[str, dict[str, Any]]:
     """Return a1's routes by prefix, as felixctl tells them."""
-    called = felix_lab(NAME, "exec", "a1", "felixctl", "routes", "-o", "json", *words)
+    called = on_machine(NAME, "a1", "felixctl", "routes", "-o", "json", *words)
     return {row["prefix"]: row for row in json.loads(called.out)["routes"]}
 
 
 def status() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(felix_lab(NAME, "exec", "a1", "felixctl", "status", "-o", "json").out)
+    found: dict[str, Any] = json.loads(on_machine(NAME, "a1", "felixctl", "status", "-o", "json").out)
     return found
 
 
@@ -43,7 +43,7 @@ def settled() -> bool:
 
 
 def crosses() -> bool:
-    return felix_lab(NAME, "exec", "a1-pod1", "ping", "-c1", "-W1", "10.65.2.1").status == 0
+    return on_machine(NAME, "a1-pod1", "ping", "-c1", "-W1", "10.65.2.1").status == 0
 
 
 def pod() -> dict[str, Any]:
@@ -61,6 +61,6 @@ def route_events(lab: Lab, machine: str) -> Iterator[watching.Watcher]:
 
 def on_pod(*words: str) -> str:
     """Run a command in pod a1-pod1 and return what it says."""
-    called = felix_lab(NAME, "exec", "a1-pod1", *words)
+    called = on_machine(NAME, "a1-pod1", *words)
     assert called.status == 0, called.error + called.out
     return called.out

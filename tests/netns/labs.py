@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from felix_py.lab import namespaces, state
+from felix_py.lab import machines, namespaces, state
 
 PROGRAM = [sys.executable, "-m", "felix_py.lab.main"]
 
@@ -28,6 +28,14 @@ def felix_lab(name: str, *words: str, deadline: float = 60.0) -> Called:
     done = subprocess.run(
         [*PROGRAM, "--name", name, *words], capture_output=True, text=True, check=False, timeout=deadline
     )
+    return Called(done.returncode, done.stdout, done.stderr)
+
+
+def on_machine(name: str, machine: str, *words: str) -> Called:
+    """Run a command on a node, router, host or pod, as `felix-lab exec` does without a Python of its own around it."""
+    command = [*machines.enter(state.Lab(name), machine), *words]
+    environment = {**os.environ, "PATH": machines.path_variable()}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
     return Called(done.returncode, done.stdout, done.stderr)
 
 

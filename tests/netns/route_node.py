@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
@@ -34,10 +34,11 @@ from felix_py.kernel.messages import BUFFER
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.rtnetlink import Rtnetlink
 from felix_py.kernel.wire import Family, Wire
-from felix_py.model import IpipMode, Key, NodeName
+from felix_py.model import IpipMode, IPNetwork, Key, NodeName
 from felix_py.state import Absent, Event, InSync
 from ipip.device import Device, TunnelRefused
 from ipip.tunnel import Asked
+from vxlan.device import Device as VxlanDevice
 
 SOON = 1.0
 """Seconds in which whatever an event tells has to be done."""
@@ -63,14 +64,15 @@ Result = TypeVar("Result")
 class ToldSpeaker:
     """BGP as the loop sees it: paths, and whether their absence means something."""
 
-    paths: dict[IPv4Network, Any] = field(default_factory=dict)
+    paths: dict[IPNetwork, Any] = field(default_factory=dict)
     done: bool = True
+    chooses: bool = True
     told: list[NextHops] = field(default_factory=list)
 
     def configure(self, settings: Any) -> None:
         """Sessions are none of these tests' business."""
 
-    def best_paths(self) -> Mapping[IPv4Network, Any]:
+    def best_paths(self) -> Mapping[IPNetwork, Any]:
         return dict(self.paths)
 
     def changes(self) -> None:
@@ -81,6 +83,9 @@ class ToldSpeaker:
 
     def converged(self) -> bool:
         return self.done
+
+    def selecting(self) -> bool:
+        return self.done or self.chooses
 
     def next_hops(self) -> frozenset[IPv4Address]:
         return frozenset(each.path.attributes.next_hop for each in self.paths.values())
@@ -116,6 +121,7 @@ class Settings(NamedTuple):
     tunnel_address: str | None = None
     netfilter: bool = True
     driver: Asked = "auto"
+    bgp: bool = True
 
 
 class RouteNode:
@@ -136,6 +142,7 @@ class RouteNode:
         self.conntrack: Conntrack
         self.rtnetlink: Rtnetlink
         self.device: Device
+        self.vxlan: VxlanDevice
         self.failure: BaseException | None = None
         self.settings = settings
         self._directory = directory
@@ -181,12 +188,14 @@ class RouteNode:
         wire = settings.wrap(self.rtnetlink)
         netfilter = Nftables()
         parts = (wire, self.device, TunnelRefused, sysctl, self.conntrack)
-        self.kernel = Kernel(*parts, tuple(Family), netfilter)
+        self.vxlan = VxlanDevice()
+        self.kernel = Kernel(*parts, tuple(Family), netfilter, vxlan=self.vxlan)
         config = Config(
             NodeName(settings.name),
             run_directory=self._directory,
             resync_seconds=settings.resync_seconds,
             netfilter=settings.netfilter,
+            bgp=settings.bgp,
         )
         address = settings.tunnel_address
         self.agent = Agent(
@@ -194,7 +203,7 @@ class RouteNode:
             self.kernel,
             SilentDatastore(),
             self.speaker,
-            lambda block: IPv4Address(address) if address else block[1],
+            lambda block: IPv4Address(address) if address and block.version == 4 else block[1],
             self._clock,
         )
         # After `reopen` it is another one.
@@ -204,16 +213,16 @@ class RouteNode:
             netfilter.hear()
             self.agent.stir()
 
-        alarm = Bell(self._loop, netfilter.fileno, heard)
+        bells = (bell, Bell(self._loop, netfilter.fileno, heard), Bell(self._loop, self.vxlan.fileno, self.agent.stir))
 
         def turned() -> None:
-            bell.arm()
-            alarm.arm()
+            for each in bells:
+                each.arm()
             self._notify()
 
         self.agent.rearm = turned
-        bell.arm()
-        alarm.arm()
+        for each in bells:
+            each.arm()
         self.agent.tell(*self._told)
         started.set_result(None)
         self.task = asyncio.create_task(self.agent.run())
@@ -226,12 +235,13 @@ class RouteNode:
             for task in parts:
                 task.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-            bell.disarm()
-            alarm.disarm()
+            for each in bells:
+                each.disarm()
             self.agent._thread.shutdown()
             self.conntrack.close()
             self.rtnetlink.close()
             netfilter.close()
+            self.vxlan.close()
 
     def _clock(self) -> float:
         return time.monotonic() + self._ahead
@@ -266,11 +276,11 @@ class RouteNode:
         """Let BGP tell these next hops by prefix; None withdraws."""
         for prefix, next_hop in routes.items():
             if next_hop is None:
-                self.speaker.paths.pop(IPv4Network(prefix), None)
+                self.speaker.paths.pop(ip_network(prefix), None)
                 continue
             attributes = SimpleNamespace(next_hop=ip_address(next_hop))
             path = SimpleNamespace(attributes=attributes, stale=False, peer=next_hop)
-            self.speaker.paths[IPv4Network(prefix)] = SimpleNamespace(path=path, equal=())
+            self.speaker.paths[ip_network(prefix)] = SimpleNamespace(path=path, equal=())
         self._loop.call_soon_threadsafe(self.agent.bgp_changed)
 
     def pass_time(self, seconds: float) -> None:

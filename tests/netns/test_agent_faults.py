@@ -2,7 +2,7 @@
 
 import pytest
 from lab_node import NAME, REMOTE, on_a1, on_pod, pod, problems, route_events, routes, settled
-from labs import eventually, felix_lab
+from labs import eventually, felix_lab, on_machine
 
 from felix_py.lab import health, machines, pods
 from felix_py.lab.state import Lab
@@ -29,7 +29,7 @@ def test_heals_by_itself(words: list[str], lab: Lab) -> None:
     on_a1(*words)
     # An uplink that was down has lost its default route; a host's own network configuration would put it back.
     on_a1("ip", "route", "replace", "default", "via", "172.31.1.1")
-    assert eventually(settled), felix_lab(NAME, "exec", "a1", "felixctl", "routes").out
+    assert eventually(settled), on_machine(NAME, "a1", "felixctl", "routes").out
     assert machines.daemon(lab.of_node("a1")) == process, "the agent healed it, and was not restarted for it"
 
 
@@ -82,7 +82,7 @@ def test_a_pod_that_lost_its_interface_is_named_and_harms_no_other(lab: Lab) -> 
     on_a1("ip", "link", "del", interface)
     assert eventually(lambda: pod()["state"] == "missing")
     assert f"{prefix} is missing: {interface} does not exist" in problems()
-    assert felix_lab(NAME, "exec", "a1-pod2", "ping", "-c1", "-W2", "10.65.2.1").status == 0
+    assert on_machine(NAME, "a1-pod2", "ping", "-c1", "-W2", "10.65.2.1").status == 0
     attach_again(lab, "a1-pod1")
     assert eventually(settled)
 

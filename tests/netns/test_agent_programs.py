@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from lab_node import NAME, on_a1, pod, problems, settled
-from labs import eventually, felix_lab
+from labs import eventually, felix_lab, on_machine
 
 from felix_py.lab import health, machines
 from felix_py.lab.state import Lab
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("healthy_afterwards")]
 
 
 def test_a_second_agent_is_refused_in_one_sentence(lab: Lab) -> None:
-    called = felix_lab(NAME, "exec", "a1", "felix-agent", "run")
+    called = on_machine(NAME, "a1", "felix-agent", "run")
     assert called.status == 1
     running = machines.daemon(lab.of_node("a1"))
     assert called.error == (
@@ -52,7 +52,7 @@ def test_what_differs_is_shown_as_a_diff() -> None:
     on_a1("ip", "link", "set", interface, "down")
     try:
         assert eventually(lambda: pod()["state"] == "missing")
-        called = felix_lab(NAME, "exec", "a1", "felixctl", "routes", "--diff")
+        called = on_machine(NAME, "a1", "felixctl", "routes", "--diff")
         assert called.status == 1
         assert called.out == f"+ {prefix} dev {interface} scope link\n  missing: {interface} is down\n"
     finally:
@@ -83,7 +83,7 @@ def machines_down(lab: Lab) -> Iterator[None]:
 
 
 def test_cleaning_up_under_a_running_agent_is_refused() -> None:
-    called = felix_lab(NAME, "exec", "a1", "felix-agent", "cleanup")
+    called = on_machine(NAME, "a1", "felix-agent", "cleanup")
     assert called.status == 1
     assert "an agent runs on this node already" in called.error
 
@@ -107,6 +107,7 @@ def test_rubbish_on_a_socket_does_no_harm(lab: Lab, name: str, data: bytes) -> N
     assert machines.daemon(lab.of_node("a1")) == process
 
 
+@pytest.mark.alone
 def test_felixctl_answers_within_300_milliseconds(lab: Lab) -> None:
     # felixctl itself, not felix-lab and a second Python around it; its socket is a path, and paths need no namespace.
     socket_of_a1 = lab.of_node("a1") / "run" / "agent.sock"
@@ -129,9 +130,7 @@ def fastest(work: Callable[[], object]) -> float:
 
 
 def session(address: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        felix_lab(NAME, "exec", "a1", "felixctl", "bgp", "peer", address, "-o", "json").out
-    )
+    found: dict[str, Any] = json.loads(on_machine(NAME, "a1", "felixctl", "bgp", "peer", address, "-o", "json").out)
     return found
 
 
@@ -151,6 +150,6 @@ def test_a_session_is_disabled_enabled_and_reset_by_felixctl() -> None:
 
 
 def test_a_session_that_is_not_there_cannot_be_disabled() -> None:
-    called = felix_lab(NAME, "exec", "a1", "felixctl", "bgp", "disable", "10.9.9.9")
+    called = on_machine(NAME, "a1", "felixctl", "bgp", "disable", "10.9.9.9")
     assert called.status != 0
     assert "no session with 10.9.9.9 is configured; configured are 172.31.1.1, " in called.error + called.out

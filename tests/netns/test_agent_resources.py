@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from lab_node import NAME, REMOTE, crosses, on_a1, problems, route_events, routes, settled
-from labs import eventually, felix_lab
+from labs import eventually, on_machine
 
 from felix_py.lab.state import Lab
 
@@ -108,7 +108,7 @@ def test_a_wrong_as_is_explained_and_touches_no_other_session(lab: Lab) -> None:
 
 
 def sessions_since() -> dict[str, str]:
-    found = json.loads(felix_lab(NAME, "exec", "a1", "felixctl", "bgp", "peers", "-o", "json").out)
+    found = json.loads(on_machine(NAME, "a1", "felixctl", "bgp", "peers", "-o", "json").out)
     return {row["name"]: row["since"] for row in found["peers"]}
 
 

@@ -15,6 +15,7 @@ from crafted import dropped
 from route_node import SOON, Lab, RouteNode, lab
 from spaces import SECONDS, Monitor, Pod, Space
 
+from felix_py.calc.transition import LINGER
 from felix_py.model import IpipMode
 from felix_py.state import Event, InSync
 from ipip import header
@@ -179,6 +180,8 @@ def test_30_from_always_to_never_routes_move_in_place_and_the_tunnel_goes_last(c
     monitor = made.lab.monitor(made.a1)
     made.tell(pool(mode=IpipMode.NEVER))
     assert made.has(OWN | {TO_A2.format("eth0"), BY_ROUTER}), made.a1.space.routes()
+    assert "10.65.0.1" in made.a1.space.run("ip", "addr"), "others may still send through it"
+    made.a1.pass_time(LINGER)
     assert made.a1.until(lambda: "10.65.0.1" not in made.a1.space.run("ip", "addr"))
     assert replaced(monitor, "10.65.1.0/26", "10.65.2.0/26")
     made.router.ip(*(f"route add {BLOCKS[name]} via {ADDRESSES[name]}" for name in BLOCKS))

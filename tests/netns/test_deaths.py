@@ -8,7 +8,7 @@ from labs import lab_name, standing
 
 from felix_py.lab.state import Lab
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 NAME = lab_name("die")
 KILLS = 20

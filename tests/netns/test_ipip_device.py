@@ -11,7 +11,7 @@ import pytest
 from ipip_lab import Driver, Racks, capture, until
 
 from ipip import header
-from ipip.device import TunnelRefused, choose
+from ipip.device import Device, TunnelRefused, choose
 
 pytestmark = pytest.mark.netns
 
@@ -174,6 +174,16 @@ def test_packets_from_strangers_are_dropped_and_counted(racks: Racks) -> None:
     assert racks.b1.counters()["dropped_source_not_allowed"] == before + 1
     racks.b1.put()
     assert racks.ping().returncode == 0
+
+
+def test_another_agent_finds_the_tunnel_as_the_first_one_left_it(racks: Racks, driver: Driver) -> None:
+    node = racks.a1
+    other = node.namespace.do(Device, run_directory=node.directory, driver=driver)
+    assert node.namespace.do(other.read, "tunl0") == node.wish
+    before = node.namespace.run("ip", "-d", "link", "show", "tunl0").stdout
+    node.namespace.do(other.put, node.wish)
+    assert node.namespace.run("ip", "-d", "link", "show", "tunl0").stdout == before
+    assert racks.ping().returncode == 0, "the routes are there still"
 
 
 @pytest.mark.parametrize(

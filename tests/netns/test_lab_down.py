@@ -29,6 +29,7 @@ def small(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.alone
 def test_the_demo_proves_everything_in_time_and_leaves_nothing() -> None:
     name, before, start = lab_name("demo"), host_folders(), time.monotonic()
     called = felix_lab(name, "demo")

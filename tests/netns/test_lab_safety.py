@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from lab_node import NAME, crosses, on_a1
-from labs import eventually, felix_lab
+from labs import eventually, on_machine
 
 from felix_py.lab import machines
 from felix_py.lab.state import Lab
@@ -102,7 +102,7 @@ def test_a_dead_agent_leaves_the_table_and_a_new_one_does_not_touch_it(lab: Lab,
     subprocess.run(["kill", f"-{signal}", str(process)], check=True)
     assert on_a1("nft", "--stateless", "--handle", "list", "table", "inet", "felix") == before
     assert eventually(lambda: machines.daemon(lab.of_node("a1")) not in (None, process))
-    assert eventually(lambda: felix_lab(NAME, "exec", "a1", "felixctl", "status").status == 0)
+    assert eventually(lambda: on_machine(NAME, "a1", "felixctl", "status").status == 0)
     assert on_a1("nft", "--stateless", "--handle", "list", "table", "inet", "felix") == before
 
 
@@ -112,14 +112,14 @@ def test_plan_shows_what_differs_and_cleanup_removes_the_table(lab: Lab) -> None
         assert on_a1("felix-agent", "plan") == "set nftables table inet felix nodes without 192.0.2.1\n"
         assert "delete nftables table inet felix\n" in on_a1("felix-agent", "cleanup")
         assert on_a1("nft", "list", "tables") == ""
-    assert eventually(lambda: "chain from-pod" in felix_lab(NAME, "exec", "a1", "nft", "list", "ruleset").out)
+    assert eventually(lambda: "chain from-pod" in on_machine(NAME, "a1", "nft", "list", "ruleset").out)
 
 
 # --- the doctor, on a node that is well and on broken ones
 
 
 def doctor() -> tuple[int, dict[str, dict[str, str]]]:
-    called = felix_lab(NAME, "exec", "a1", "felixctl", "doctor", "-o", "json")
+    called = on_machine(NAME, "a1", "felixctl", "doctor", "-o", "json")
     return called.status, {row["check"]: row for row in json.loads(called.out)["checks"]}
 
 

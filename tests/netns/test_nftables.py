@@ -11,6 +11,7 @@ from spaces import Space
 
 from felix_py.calc import netfilter
 from felix_py.calc.netfilter import IPIP, TunnelProtocol
+from felix_py.kernel import filter_counters
 from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.objects import KernelRefused
@@ -34,6 +35,12 @@ def ours(space: Space) -> Iterator[Nftables]:
     made = space.do(Nftables)
     yield made
     space.do(made.close)
+
+
+def test_counters_are_read_without_the_library(space: Space, ours: Nftables) -> None:
+    assert space.do(filter_counters.read) == {}
+    space.do(ours.write, table(), None)
+    assert set(space.do(filter_counters.read)) == set(re.findall(r"\tcounter (\S+) \{", table().rules))
 
 
 def table(pods: int = 2, *, nat: bool = True, tunnels: dict[str, TunnelProtocol] | None = None) -> FilterTable:

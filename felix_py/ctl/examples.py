@@ -1,0 +1,94 @@
+"""Examples below the help of each command: lines that can be typed as they stand."""
+
+from collections.abc import Mapping
+
+EXAMPLES: Mapping[str, str] = {
+    "felixctl": """\
+start here:
+  felixctl status                        is this node well, and if not, what is wrong
+  felixctl doctor                        is the host fit, with the fix for each thing that is not
+  felixctl routes 10.65.2.0/26 --why     why is this route here, and who lost against it
+  felixctl trace 10.65.2.1               where does a packet go, and where does it end
+  felixctl bgp peers                     who is connected, and why who is not
+  felixctl events --follow               what changes, with its cause
+  felixctl diag                          everything for a bug report, without passwords
+
+Each command has examples of its own: felixctl COMMAND --help. Options may stand before or after the command.
+exit status: 0 all well, 1 something is not as it should be, 2 the agent cannot be reached""",
+    "felixctl status": """\
+examples:
+  felixctl status
+  felixctl status -o json
+  felixctl --node a1 status              a node of a lab on this machine""",
+    "felixctl routes": """\
+examples:
+  felixctl routes                        all, with their states
+  felixctl routes 10.65.2.0/26 --why     one, with every candidate and the rule that decided
+  felixctl routes --diff                 only what differs between wish and kernel
+  felixctl routes --kernel               the main table, whoever owns it
+  felixctl routes --watch                anew whenever something changes""",
+    "felixctl bgp": """\
+examples:
+  felixctl bgp peers
+  felixctl bgp peer 172.31.1.1
+  felixctl bgp routes --received 172.31.1.1
+  felixctl bgp drain --message 'kernel update'""",
+    "felixctl bgp peers": """\
+examples:
+  felixctl bgp peers
+  felixctl bgp peers -o wide             rejected, stale, flaps, causes
+  felixctl bgp peers --watch""",
+    "felixctl bgp peer": """\
+examples:
+  felixctl bgp peer 172.31.1.1           capabilities, policies with hits, history, the last NOTIFICATION in words""",
+    "felixctl bgp routes": """\
+examples:
+  felixctl bgp routes --best
+  felixctl bgp routes 10.65.2.0/26
+  felixctl bgp routes --received 172.31.1.1 --pre-policy
+  felixctl bgp routes --advertised 172.31.1.1 -o wide""",
+    "felixctl endpoints": """\
+examples:
+  felixctl endpoints
+  felixctl endpoints -o yaml""",
+    "felixctl nodes": """\
+examples:
+  felixctl nodes
+  felixctl nodes -o json                 pods as well, as far as this node knows them""",
+    "felixctl tunnels": """\
+examples:
+  felixctl tunnels                       device, driver and why, what was carried and dropped
+  felixctl tunnels -o wide               the other nodes as well""",
+    "felixctl events": """\
+examples:
+  felixctl events --since 5m
+  felixctl events --follow
+  felixctl events --since 1d -o json""",
+    "felixctl plan": """\
+examples:
+  felixctl plan                          nothing is changed""",
+    "felixctl trace": """\
+examples:
+  felixctl trace 10.65.3.1               from this node to a pod of another
+  felixctl trace web-0 10.65.3.1         from a pod of this node; default/web-0 says the same
+  felixctl trace web-0 10.65.3.1 --size 1500
+  felixctl trace web-0 10.65.3.1 --ask 'ssh root@{address}'
+
+Every machine that is asked looks into its kernel's tables as for a real packet. Without --ask this is this node alone:
+what others do is inferred from the datastore, and marked `not asked`. felix-lab trace asks every machine of a lab.""",
+    "felixctl doctor": """\
+examples:
+  felixctl doctor                        with echo requests to the nodes behind the tunnel, plain and as IP in IP
+  felixctl doctor --no-probe             this host alone
+  felixctl doctor -o json""",
+    "felixctl diag": """\
+examples:
+  felixctl diag
+  felixctl diag /tmp/report.tar.gz""",
+    "felixctl completion": """\
+examples:
+  felixctl completion bash               in ~/.bashrc: source <(felixctl completion bash)
+  felixctl completion zsh
+  felixctl completion fish""",
+}
+"""By what was typed."""

@@ -1,0 +1,157 @@
+"""Which packet filter ends a packet: our own table by its sets, those of others by such rules as can be understood.
+
+Rules of others may jump, count, limit and look at connections. A rule whose every word is known here is judged; at the
+first other one that could drop the packet, judging ends with a note, for a trace claims nothing that it does not know.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_network
+from typing import NamedTuple
+
+from felix_py.kernel import filter_table, ownership
+from felix_py.kernel.base_chains import Chain
+from felix_py.kernel.filter_table import FilterTable
+from felix_py.trace import encapsulations
+from felix_py.trace.words import Packet
+
+PROTOCOLS = {"ipencap": "4", "ipip": "4", "icmp": "1", "tcp": "6", "udp": "17"}
+"""/etc/protocols, by the names that nft prints."""
+
+VERDICTS = frozenset({"accept", "drop", "reject"})
+
+
+class Passage(NamedTuple):
+    """A packet at a hook: `input`, `forward` or `output`, with the interfaces that it comes and goes by."""
+
+    packet: Packet
+    hook: str
+    arrives: str | None = None
+    leaves: str | None = None
+
+
+class Judgement(NamedTuple):
+    """What the filters do: `dropped` says why; None where nothing that is understood drops it, as far as `notes` go."""
+
+    dropped: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+# --- ours
+
+
+def on_entry(packet: Packet, device: str | None, table: FilterTable | None) -> str | None:
+    """Say why our own table drops what comes in by a pod's interface; None where it does not."""
+    if table is None or not ownership.is_workload_device(device):
+        return None
+    name = "pod-addresses" if packet.destination.version == 4 else "pod-addresses6"  # noqa: PLR2004 - IP versions
+    if packet.inner is not None:
+        return f"pod-encapsulated of table {filter_table.NAME}: pods may not send tunnel packets"
+    if f'"{device}" . {packet.source}' in table.elements.get(name, frozenset()):
+        return None
+    if f'"{device}"' not in table.elements.get("pods", frozenset()):
+        return f"interface-unknown of table {filter_table.NAME}: {device} is of no known pod"
+    return f"pod-spoofed of table {filter_table.NAME}: {packet.source} is no address of the pod behind {device}"
+
+
+def on_exit(device: str, table: FilterTable | None) -> str | None:
+    """Say why our own table drops what is forwarded to a pod's interface; None where it does not."""
+    if table is None or not ownership.is_workload_device(device):
+        return None
+    if f'"{device}"' in table.elements.get("pods", frozenset()):
+        return None
+    return f"interface-unknown of table {filter_table.NAME}: {device} is of no known pod"
+
+
+def on_decapsulation(packet: Packet, table: FilterTable | None) -> str | None:
+    """Say why our own table drops a tunnel packet for this machine; None where it does not."""
+    if table is None or "chain encapsulated" not in table.rules:
+        return None
+    suffix = "" if packet.destination.version == 4 else "6"  # noqa: PLR2004 - IP versions
+    if str(packet.source) in table.elements.get(f"nodes{suffix}", frozenset()):
+        return None
+    external = (ip_network(each) for each in table.elements.get(f"external-nodes{suffix}", frozenset()))
+    if any(packet.source in each for each in external):
+        return None
+    return f"tunnel-stranger of table {filter_table.NAME}: {packet.source} is no known node"
+
+
+# --- those of others
+
+
+def others(passage: Passage, chains: Iterable[Chain]) -> Judgement:
+    """Judge by the base chains of others at the passage's hook."""
+    notes: list[str] = []
+    for chain in chains:
+        if chain.hook != passage.hook or chain.table == filter_table.NAME:
+            continue
+        dropped, note = _chain(passage, chain)
+        if dropped is not None:
+            return Judgement(dropped, tuple(notes))
+        notes += [note] if note else []
+    return Judgement(None, tuple(notes))
+
+
+def _chain(passage: Passage, chain: Chain) -> tuple[str | None, str | None]:
+    for line in chain.lines:
+        words = line.split(" comment ", maxsplit=1)[0].split()
+        matches = _matches(words, passage)
+        if matches is None and (chain.policy == "drop" or not VERDICTS.isdisjoint({"drop", "reject"} & {*words})):
+            return None, f"chain {chain} may drop it: `{line}` is beyond what trace understands"
+        if matches is None and ("jump" in words or "goto" in words):
+            return None, f"chain {chain} may drop it: `{line}` is not followed"
+        if not matches:
+            continue
+        verdict = next((word for word in words if word in VERDICTS), None)
+        if verdict in ("drop", "reject"):
+            return f"chain {chain} drops it: `{line}`", None
+        if verdict == "accept":
+            return None, None
+    if chain.policy == "drop":
+        return f"chain {chain} drops what no rule of it accepts", None
+    return None, None
+
+
+def _matches(words: list[str], passage: Passage) -> bool | None:
+    """Say whether a rule's conditions hold for a packet; None where one of them is not understood."""
+    rest, holds = list(words), True
+    while rest and rest[0] not in VERDICTS:
+        if rest[0] == "counter":
+            del rest[: 5 if rest[1:2] == ["packets"] else 1]
+            continue
+        known = next((name for name in CONDITIONS if rest[: len(name)] == list(name)), None)
+        if known is None:
+            return None if holds else False
+        del rest[: len(known)]
+        negated = rest[:1] == ["!="]
+        del rest[: int(negated)]
+        if not rest or rest[0].startswith(("@", "{")):
+            return None if holds else False
+        holds = holds and CONDITIONS[known](rest.pop(0).strip('"'), passage) is not negated
+    return holds
+
+
+def _interface(pattern: str, device: str | None) -> bool:
+    return device is not None and (device.startswith(pattern[:-1]) if pattern.endswith("*") else device == pattern)
+
+
+def _within(text: str, address: object) -> bool:
+    network = ip_network(text, strict=False)
+    return address is not None and address in network
+
+
+def _protocol(text: str, packet: Packet) -> bool:
+    outer = encapsulations.TABLE[packet.encapsulation].protocol if packet.encapsulation else None
+    return PROTOCOLS.get(text, text) == outer
+
+
+CONDITIONS: Mapping[tuple[str, ...], Callable[[str, Passage], bool]] = {
+    ("iifname",): lambda text, passage: _interface(text, passage.arrives),
+    ("oifname",): lambda text, passage: _interface(text, passage.leaves),
+    ("ip", "saddr"): lambda text, passage: _within(text, passage.packet.source),
+    ("ip", "daddr"): lambda text, passage: _within(text, passage.packet.destination),
+    ("ip6", "saddr"): lambda text, passage: _within(text, passage.packet.source),
+    ("ip6", "daddr"): lambda text, passage: _within(text, passage.packet.destination),
+    ("ip", "protocol"): lambda text, passage: _protocol(text, passage.packet),
+    ("meta", "l4proto"): lambda text, passage: _protocol(text, passage.packet),
+}
+"""The conditions that are understood, as nft prints them."""
