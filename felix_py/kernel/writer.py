@@ -1,4 +1,4 @@
-"""Writes routes and next-hop objects: a thousand changes in one send, and of each what became of it."""
+"""Writes routes and next-hop objects: many changes in one send, and of each what became of it."""
 
 import errno
 import socket
