@@ -146,7 +146,7 @@ class BgpService:
         """Return the Loc-RIB, and of prefixes none of whose next hops can be reached what would be the best path."""
         return {**self._speaker.loc_rib.waiting, **self._speaker.loc_rib.best} if self._speaker else {}
 
-    def changes(self) -> list[tuple[IPNetwork, BestPath | None]] | None:
+    def changes(self) -> Mapping[IPNetwork, BestPath | None] | None:
         """Return what `best_paths` says otherwise than when this was asked last, None for prefixes that have no path.
 
         None where all may have changed: at the start, with new settings, and where more has than is worth counting.

@@ -6,7 +6,7 @@ Python at each of them took most of the time. What many prefixes share is worked
 
 import struct
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain, repeat
 from operator import add, floordiv, mul
@@ -34,10 +34,10 @@ class IPv4Prefix(int, IPv4Network):
 
     def __new__(cls, address: object, strict: bool = True) -> Self:  # noqa: FBT001, FBT002 - as IPv4Network has it
         """Take what `IPv4Network` takes; `from_numbers` makes many at once."""
-        plain = IPv4Network(address, strict)
-        return int.__new__(cls, _number(int(plain.network_address), plain.prefixlen))
+        plain = address if isinstance(address, IPv4Network) else IPv4Network(address, strict)
+        return int.__new__(cls, number(int(plain.network_address), plain.prefixlen))
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, address: object, strict: bool = True) -> None:  # noqa: FBT001, FBT002 - same
         """Do nothing: the number is all that there is."""
 
     @property
@@ -69,22 +69,34 @@ class IPv4Prefix(int, IPv4Network):
     def __repr__(self) -> str:
         return f"IPv4Network({str(self)!r})"
 
-    __format__ = object.__format__
+    def __format__(self, form: str) -> str:
+        # Whoever asks for the form of a number has been told that this is one.
+        return format(int(self), form) if form.endswith("d") else object.__format__(self, form)
 
     def __reduce__(self) -> tuple[type[IPv4Network], tuple[str]]:
         """Be an IPv4Network to whoever unpickles or copies it."""
         return IPv4Network, (str(self),)
 
 
-def _number(address: int, length: int) -> int:
+def number(address: int, length: int) -> int:
+    """Return what a prefix is as a number; no bit of the address behind the length may be set."""
     # The mask is all ones where the address may have any, so XOR is subtraction; with that, all of it is linear.
     return address * _PER_ADDRESS + _PER_LENGTH[length]
 
 
 def from_numbers(addresses: Collection[int], length: int) -> list[IPv4Prefix]:
     """Return the prefixes of one length with these addresses, in which no bit behind the length is set."""
-    numbers = map(add, map(mul, addresses, repeat(_PER_ADDRESS)), repeat(_PER_LENGTH[length]))
-    return list(map(int.__new__, repeat(IPv4Prefix), numbers))
+    return made_of(numbers(addresses, length))
+
+
+def numbers(addresses: Collection[int], length: int) -> Iterator[int]:
+    """Return `number` of each of many addresses, in a quarter of the time."""
+    return map(add, map(mul, addresses, repeat(_PER_ADDRESS)), repeat(_PER_LENGTH[length]))
+
+
+def made_of(several: Iterable[int]) -> list[IPv4Prefix]:
+    """Return the prefixes that are these numbers."""
+    return list(map(int.__new__, repeat(IPv4Prefix), several))
 
 
 def taken_apart(prefixes: Collection[IPv4Prefix]) -> tuple[Iterator[bytes], bytes]:

@@ -1,6 +1,7 @@
 """Which prefixes have another best path now, for somebody who asks for them now and then."""
 
 from collections.abc import Collection
+from itertools import repeat
 
 from bgp.decision import BestPath
 from bgp.rib import LocRib
@@ -27,7 +28,7 @@ class Moved:
         """Take note that something else may hold of every prefix."""
         self._prefixes = None
 
-    def taken(self, loc_rib: LocRib) -> list[tuple[IPNetwork, BestPath | None]] | None:
+    def taken(self, loc_rib: LocRib) -> dict[IPNetwork, BestPath | None] | None:
         """Return what now holds of those that have changed since this was asked last; None where all may have.
 
         A prefix none of whose next hops can be reached comes with what would be its best path, and one that has no path
@@ -36,5 +37,5 @@ class Moved:
         prefixes, self._prefixes = self._prefixes, []
         if prefixes is None:
             return None
-        waiting = map(loc_rib.waiting.get, prefixes)
-        return [*zip(prefixes, map(loc_rib.best.get, prefixes, waiting), strict=True)]
+        waiting = map(loc_rib.waiting.get, prefixes) if loc_rib.waiting else repeat(None)
+        return dict(zip(prefixes, map(loc_rib.best.get, prefixes, waiting), strict=True))

@@ -7,14 +7,14 @@ step for all of them.
 import struct
 from ipaddress import IPv6Network
 
-from bgp.ipv4_prefix import IPv4Prefix, from_numbers
+from bgp.ipv4_prefix import IPv4Prefix, made_of, number, numbers
 from bgp.types import Family, IPNetwork
 
 KNOWN = 1 << 18
 """Prefixes of a family that are remembered; more are only slower."""
 
 AT_ONCE = 512
-"""Prefixes that are looked at to find those of one length: where lengths alternate, each look finds only one."""
+"""Prefixes that are looked at to find those of one length."""
 
 LENGTHS = {Family.IPV4_UNICAST: 32, Family.IPV6_UNICAST: 128}
 """Bits of an address of each family."""
@@ -36,15 +36,21 @@ class Prefixes:
         return self._read_ipv4(field) if family is Family.IPV4_UNICAST else self._read_ipv6(field)
 
     def _read_ipv4(self, field: bytes) -> tuple[IPv4Prefix, ...]:
-        found: list[IPv4Prefix] = []
+        read: list[int] = []
         at = 0
         while at < len(field):
-            size = _size(Family.IPV4_UNICAST, field[at])
-            count = _alike(field, at, size)
-            end = _end(Family.IPV4_UNICAST, field, at + count * size)
-            found += from_numbers(_addresses(field[at:end], count), field[at])
+            length = field[at]
+            size = _size(Family.IPV4_UNICAST, length)
+            if field[at + size : at + size + 1] == field[at : at + 1]:
+                count = _alike(field, at, size)
+                end = _end(Family.IPV4_UNICAST, field, at + count * size)
+                read += numbers(_addresses(field[at:end], count), length)
+            else:
+                end = _end(Family.IPV4_UNICAST, field, at + size)
+                address = int.from_bytes(field[at + 1 : end].ljust(4, b"\0"), "big")
+                read.append(number(address >> 32 - length << 32 - length, length))
             at = end
-        known = self._ipv4
+        found, known = made_of(read), self._ipv4
         if len(known) + len(found) > KNOWN:
             known.clear()
         return tuple(map(known.setdefault, found, found))

@@ -64,13 +64,13 @@ class AdjRibIn:
 
     entries: dict[IPNetwork, Told] = field(default_factory=dict)
 
-    def learn(self, prefixes: Iterable[IPNetwork], told: Told) -> list[IPNetwork]:
+    def learn(self, prefixes: Iterable[IPNetwork], told: Told) -> Collection[IPNetwork]:
         """Take what is said now in the place of whatever the peer said of these prefixes before."""
         entries, changed = self.entries, []
         said = dict.fromkeys(prefixes, told)
         if entries.keys().isdisjoint(said):  # a table that arrives: one step for all, and not one for each
             entries.update(said)
-            return list(said)
+            return said.keys()
         for prefix in said:
             before = entries.get(prefix)
             if before is not told and before != told:
@@ -202,20 +202,21 @@ class LocRib:
             self._count(step.before, -step.prefixes)
         return changed
 
-    def learn(self, adj_rib_in: AdjRibIn, prefixes: Collection[IPNetwork], told: Told) -> list[IPNetwork]:
+    def learn(self, adj_rib_in: AdjRibIn, prefixes: Collection[IPNetwork], told: Told) -> Collection[IPNetwork]:
         """Choose anew for prefixes of which a peer says this one thing now: once, where nobody spoke of any before."""
         if told.refusal is not None or not self.contests.keys().isdisjoint(prefixes):
             return self.follow(told.peer, adj_rib_in, prefixes)
         if not prefixes:
             return []
         contest = self._contest((told,))
-        self.contests.update(dict.fromkeys(prefixes, contest))
+        contests = dict.fromkeys(prefixes, contest)  # dicts take the hashes of their keys from each other
+        self.contests.update(contests)
         self._count(contest, len(prefixes))
         if contest.best is not None:
-            self.best.update(dict.fromkeys(prefixes, contest.best))
+            self.best.update(dict.fromkeys(contests, contest.best))
         elif contest.waiting is not None:
-            self.waiting.update(dict.fromkeys(prefixes, contest.waiting))
-        return list(prefixes)
+            self.waiting.update(dict.fromkeys(contests, contest.waiting))
+        return prefixes
 
     def reach(self, obstacles: Mapping[IPAddress, str]) -> list[IPNetwork]:
         """Take note of which next hops cannot be reached now."""

@@ -1,13 +1,13 @@
 """Who stands beside the loop: BGP, which tells it paths, and whoever looks on."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from bgp.speaker import BestPath, SpeakerSettings
 from bgp.speaker_words import NextHops
 from bgp.types import IPAddress, IPNetwork
-from felix_py.calc.hearsay import Change
+from felix_py.calc.hearsay import Changes
 from felix_py.turn import Done
 
 
@@ -20,7 +20,7 @@ class RouteSpeaker(Protocol):
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
         """Return the Loc-RIB, and of prefixes none of whose next hops can be reached what would be the best path."""
 
-    def changes(self) -> Iterable[Change] | None:
+    def changes(self) -> Changes | None:
         """Return what has changed in it since this was asked last; None where all of it may have."""
 
     def peer_name(self, path: BestPath) -> str:

@@ -29,6 +29,11 @@ NO_NEXT_HOPS = NextHops({})
 """What the speaker takes for granted before anybody has told it anything."""
 
 
+PART = 6000
+"""Prefixes of a table that are made ready before the kernel gets any; the next ones are while it writes, which takes it
+more than twice as long, so that each part may be twice as large as the one before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """Everything that a turn depends on, but for the kernel itself.
@@ -134,7 +139,7 @@ class Turns:
         if held:
             self._held = knowledge.learned.upon(self._held)
         else:
-            self._think(knowledge)
+            self._think(knowledge, begin=True)
         thought = self._clock()
         report = Report() if held else kernel.make(self.wish.state, thought)
         written = self._clock()
@@ -255,15 +260,20 @@ class Turns:
                     f"netlink port {quarrel.port}; find and stop it (`felixctl events` tells when and who)"
                 )
 
-    def _think(self, knowledge: Knowledge) -> None:
-        """Compute the wish, as far as anything that it depends on has changed since the last time."""
+    def _think(self, knowledge: Knowledge, *, begin: bool = False) -> None:
+        """Compute the wish, as far as anything that it depends on has changed since the last time.
+
+        Args:
+            knowledge: of everything but the kernel.
+            begin: put new routes on their way already; whoever says so has the rest made.
+        """
         books = self.kernel.routes.books
         heard, self._held = knowledge.learned.upon(self._held), Hearsay()
         former = self._still(knowledge.cluster)
         known = (knowledge.settled, self.kernel.links, books.others_version, former)
         if knowledge.converged and known == self._known:
             if heard.before is self._heard:
-                self.wish, self._heard = amended(self.wish, heard.news), heard.mark
+                self._amend(heard, begin=begin)
             if heard.mark is self._heard:
                 return
         underlay, own = self._underlay(), knowledge.tunnel_addresses
@@ -287,6 +297,20 @@ class Turns:
             filtered=knowledge.filtered,
         )
         self._known, self._heard = known, heard.mark
+
+    def _amend(self, heard: Hearsay, *, begin: bool) -> None:
+        """Take news of BGP into the wish; while the kernel writes one part of a table, the next is made ready."""
+        parts, self._heard = heard.parts(PART), None
+        basis = self.wish.basis
+        # What a tunnel or a next-hop object has to know of a route comes before the route.
+        alone = basis is not None and basis.tunnel is None and not basis.vxlans and not basis.objects
+        if begin and alone and len(parts) > 1 and self.kernel.only_routes(self.wish.state):
+            for part in parts:
+                self.wish = amended(self.wish, part)
+                self.kernel.begin(self.wish.state, self._clock())
+        else:
+            self.wish = amended(self.wish, heard.news)
+        self._heard = heard.mark
 
     def _kept(
         self, ours: Mapping[RouteKey, Route], paths: Collection[IPNetwork], *, selecting: bool

@@ -80,6 +80,11 @@ class FakeHost:
         answers = ((position, self._carry_out(verb, mode, body, self.port)) for position, body in enumerate(bodies))
         return {position: why for position, why in answers if why is not None and why.code != GONE.get(verb)}
 
+    def start(self, verb: Verb, mode: Mode, bodies: Sequence[bytes]) -> Callable[[], Mapping[int, Refusal]]:
+        """Carry out changes at once, whatever the caller does meanwhile; see `wire.Wire`."""
+        refused = self.write(verb, mode, bodies)
+        return lambda: refused
+
     def _carry_out(self, verb: Verb, mode: Mode, body: bytes, port: int) -> Refusal | None:
         if verb is Verb.NEW_NEXT_HOP:
             number, why = self._objects.put(body, mode, port)

@@ -119,6 +119,19 @@ class FaultyWire:
         self._pass_on(verb, mode, bodies, range(carried_out.get(fault.failure, 0)))
         raise self._broken(fault)
 
+    def start(self, verb: Verb, mode: Mode, bodies: Sequence[bytes]) -> Callable[[], Mapping[int, Refusal]]:
+        """Write at once; what goes wrong is told when it is asked for."""
+        try:
+            refused = self.write(verb, mode, bodies)
+        except WireBroken as error:
+            broken = error
+
+            def fail() -> Mapping[int, Refusal]:
+                raise broken
+
+            return fail
+        return lambda: refused
+
     def _pass_on(
         self, verb: Verb, mode: Mode, bodies: Sequence[bytes], positions: Sequence[int]
     ) -> Mapping[int, Refusal]:

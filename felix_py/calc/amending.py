@@ -60,11 +60,12 @@ class Tables:
             self.waiting.update(dict.fromkeys(keys, candidate.obstacle))
             for key in keys:
                 self.routes.pop(key, None)
-            return dict.fromkeys(keys)
+            return dict.fromkeys(keys, None)
         for key in keys.keys() & self.waiting.keys() if self.waiting else ():
             del self.waiting[key]
-        self.routes.update(dict.fromkeys(keys, candidate.route))
-        return dict.fromkeys(keys, candidate.route)
+        routes: dict[RouteKey, Route | None] = dict.fromkeys(keys, candidate.route)
+        self.routes.update(routes)  # type: ignore[arg-type]  # none of them is None
+        return routes
 
     def _put(self, key: RouteKey, group: Sequence[Candidate]) -> None:
         """Let these be all who want a prefix."""

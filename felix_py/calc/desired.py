@@ -157,7 +157,11 @@ def amended(before: Desired, news: Iterable[News]) -> Desired:
     touched: dict[RouteKey, Route | None] = {}
     for learned, prefixes in news:
         for candidate, keys in basis.remotes.of(learned, prefixes):
-            touched.update(tables.take(keys, candidate, basis.standing))
+            routes = tables.take(keys, candidate, basis.standing)
+            if touched:
+                touched.update(routes)
+            else:
+                touched = routes
     return _concluded(before, tables, touched)
 
 

@@ -32,6 +32,9 @@ News: TypeAlias = tuple[Learned | None, Sequence[IPNetwork]]
 Change: TypeAlias = tuple[IPNetwork, BestPath | None]
 """The best path that a prefix has now; None where it has none."""
 
+Changes: TypeAlias = Mapping[IPNetwork, BestPath | None] | Iterable[Change]
+"""One after the other, or of each prefix what holds in the end."""
+
 Namer: TypeAlias = Callable[[BestPath], str]
 """Names who told us a path; asked once for each peer."""
 
@@ -51,7 +54,7 @@ class Hearsay:
     before: object | None = None
     mark: object = field(default_factory=object)
 
-    def after(self, changes: Iterable[Change], name: Namer) -> "Hearsay":
+    def after(self, changes: Changes, name: Namer) -> "Hearsay":
         """Return what is known after these changes."""
         news = tuple(_news(changes, name))
         if not news:
@@ -71,10 +74,31 @@ class Hearsay:
             return self
         return replace(self, news=(*earlier.news, *self.news), before=earlier.before)
 
+    def parts(self, size: int) -> list[list[News]]:
+        """Return the news in parts, which lead to the same one after the other.
+
+        Args:
+            size: the most prefixes that the first part may have; each further one may have twice as many.
+        """
+        parts: list[list[News]] = [[]]
+        room = size
+        for learned, prefixes in self.news:
+            start = 0
+            while start < len(prefixes):
+                if not room:
+                    size *= 2
+                    parts.append([])
+                    room = size
+                some = prefixes[start : start + room]
+                parts[-1].append((learned, some))
+                start += len(some)
+                room -= len(some)
+        return parts
+
 
 def hearsay(best_paths: Mapping[IPNetwork, BestPath], name: Namer) -> Hearsay:
     """Return everything that the Loc-RIB says, which follows upon nothing."""
-    return Hearsay(Hearsay().after(best_paths.items(), name).paths)
+    return Hearsay(Hearsay().after(best_paths, name).paths)
 
 
 def by_value(paths: Mapping[IPNetwork, Learned]) -> Iterable[News]:
@@ -82,7 +106,7 @@ def by_value(paths: Mapping[IPNetwork, Learned]) -> Iterable[News]:
     return by_object(paths.keys(), paths.values())
 
 
-def _news(changes: Iterable[Change], name: Namer) -> Iterable[News]:
+def _news(changes: Changes, name: Namer) -> Iterable[News]:
     # Of several changes of one prefix the last counts.
     latest = dict(changes)
     names: dict[IPAddress, str] = {}

@@ -5,7 +5,7 @@ It has no clock, thread or socket of its own: time comes as `now`, the kernel as
 and writes (`work`). Whatever cannot be written now waits on its own (`holds`) and holds up nothing else.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from felix_py.kernel import holds, ownership, reconcile, route_codec
@@ -16,8 +16,8 @@ from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.objects import IPV6, MAIN_TABLE, Amended, Link, NextHopObject, Route, RouteKey, RoutePolicy
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.purge import Purger
-from felix_py.kernel.wire import EventsLost, Family, NextHopEvent, RouteEvent, Verb, Wire, WireBroken
-from felix_py.kernel.work import Work
+from felix_py.kernel.wire import EventsLost, Family, NextHopEvent, Refusal, RouteEvent, Verb, Wire, WireBroken
+from felix_py.kernel.work import ADD, Rows, Work
 
 POLICY = RoutePolicy()
 """What holds where nobody says otherwise."""
@@ -48,6 +48,13 @@ class Intention(NamedTuple):
     hold: Hold | None
 
 
+class Flight(NamedTuple):
+    """Additions that are on their way to the kernel, and what waits for them and returns those that were refused."""
+
+    rows: Rows
+    result: Callable[[], Mapping[int, Refusal]]
+
+
 class RouteEngine:
     """Makes one table of one network namespace hold what is wanted; used by one thread."""
 
@@ -58,6 +65,7 @@ class RouteEngine:
         self._wire = wire
         self._table = table
         self._contested: list[bytes] = []
+        self._flights: list[Flight] = []
 
     # --- what should be
 
@@ -182,6 +190,19 @@ class RouteEngine:
 
     # --- what is done about it
 
+    def begin(self, now: float) -> None:
+        """Put what is due on its way to the kernel while the caller goes on, if it is nothing but a table that arrives.
+
+        `carry_out` has to follow: it sees to what becomes of that, and to all else.
+        """
+        books = self.books
+        if not books.policy.sync or not all(books.due.keys().isdisjoint(each.rows.names) for each in self._flights):
+            return
+        rows = Work(books, now, Outcome()).arrivals(books.due)
+        if rows is not None and rows.names:
+            books.due = {}
+            self._flights.append(Flight(rows, self._wire.start(Verb.NEW_ROUTE, ADD, rows.bodies)))
+
     def carry_out(self, now: float) -> Outcome:
         """Write what is due; what cannot be written now waits, each on its own."""
         books = self.books
@@ -189,18 +210,36 @@ class RouteEngine:
         self._contested = []
         if not books.policy.sync:
             return outcome
-        self._release(now)
-        due, books.due = books.due, {}
         work = Work(books, now, outcome)
-        work.sort(due)
-        del due  # of 100,000 it is some megabytes, which the writing needs
         try:
+            self._land(work)
+            self._release(now)
+            due, books.due = books.due, {}
+            work.sort(due)
+            del due  # of 100,000 it is some megabytes, which the writing needs
             work.write(self._wire)
         except WireBroken as broken:
             books.due = {**work.due(), **books.due}
             books.must_read("socket failed")
             outcome.broken = str(broken)
         return outcome
+
+    def _land(self, work: Work) -> None:
+        """Wait for everything that is on its way, and book what became of it.
+
+        Raises:
+            WireBroken: when it is unknown what was done; then nothing is on its way any more, and that is due.
+        """
+        flights, self._flights = self._flights, []
+        failed: WireBroken | None = None
+        for rows, result in flights:
+            try:
+                work.book_put(rows, result())
+            except WireBroken as broken:
+                failed = failed or broken
+                self.books.due.update(zip(rows.names, rows.causes, strict=True))
+        if failed is not None:
+            raise failed
 
     def _release(self, now: float) -> None:
         """Make due what has waited long enough."""

@@ -230,6 +230,19 @@ class Kernel:
         self._holds = {step: hold for step, hold in self._holds.items() if step in tried}
         return Report(tuple(done), tuple(failed), routes)
 
+    def only_routes(self, want: KernelState) -> bool:
+        """Say whether everything but the routes is as wanted."""
+        self._read_back(want)
+        return not any(self._steps(want))
+
+    def begin(self, want: KernelState, now: float) -> None:
+        """Put new routes of a wish on their way to the kernel while the caller goes on; `make` has to follow.
+
+        Only where everything else is as wanted already: a route must not be there before what it needs.
+        """
+        self._wish(want)
+        self.routes.begin(now)
+
     def plan(self, want: KernelState) -> tuple[Step, ...]:
         """Return what would be done about all but the routes, and give the routes their wish; writes nothing."""
         self._read_back(want)

@@ -4,7 +4,8 @@ pyroute2 spends 220 microseconds on a route, nearly all of it on building Python
 one, the kernel itself some three. Formats are those of include/uapi/linux/{netlink,rtnetlink}.h and rtnetlink(7).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from felix_py.kernel.dump import Reader
 from felix_py.kernel.messages import BUFFER
@@ -46,6 +47,7 @@ class Rtnetlink:
                 each.close()
             raise broken("opening a route socket", error) from error
         self._writer, self._reader, self.watch = writer, reader, watch
+        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="routes")
 
     @property
     def port(self) -> int:
@@ -61,6 +63,10 @@ class Rtnetlink:
             WireBroken: when it is unknown what was done.
         """
         return self._writer.write(verb, mode, bodies)
+
+    def start(self, verb: Verb, mode: Mode, bodies: Sequence[bytes]) -> Callable[[], Mapping[int, Refusal]]:
+        """Do what `write` does in a thread of its own: while the kernel is busy with it, Python can work."""
+        return self._sender.submit(self._writer.write, verb, mode, bodies).result
 
     def dump_routes(self, family: Family, table: int) -> list[bytes]:
         """Return the bodies of all routes of a table, in the kernel's order, whoever owns them.
@@ -105,5 +111,6 @@ class Rtnetlink:
 
     def close(self) -> None:
         """Close the sockets; everything installed stays."""
+        self._sender.shutdown()
         for each in (self._writer, self._reader, self.watch):
             each.close()

@@ -4,7 +4,7 @@ Routes travel as bodies, the bytes of a message after its netlink header: what w
 event says of the same route are the same bytes (see `route_codec`), so that comparing costs no decoding.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import NamedTuple, Protocol, TypeAlias
@@ -127,6 +127,12 @@ class Wire(Protocol):
 
         Raises:
             WireBroken: when it is unknown what was done.
+        """
+
+    def start(self, verb: Verb, mode: Mode, bodies: Sequence[bytes]) -> Callable[[], Mapping[int, Refusal]]:
+        """Do what `write` does while the caller goes on; return what waits for it, and then returns or raises the same.
+
+        Until that has been called nothing may be asked of the wire but to start more, which is done in order.
         """
 
     def dump_routes(self, family: Family, table: int) -> list[bytes]:

@@ -63,8 +63,9 @@ class Work:
         """Decide for each identity that is due."""
         books = self._books
         wanted, special = books.wish.bodies, self._special(due)
-        if not special and self._all_new(due):
-            self._add = Rows([*due], [*map(wanted.__getitem__, due)], [None] * len(due), [*due.values()])
+        new = self.arrivals(due)
+        if new is not None:
+            self._add = new
             return
         for name, cause in due.items():
             fib = books.fib(name)
@@ -77,6 +78,13 @@ class Work:
             else:
                 self._sort_one(name, want, fib.stack(name), cause)
 
+    def arrivals(self, due: Mapping[bytes, str | None]) -> Rows | None:
+        """Return the additions that all of this comes to where it is a table that arrives; None where it is not."""
+        if self._special(due) or not self._all_new(due):
+            return None
+        bodies = map(self._books.wish.bodies.__getitem__, due)
+        return Rows([*due], [*bodies], [None] * len(due), [*due.values()])
+
     def _special(self, due: Mapping[bytes, str | None]) -> tuple[Collection[bytes], ...]:
         """Return what an addition has to mind: nearly always nothing, so that 100,000 do not pay for it."""
         books = self._books
@@ -87,7 +95,7 @@ class Work:
         return tuple(each for each in mindful if not due.keys().isdisjoint(each))
 
     def _all_new(self, due: Mapping[bytes, str | None]) -> bool:
-        """Say whether all that is due is wanted, and stands nowhere yet: a table that arrives."""
+        """Say whether all that is due is wanted, and stands nowhere yet."""
         books = self._books
         fibs = [*map(books.fib_of, families_of(due))]
         return books.wish.bodies.keys() >= due.keys() and all(
@@ -214,10 +222,13 @@ class Work:
         self._delete_objects(wire)
 
     def _put(self, wire: Wire, mode: Mode, rows: Rows) -> None:
-        if not rows.names:
-            return
+        if rows.names:
+            self.book_put(rows, wire.write(Verb.NEW_ROUTE, mode, rows.bodies))
+
+    def book_put(self, rows: Rows, refused: Mapping[int, Refusal]) -> None:
+        """Book what became of additions or replacements."""
         books = self._books
-        rows = self._done(rows, wire.write(Verb.NEW_ROUTE, mode, rows.bodies))
+        rows = self._done(rows, refused)
         families = families_of(rows.names)
         for family in families:
             columns = zip(rows.names, rows.bodies, strict=True)

@@ -1,4 +1,4 @@
-"""Writes routes and next-hop objects: a thousand changes in one send, and of each what became of it."""
+"""Writes routes and next-hop objects: many changes in one send, and of each what became of it."""
 
 import errno
 import socket
@@ -22,8 +22,8 @@ from felix_py.kernel.messages import (
 from felix_py.kernel.netlink_socket import MAXIMUM_SEQUENCE, broken, open_socket, port_of, receive
 from felix_py.kernel.wire import Mode, Refusal, Verb, WireBroken
 
-SEND_BYTES = 200_000
-"""Bytes per send that a queue of the usual size, net.core.wmem_default = 212,992, takes."""
+SEND_SPARE = 8192
+"""Bytes of the send queue that no message may take; the kernel wants 32 of them, net/netlink/af_netlink.c."""
 
 ANSWER_BYTES = 1280
 """Room that one refusal takes in the receive queue: 832 bytes measured, more with a long text."""
@@ -74,6 +74,7 @@ class Writer:
         self._sequence = 0
         room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // ANSWER_BYTES
         self._batch = max(1, min(BATCH, room))
+        self._send_bytes = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - SEND_SPARE
         self.port = port_of(self._socket)
 
     def close(self) -> None:
@@ -97,10 +98,9 @@ class Writer:
             start += len(batch)
         return refused
 
-    @staticmethod
-    def _fitting(batch: Sequence[bytes]) -> Sequence[bytes]:
+    def _fitting(self, batch: Sequence[bytes]) -> Sequence[bytes]:
         """Return the first of these bodies, as many as one send takes."""
-        while len(batch) > 1 and sum(map(len, batch)) + len(batch) * HEADER.size > SEND_BYTES:
+        while len(batch) > 1 and sum(map(len, batch)) + len(batch) * HEADER.size > self._send_bytes:
             batch = batch[: len(batch) // 2]
         return batch
 
