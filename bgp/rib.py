@@ -64,13 +64,13 @@ class AdjRibIn:
 
     entries: dict[IPNetwork, Told] = field(default_factory=dict)
 
-    def learn(self, prefixes: Iterable[IPNetwork], told: Told) -> Collection[IPNetwork]:
+    def learn(self, prefixes: Iterable[IPNetwork], told: Told) -> list[IPNetwork]:
         """Take what is said now in the place of whatever the peer said of these prefixes before."""
         entries, changed = self.entries, []
         said = dict.fromkeys(prefixes, told)
         if entries.keys().isdisjoint(said):  # a table that arrives: one step for all, and not one for each
             entries.update(said)
-            return said.keys()
+            return list(said)
         for prefix in said:
             before = entries.get(prefix)
             if before is not told and before != told:
