@@ -21,6 +21,7 @@ from felix_py.bell import Bell
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
 from felix_py.datastore.directory import DirectoryDatastore
+from felix_py.datastore.swaps import FolderSwaps
 from felix_py.handlers import Handlers
 from felix_py.journal import Journal
 from felix_py.kernel import sysctl
@@ -106,7 +107,8 @@ class Node:
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
         kernel = Kernel(*parts, families(), self._netfilter)
-        self._store = Allocations(settings.state_directory, settings.node_name)
+        swaps = FolderSwaps(settings.resource_directory)
+        self._store = Allocations(swaps, settings.node_name, before=settings.state_directory)
         self._news = News()
         self.speaker = BgpService(
             on_change=lambda: self.agent.bgp_changed(),  # noqa: PLW0108 - made below
@@ -114,6 +116,8 @@ class Node:
         )
         datastore = DirectoryDatastore(settings.resource_directory, settings.secret_directory)
         self.agent = Agent(settings, kernel, datastore, self.speaker, self._store.tunnel_address)
+        self._store.addresses.own.cluster = lambda: self.agent.cluster
+        self._store.addresses.own.announced = self.agent.announced
         # Pods of before are known before anything is compared: no turn happens until the datastore is in sync.
         self.agent.tell(*(Present(Key("WorkloadEndpoint", each.name), each) for each in self._store.endpoints()))
         self._standing = MaintenanceFile(settings.state_directory)

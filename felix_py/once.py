@@ -9,6 +9,7 @@ from felix_py.calc import sessions
 from felix_py.config import Config
 from felix_py.daemon import families, only_one
 from felix_py.datastore import directory
+from felix_py.datastore.swaps import FolderSwaps
 from felix_py.kernel import sysctl
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.nftables import Nftables
@@ -28,11 +29,12 @@ def plan_once(settings: Config) -> Iterator[Step]:
         KernelRefused: when the kernel could not be read.
     """
     with _turns(settings) as turns:
-        store = Allocations(settings.state_directory, settings.node_name)
+        store = Allocations(FolderSwaps(settings.resource_directory), settings.node_name)
         reading = directory.read(settings.resource_directory)
         resources = {key: value for key, (_, value) in reading.good.items()}
         resources |= {Key("WorkloadEndpoint", each.name): each for each in store.endpoints()}
         cluster = ClusterState(resources, in_sync=True)
+        store.addresses.own.cluster = lambda: cluster
         block = sessions.tunnel_block(cluster, settings.node_name)
         address = store.tunnel_address(block, keep=False) if block else None
         steps, intentions = turns.plan(

@@ -5,14 +5,36 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from bgp.rib import in_order
 from bgp.speaker import SpeakerSettings
 from felix_py.calc import peering
-from felix_py.model import BGPFilter, BlockAffinity, IPAddress, IPNetwork, IPPool, Node, NodeName
+from felix_py.model import (
+    BGPFilter,
+    BlockAffinity,
+    IPAddress,
+    IPNetwork,
+    IPPool,
+    Node,
+    NodeName,
+    WorkloadEndpoint,
+    lies_in,
+)
 from felix_py.state import ClusterState
 
 
 def own_blocks(cluster: ClusterState, me: NodeName) -> tuple[IPNetwork, ...]:
     """Return this node's blocks, IPv4 and the lowest first."""
-    own = (affinity.cidr for affinity in cluster.of(BlockAffinity) if affinity.node == me)
+    own = (each.cidr for each in cluster.of(BlockAffinity) if each.node == me and each.confirmed)
     return tuple(sorted(own, key=in_order))
+
+
+def borrowed(cluster: ClusterState, me: NodeName) -> tuple[IPNetwork, ...]:
+    """Return the addresses of pods here that lie in no block of this node: each is announced by itself."""
+    own, pools = own_blocks(cluster, me), [pool.cidr for pool in cluster.of(IPPool)]
+    return tuple(
+        network
+        for endpoint in cluster.of(WorkloadEndpoint)
+        if endpoint.node == me
+        for network in endpoint.networks
+        if not any(lies_in(network, block) for block in own) and any(lies_in(network, pool) for pool in pools)
+    )
 
 
 def tunnel_block(cluster: ClusterState, me: NodeName) -> IPv4Network | None:
@@ -31,7 +53,7 @@ def settings(cluster: ClusterState, me: NodeName) -> SpeakerSettings | None:
         asn=node.as_number or defaults.as_number,
         listen_port=defaults.listen_port,
         peers=peering.wanted(cluster, node),
-        announcements=frozenset(own_blocks(cluster, me)),
+        announcements=frozenset((*own_blocks(cluster, me), *borrowed(cluster, me))),
         accept_within=tuple(pool.cidr for pool in cluster.of(IPPool) if not pool.disabled),
         local_address6=node.address6.ip if node.address6 else None,
         listen_on=_everywhere(node) if defaults.listen_everywhere else (),
