@@ -5,7 +5,8 @@ a node are read out of the blocks, and the kernel, whose interfaces bear notes, 
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
@@ -142,6 +143,18 @@ class Allocations:
         with self._gathering.alone():
             return self.addresses.exhausted(client)
 
+    def in_use(self) -> Mapping[IPAddress, str]:
+        """Return which address this node uses, and by which handle; for whoever has it alone."""
+        return {address: held.handle for address, held in self.addresses.own.mine.items()}
+
+    def living_interfaces(self) -> frozenset[str]:
+        """Return the host interfaces of pods that the kernel has now."""
+        return frozenset(each.host_interface for each in self._living())
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Return a context in which nobody else gives addresses or takes them back."""
+        return self._gathering.alone()
+
     # --- pods come and go
 
     def attach(self, draft: Attachment, wanted: tuple[IPAddress, ...] = ()) -> Attachment:
@@ -169,6 +182,18 @@ class Allocations:
         answer = self._gathering.ask(_Detach(attachment))
         if isinstance(answer, Exception):
             raise answer
+
+    def release(self, held: Sequence[Held]) -> None:
+        """Take addresses back from whoever holds them, on whatever node.
+
+        Raises:
+            StoreFailed: some of them are still held.
+        """
+        with self._gathering.alone():
+            try:
+                self.addresses.take_back(held)
+            except (OSError, Conflict) as error:
+                raise _failed(error) from error
 
     def _carry_out(self, wishes: Sequence[_Attach | _Detach]) -> list[Attachment | Exception]:
         gone = self._detach([wish.attachment for wish in wishes if isinstance(wish, _Detach)])

@@ -23,6 +23,7 @@ from felix_py.config import Config
 from felix_py.datastore.directory import DirectoryDatastore
 from felix_py.datastore.swaps import FolderSwaps
 from felix_py.handlers import Handlers
+from felix_py.ipam_answers import IpamAnswers
 from felix_py.journal import Journal
 from felix_py.kernel import sysctl
 from felix_py.kernel.conntrack import Conntrack
@@ -37,6 +38,7 @@ from felix_py.news import News
 from felix_py.observation import Observation
 from felix_py.probes import Probes
 from felix_py.state import Present
+from felix_py.tending import Tending
 from ipip.device import Device, TunnelRefused
 
 log = structlog.get_logger()
@@ -151,7 +153,8 @@ class Node:
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what has to run, with its name."""
         directory, address = self._settings.run_directory, self._settings.metrics_address
-        answers = Handlers(self.agent, self.speaker, self.device, self._standing, self._news)
+        ipam = IpamAnswers(self._store, self._settings.node_name)
+        answers = Handlers(self.agent, self.speaker, self.device, self._standing, self._news, ipam)
         handlers, actions = {**answers.all(), "events": self._journal.events}, answers.actions()
         # In this order: who reads on one socket that the node is in sync finds the other one open.
         yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()
@@ -160,6 +163,7 @@ class Node:
         if address is not None:
             probes = Probes(self.observation.health, self._metrics)
             yield "metrics", TcpApi(address, probes.all(), setting="metricsAddress").serve()
+        yield "ipam", Tending(self._store, self._settings.node_name, self.agent.remove_endpoint).run()
         yield "datastore", self.agent.follow_datastore()
         yield "loop", self.agent.run()
         yield "bgp", self.speaker.run()

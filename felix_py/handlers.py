@@ -13,6 +13,7 @@ from felix_py.agent import Agent
 from felix_py.api import Answer, Handler
 from felix_py.bgp_actions import BgpActions
 from felix_py.calc import sessions
+from felix_py.ipam_answers import IpamAnswers
 from felix_py.kernel.objects import KernelRefused
 from felix_py.maintenance_file import MaintenanceFile
 from felix_py.news import News
@@ -24,13 +25,20 @@ class Handlers:
     """Answers for one node."""
 
     def __init__(
-        self, agent: Agent, speaker: BgpService, device: Device, standing: MaintenanceFile, news: News
+        self,
+        agent: Agent,
+        speaker: BgpService,
+        device: Device,
+        standing: MaintenanceFile,
+        news: News,
+        ipam: IpamAnswers,
     ) -> None:
         self._agent = agent
         self._speaker = speaker
         self._device = device
         self._standing = standing
         self._news = news
+        self._ipam = ipam
 
     def all(self) -> Mapping[str, Handler]:
         """Return each handler by the name after /v1/."""
@@ -40,12 +48,15 @@ class Handlers:
             "bgp": self._news.waiting(self.bgp),
             "endpoints": self.endpoints,
             "tunnels": self.tunnels,
+            "pools": self._ipam.pools,
+            "blocks": self._ipam.blocks,
+            "ipam": self._ipam.ipam,
             "plan": self.plan,
         }
 
     def actions(self) -> Mapping[str, Handler]:
         """Return what may be asked to be done, by the name after /v1/."""
-        return {"bgp": BgpActions(self._agent, self._speaker, self._standing).act}
+        return {"bgp": BgpActions(self._agent, self._speaker, self._standing).act, "ipam": self._ipam.release}
 
     async def status(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer how the node is."""

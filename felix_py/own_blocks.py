@@ -43,8 +43,7 @@ class OwnBlocks:
         Raises:
             OSError: when the datastore cannot be read.
         """
-        found = [each.value for each in self._swaps.listing("BlockAffinity")[0]]
-        affinities = [each for each in found if isinstance(each, BlockAffinity)]
+        affinities = self.claims()
         own = [each for each in affinities if each.node == self._node]
         confirmed = {each.cidr for each in own if each.confirmed}
         known = [cidr for cidr in self._claimed if cidr in confirmed]
@@ -62,6 +61,11 @@ class OwnBlocks:
     def claimed(self) -> tuple[IPNetwork, ...]:
         """Return those that the node claimed itself."""
         return tuple(cidr for cidr in self.all() if cidr in self._claimed)
+
+    def claims(self) -> tuple[BlockAffinity, ...]:
+        """Return the affinities that nodes keep, of all nodes and whatever their state."""
+        found = (each.value for each in self._swaps.listing("BlockAffinity")[0])
+        return tuple(each for each in found if isinstance(each, BlockAffinity))
 
     def inside(self, pools: Iterable[IPPool]) -> list[IPNetwork]:
         """Return those that lie in one of these pools."""

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from felix_py.ctl import bgp, client, doctor, endpoints, events, plan, routes, status, tunnels
+from felix_py.ctl import bgp, client, doctor, endpoints, events, ipam, plan, pools, routes, status, tunnels
 
 FORMS = ("table", "wide", "json", "yaml")
 
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 all well, 1 something is not as it should be, 2 the agent cannot be reached",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_with(common))
-    for command in (status, routes, bgp, endpoints, tunnels, events, plan, doctor):
+    for command in (status, routes, bgp, endpoints, pools, ipam, tunnels, events, plan, doctor):
         command.add(commands)
     return parser
 
