@@ -59,6 +59,7 @@ def settings(cluster: ClusterState, me: NodeName) -> SpeakerSettings | None:
         listen_on=_everywhere(node) if defaults.listen_everywhere else (),
         cluster_id=node.cluster_id,
         communities=defaults.communities,
+        lends=not cluster.ipam().strict_affinity,
         filters={each.name: each for each in cluster.of(BGPFilter)},
     )
 
