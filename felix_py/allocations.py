@@ -107,6 +107,7 @@ class Allocations:
         self._clock = clock
         self._gathering: Gathering[_Attach | _Detach, Attachment | Exception] = Gathering(self._carry_out)
         self._by_interface: dict[str, Attachment] = {}
+        self._by_container: dict[tuple[str, str], Attachment] = {}
         self._tunnel: Held | None = None
         try:
             self._start(before)
@@ -126,8 +127,7 @@ class Allocations:
 
     def find(self, container_id: str, interface: str) -> Attachment | None:
         """Return the attachment that the runtime means by these two."""
-        known = tuple(self._by_interface.values())
-        return next((each for each in known if (each.container_id, each.interface) == (container_id, interface)), None)
+        return self._by_container.get((container_id, interface))
 
     def on(self, host_interface: str) -> Attachment | None:
         """Return the attachment behind one host interface."""
@@ -209,6 +209,7 @@ class Allocations:
             return _failed(error)
         for each in known:
             del self._by_interface[each.host_interface]
+            self._by_container.pop((each.container_id, each.interface), None)
         return None
 
     def _attach(self, wishes: Sequence[_Attach]) -> list[Attachment | Exception]:
@@ -240,8 +241,13 @@ class Allocations:
         if isinstance(given, NotAssigned):
             return AddressRefused(given.why)
         attachment = with_mac(replace(draft, addresses=given))
-        self._by_interface[attachment.host_interface] = attachment
+        self._know(attachment)
         return attachment
+
+    def _know(self, attachment: Attachment) -> None:
+        self._by_interface[attachment.host_interface] = attachment
+        if attachment.container_id:
+            self._by_container[attachment.container_id, attachment.interface] = attachment
 
     def _second(self, draft: Attachment, coming: Sequence[Attachment]) -> AlreadyAttached | None:
         first = self.find(draft.container_id, draft.interface)
@@ -315,11 +321,11 @@ class Allocations:
             if note is None or note.container_id not in ("", each.container_id):
                 gone += self._held(each)
             else:
-                self._by_interface[each.host_interface] = each
+                self._know(each)
                 self.addresses.remember(self._held(each), written=True)
         for each in (*old.attachments, *living):
             if each.host_interface in notes and each.host_interface not in self._by_interface:
-                self._by_interface[each.host_interface] = each
+                self._know(each)
                 self.addresses.remember(self._held(each), written=False)
         self._find_tunnel(blocks, old)
         self.addresses.give_back_later(gone)

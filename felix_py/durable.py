@@ -53,10 +53,10 @@ def make_folder(path: Path) -> None:
     Raises:
         OSError: it cannot be made.
     """
-    missing = [each for each in (path, *path.parents) if not each.is_dir()]
-    for each in reversed(missing):
-        each.mkdir(exist_ok=True)
-        _sync(each.parent)
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

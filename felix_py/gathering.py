@@ -16,6 +16,7 @@ class _Ticket(Generic[Wish, Answer]):
         self.wish = wish
         self.answer: tuple[Answer] | None = None
         self.failure: BaseException | None = None
+        self.news = threading.Event()
 
     @property
     def done(self) -> bool:
@@ -33,6 +34,7 @@ class Gathering(Generic[Wish, Answer]):
         self._carry_out = carry_out
         self._turn = threading.Lock()
         self._guard = threading.Lock()
+        self._led = False
         self._waiting: list[_Ticket[Wish, Answer]] = []
 
     def ask(self, wish: Wish) -> Answer:
@@ -40,9 +42,11 @@ class Gathering(Generic[Wish, Answer]):
         ticket: _Ticket[Wish, Answer] = _Ticket(wish)
         with self._guard:
             self._waiting.append(ticket)
-        with self._turn:
-            if not ticket.done:  # nobody took it along
-                self._lead()
+            follows, self._led = self._led, True
+        if follows:
+            ticket.news.wait()  # it is done, or this thread leads the next batch
+        if not ticket.done:
+            self._lead()
         if ticket.answer is None:
             raise ticket.failure or RuntimeError("a wish was lost")
         return ticket.answer[0]
@@ -52,8 +56,16 @@ class Gathering(Generic[Wish, Answer]):
         return self._turn
 
     def _lead(self) -> None:
+        with self._turn:
+            with self._guard:
+                batch, self._waiting = self._waiting, []
+            self._settle(batch)
         with self._guard:
-            batch, self._waiting = self._waiting, []
+            following, self._led = self._waiting[:1], bool(self._waiting)
+        for ticket in (*batch, *following):
+            ticket.news.set()
+
+    def _settle(self, batch: Sequence[_Ticket[Wish, Answer]]) -> None:
         try:
             answers = self._carry_out([ticket.wish for ticket in batch])
         except BaseException as failure:  # noqa: BLE001 - each thread raises it

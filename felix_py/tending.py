@@ -64,18 +64,26 @@ class Tending:
             grace: how long something may seem unused before it is taken back.
         """
         try:
-            with self._store.alone():
-                addresses = self._store.addresses
-                addresses.refresh()
-                addresses.pay()
-                addresses.restore()
-                self._take_back_unused(grace)
-                addresses.own.end_unused()
-                self._bury(grace)
+            self.tidy(grace)
             return tuple(self._detached(grace))
         except (OSError, Conflict, Damaged, StoreFailed) as failure:
             log.warning("datastore.fault", fault=f"blocks could not be looked after: {failure}")
             return ()
+
+    def tidy(self, grace: timedelta = leaks.GRACE) -> None:
+        """Bring what is written down in order, without a look at pods.
+
+        Raises:
+            OSError, Conflict, Damaged: some of it is left to the next time.
+        """
+        addresses = self._store.addresses
+        with self._store.alone():
+            addresses.refresh()
+            addresses.pay()
+            addresses.restore()
+            self._take_back_unused(grace)
+            addresses.own.end_unused()
+            self._bury(grace)
 
     def _take_back_unused(self, grace: timedelta) -> None:
         """Take back what is written down for this node, or for nodes that are no more, and is used by nobody."""

@@ -133,18 +133,17 @@ class FolderSwaps:
     @contextmanager
     def _alone(self, key: Key) -> Iterator[None]:
         """Let nobody else, in whatever process, change this resource meanwhile."""
-        self._make_folders()
-        number = crc32(f"{key.kind}/{key.name}".encode()) % LOCKS
-        descriptor = os.open(self._folder / "locks" / f"{number:02}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self._folder / "locks" / f"{crc32(f'{key.kind}/{key.name}'.encode()) % LOCKS:02}"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:  # the first time, or somebody has removed all of it
+            durable.make_folder(path.parent)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
-
-    def _make_folders(self) -> None:
-        for name in ("locks", *PLACES.values()):
-            durable.make_folder(self._folder / name)
 
 
 def _value(key: Key, document: Mapping[str, Any], where: str) -> Stored:
