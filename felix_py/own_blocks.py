@@ -6,12 +6,12 @@ from datetime import datetime
 import structlog
 
 from felix_py import choosing, claims, ipam
-from felix_py.choosing import Chosen
+from felix_py.choosing import IPV4, Chosen
 from felix_py.claims import Ask, Claimed, Conflict, Lost
 from felix_py.datastore.api import Damaged, Swaps
 from felix_py.datastore.drive import drive, persevere
 from felix_py.ipam import ANY, Block, Holder
-from felix_py.model import BlockAffinity, IPAddress, IPNetwork, IPPool, NodeName, lies_in
+from felix_py.model import BlockAffinity, IPAddress, IpipMode, IPNetwork, IPPool, NodeName, Use, lies_in
 from felix_py.state import ClusterState
 
 log = structlog.get_logger()
@@ -168,6 +168,18 @@ class OwnBlocks:
         asks = [Ask(holder, address) for address, holder in self.mine.items() if address in cidr]
         if asks:
             drive(claims.assign(cidr, asks, ANY, None), self._swaps)
+
+    def claim_for_tunnel(self) -> None:
+        """Claim a block of a pool that is for tunnels only, where this node needs a tunnel: no pod ever asks for one.
+
+        Raises:
+            OSError: it is claimed or not; trying again goes on from there.
+        """
+        pools, _ = choosing.serving(self.cluster(), choosing.Client(self._node, Use.TUNNEL))
+        reserved = tuple(pool for pool in pools if pool.cidr.version == IPV4 and Use.WORKLOAD not in pool.uses)
+        needed = any(pool.ipip_mode is not IpipMode.NEVER for pool in self.cluster().of(IPPool) if not pool.disabled)
+        if reserved and needed and not self.inside(reserved):
+            next(self.more(reserved, IPV4))
 
     # --- fewer of them
 

@@ -19,6 +19,9 @@ from felix_py.model import IPNetwork, Node, NodeName
 PERIOD = 60.0
 """Seconds between two looks; a leak is taken back after `leaks.GRACE`, so nothing is in a hurry."""
 
+SHORTLY = 1.0
+"""Seconds until it is asked again whether resources are known."""
+
 log = structlog.get_logger()
 
 Block: TypeAlias = tuple[NodeName, IPNetwork]
@@ -50,12 +53,13 @@ class Tending:
         self._ownerless: Suspects[Block] = Suspects()
 
     async def run(self) -> None:
-        """Look every PERIOD seconds until cancelled."""
+        """Look as soon as resources are known, and every PERIOD seconds from then on, until cancelled."""
+        while not self._store.addresses.own.cluster().in_sync:
+            await asyncio.sleep(SHORTLY)
         while True:
+            for name in await asyncio.to_thread(self.look):
+                await self._forget(name)
             await asyncio.sleep(PERIOD)
-            if self._store.addresses.own.cluster().in_sync:
-                for name in await asyncio.to_thread(self.look):
-                    await self._forget(name)
 
     def look(self, grace: timedelta = leaks.GRACE) -> tuple[str, ...]:
         """Look once; return the names of pods that are gone for good.
@@ -83,6 +87,7 @@ class Tending:
             addresses.restore()
             self._take_back_unused(grace)
             addresses.own.end_unused()
+            addresses.own.claim_for_tunnel()
             self._bury(grace)
 
     def _take_back_unused(self, grace: timedelta) -> None:

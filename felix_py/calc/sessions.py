@@ -13,6 +13,7 @@ from felix_py.model import (
     IPPool,
     Node,
     NodeName,
+    Use,
     WorkloadEndpoint,
     lies_in,
 )
@@ -39,7 +40,9 @@ def borrowed(cluster: ClusterState, me: NodeName) -> tuple[IPNetwork, ...]:
 
 def tunnel_block(cluster: ClusterState, me: NodeName) -> IPv4Network | None:
     """Return the block that the tunnel of this node has its address from; the tunnel is one of IPv4."""
-    return next((block for block in own_blocks(cluster, me) if isinstance(block, IPv4Network)), None)
+    closed = [pool.cidr for pool in cluster.of(IPPool) if Use.TUNNEL not in pool.uses]
+    own = (block for block in own_blocks(cluster, me) if not any(lies_in(block, pool) for pool in closed))
+    return next((block for block in own if isinstance(block, IPv4Network)), None)
 
 
 def settings(cluster: ClusterState, me: NodeName) -> SpeakerSettings | None:
