@@ -54,12 +54,11 @@ class Tending:
 
     async def run(self) -> None:
         """Look as soon as resources are known, and every PERIOD seconds from then on, until cancelled."""
-        while not self._store.addresses.own.cluster().in_sync:
-            await asyncio.sleep(SHORTLY)
         while True:
-            for name in await asyncio.to_thread(self.look):
+            in_sync = self._store.addresses.own.cluster().in_sync
+            for name in await asyncio.to_thread(self.look) if in_sync else ():
                 await self._forget(name)
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(PERIOD if in_sync else SHORTLY)
 
     def look(self, grace: timedelta = leaks.GRACE) -> tuple[str, ...]:
         """Look once; return the names of pods that are gone for good.
