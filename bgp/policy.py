@@ -156,7 +156,7 @@ ATTRIBUTE_CHECKS: tuple[Check, ...] = (
 class _Networks:
     """What prefixes of one IP version are compared with, and what is remembered of the attributes they came with."""
 
-    __slots__ = ("considered", "own", "pools", "pools_text", "spans", "terms", "version")
+    __slots__ = ("considered", "lends", "own", "pools", "pools_text", "spans", "terms", "version")
 
     def __init__(self, node: NodeFacts, peer: PeerFacts, version: Version) -> None:
         pools = [network for network in node.accept_within if network.version == version]
@@ -165,6 +165,7 @@ class _Networks:
         # A prefix inside a pool that has neither a martian in it nor room for all addresses needs no further look.
         self.pools = PrefixTable(version, ((network, _harmless(self, network)) for network in pools))
         self.pools_text = ", ".join(map(str, pools)) or "there is none"
+        self.lends = node.lends
         self.own = PrefixTable(version, ((network, network) for network in node.own))
         self.spans = Spans((*pools, *node.own))
         self.considered: dict[int, _Considered] = {}
@@ -208,7 +209,9 @@ def _outside(networks: _Networks, number: int, length: int) -> str | None:
 
 def _own_block(networks: _Networks, number: int, length: int) -> str | None:
     block = networks.own.containing(number, length)
-    return None if block is None else str(block)
+    if block is None or (networks.lends and length == BITS[networks.version] and block.prefixlen < length):
+        return None
+    return str(block)
 
 
 PREFIX_CHECKS: tuple[PrefixCheck, ...] = (

@@ -18,6 +18,7 @@ class NodeFacts:
         addresses: ours, where peers could send packets back to us.
         accept_within: prefixes of others must lie inside one of these.
         own: what we announce ourselves.
+        lends: others may announce single addresses of our blocks, which they have borrowed.
         cluster_id: ours as a route reflector (RFC 4456); None where we are none.
         communities: what our own prefixes carry, by the network that they lie in.
         interfaces: by next hop: the interface by which packets to it leave, where that is known.
@@ -29,6 +30,7 @@ class NodeFacts:
     addresses: frozenset[IPAddress]
     accept_within: tuple[IPNetwork, ...] = ()
     own: frozenset[IPNetwork] = frozenset()
+    lends: bool = False
     cluster_id: IPv4Address | None = None
     communities: Mapping[IPNetwork, tuple[Community, ...]] = field(default_factory=dict)
     interfaces: Mapping[IPAddress, str] = field(default_factory=dict)

@@ -29,6 +29,7 @@ class Policies:
             addresses=frozenset(each for each in own if each is not None),
             accept_within=settings.accept_within,
             own=settings.announcements,
+            lends=settings.lends,
             cluster_id=settings.cluster_id,
         )
         self._outward = replace(

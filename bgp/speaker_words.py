@@ -20,6 +20,7 @@ class SpeakerSettings:
     Attributes:
         announcements: our own prefixes; they are told to every peer.
         accept_within: prefixes of others must lie inside one of these.
+        lends: single addresses of our own prefixes may be others', who have borrowed them.
         local_address6: our end of sessions over IPv6; None where this node has none.
         listen_on: where connections are taken; none: at our own addresses only.
         cluster_id: ours as a route reflector (RFC 4456); None where we are none.
@@ -42,6 +43,7 @@ class SpeakerSettings:
     cluster_id: IPv4Address | None = None
     communities: Mapping[IPNetwork, tuple[Community, ...]] = field(default_factory=dict)
     filters: Mapping[str, Filter] = field(default_factory=dict)
+    lends: bool = False
     draining: bool = False
     leaving: bool = False
     farewell: str = ""

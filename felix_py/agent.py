@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -161,6 +161,10 @@ class Agent:
         """Return this node's blocks, IPv4 and the lowest first."""
         return sessions.own_blocks(self.cluster, self.config.node_name)
 
+    def announced(self) -> Collection[IPNetwork]:
+        """Return the prefixes that other nodes announce, as far as BGP has told them."""
+        return self._speaker.best_paths().keys()
+
     def pod_mtu(self) -> int:
         """Return the bytes that a pod's packet may have on its way to any other node."""
         return self.picture.desired.pod_mtu.value
@@ -169,8 +173,6 @@ class Agent:
         """Say in one sentence why no pod can be attached now; None when one can."""
         if self.turns == 0:
             return f"node {self.node_name} is not in sync yet; see `felixctl status`"
-        if not self.blocks():
-            return f"node {self.node_name} has no block; add a BlockAffinity with spec.node {self.node_name}"
         return None
 
     async def planned(self, describe: Callable[[tuple[Step, ...], tuple[Intention, ...], Turns], Result]) -> Result:

@@ -1,28 +1,32 @@
-"""The addresses that this node has given out, kept where a crash, a full disk or a damaged file cannot lose them.
+"""The addresses of this node's pods, written down in the datastore's blocks before anybody is told of them.
 
-One file holds everything, written anew for each change: a rename is atomic for all blocks together, a pod with two
-addresses has both or none, and the few hundred pods of a node are some tens of kilobytes. A file for each block
-would write less and need an order between the writes, which is what crashes are good at getting wrong.
+A block says of each address everything that is known of its holder, so no second place could say otherwise: the pods of
+a node are read out of the blocks, and the kernel, whose interfaces bear notes, corrects them at the start.
 """
 
 import errno
-import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from felix_py import durable, ipam
+from felix_py import ipam, old_allocations
+from felix_py.addresses import Addresses, Held, Wish
+from felix_py.choosing import Client
+from felix_py.claims import Conflict
+from felix_py.datastore.api import Swaps
+from felix_py.gathering import Gathering
+from felix_py.ipam import Block, Holder, NotAssigned
 from felix_py.kernel import links, ownership, route_codec
 from felix_py.kernel.dump import Reader
 from felix_py.kernel.objects import MAIN_TABLE
 from felix_py.kernel.wire import Family
-from felix_py.ledger import Attachment, Ledger, decode, encode, from_note, mac_of
-from felix_py.model import Fault, Invalid, IPAddress, IPNetwork, NodeName, WorkloadEndpoint
-
-FILE = "allocations.json"
+from felix_py.ledger import Attachment, attachments, from_note, holder, with_mac
+from felix_py.model import Fault, Invalid, IPAddress, IPNetwork, NodeName, Use, WorkloadEndpoint
+from felix_py.old_allocations import OldAllocations
 
 TUNNEL_HANDLES = {4: "ipip-tunnel-addr", 6: "vxlan-v6-tunnel-addr"}
 """Of the tunnels' own addresses, by version of IP; Calico's words. IP in IP and VXLAN share the one of IPv4."""
@@ -56,51 +60,216 @@ def living_pods() -> tuple[Attachment, ...]:
     return tuple(from_note(link.alias, link.name, routed.get(link.name, ())) for link in seen)
 
 
+@dataclass(frozen=True, slots=True)
+class _Attach:
+    """A pod that is to have addresses."""
+
+    draft: Attachment
+    wanted: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Detach:
+    """A pod whose addresses are given back."""
+
+    attachment: Attachment
+
+
 class Allocations:
-    """Who holds which address on this node. Safe to use from several threads; every answer given is on disk."""
+    """Who holds which address on this node. Safe to use from several threads; every answer given is on disk.
+
+    Attributes:
+        addresses: gives them; for one thread at a time, which is whoever `alone` lets in.
+    """
 
     def __init__(
         self,
-        directory: Path,
+        swaps: Swaps,
         node: NodeName,
         *,
+        before: Path | None = None,
         living: Callable[[], tuple[Attachment, ...]] = living_pods,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Read the file, and let the kernel correct it: pods whose interface is gone hold nothing any more.
+        """Read the blocks, and let the kernel correct them: pods whose interface is gone hold nothing any more.
 
         Args:
-            directory: where the file is, or will be.
+            swaps: where the blocks are.
             node: whose pods these are.
+            before: the folder in which earlier versions kept allocations; what is there is taken over.
             living: the pods that the kernel knows.
+            clock: the time of day.
 
         Raises:
-            Invalid: when the file is there and cannot be read; a fresh start would give addresses twice.
+            Invalid: when the blocks cannot be read; a fresh start would give addresses twice.
         """
-        self._path = directory / FILE
+        self.addresses = Addresses(swaps, node, clock)
         self._node = node
-        self._lock = threading.Lock()
-        self._damaged = False
-        self._ledger = self._load(living())
+        self._living = living
+        self._clock = clock
+        self._gathering: Gathering[_Attach | _Detach, Attachment | Exception] = Gathering(self._carry_out)
+        self._by_interface: dict[str, Attachment] = {}
+        self._by_container: dict[tuple[str, str], Attachment] = {}
+        self._tunnels: dict[int, Held] = {}  # by version of IP
+        try:
+            self._start(before)
+        except OSError as error:
+            sentence = f"cannot be read: {error.strerror}; without it addresses would be given twice"
+            raise Invalid(Fault(str(error.filename), "", sentence)) from error
+
+    # --- what the node holds
 
     def endpoints(self) -> tuple[WorkloadEndpoint, ...]:
         """Return the pods of this node, as the agent routes them."""
-        return tuple(each.endpoint(self._node) for each in self._ledger.attachments if each.container_id)
+        return tuple(each.endpoint(self._node) for each in self.attachments() if each.container_id)
 
     def attachments(self) -> tuple[Attachment, ...]:
         """Return everything that containers hold."""
-        return self._ledger.attachments
-
-    def block(self, cidr: IPNetwork) -> ipam.Block:
-        """Return one block as it is now."""
-        return self._ledger.block(cidr)
+        return tuple(self._by_interface.values())
 
     def find(self, container_id: str, interface: str) -> Attachment | None:
         """Return the attachment that the runtime means by these two."""
-        return self._ledger.find(container_id, interface)
+        return self._by_container.get((container_id, interface))
 
     def on(self, host_interface: str) -> Attachment | None:
         """Return the attachment behind one host interface."""
-        return self._ledger.on(host_interface)
+        return self._by_interface.get(host_interface)
+
+    def block(self, cidr: IPNetwork) -> Block:
+        """Return one block as it is now."""
+        return self.addresses.block(cidr)
+
+    def exhausted(self) -> str | None:
+        """Say why no pod could have addresses now; None where one could, or nobody can know without trying."""
+        client = Client(self._node)
+        with self._gathering.alone():
+            return self.addresses.exhausted(client)
+
+    def in_use(self) -> Mapping[IPAddress, str]:
+        """Return which address this node uses, and by which handle; for whoever has it alone."""
+        return {address: held.handle for address, held in self.addresses.own.mine.items()}
+
+    def living_interfaces(self) -> frozenset[str]:
+        """Return the host interfaces of pods that the kernel has now."""
+        return frozenset(each.host_interface for each in self._living())
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Return a context in which nobody else gives addresses or takes them back."""
+        return self._gathering.alone()
+
+    # --- pods come and go
+
+    def attach(self, draft: Attachment, wanted: tuple[IPAddress, ...] = ()) -> Attachment:
+        """Give an attachment its addresses; on disk when this returns.
+
+        They are one of each version of IP that the node can give, IPv4 first, all or none; or exactly those that are
+        wanted. An attachment without a hardware address gets the one that belongs to its first address.
+
+        Raises:
+            AlreadyAttached: the first one stays as it is.
+            AddressRefused: with the reason of each block.
+            StoreFailed: nothing was given.
+        """
+        answer = self._gathering.ask(_Attach(draft, wanted))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def detach(self, attachment: Attachment) -> None:
+        """Take its addresses back; repeating it changes nothing.
+
+        Raises:
+            StoreFailed: it still holds them.
+        """
+        answer = self._gathering.ask(_Detach(attachment))
+        if isinstance(answer, Exception):
+            raise answer
+
+    def release(self, held: Sequence[Held]) -> None:
+        """Take addresses back from whoever holds them, on whatever node.
+
+        Raises:
+            StoreFailed: some of them are still held.
+        """
+        with self._gathering.alone():
+            try:
+                self.addresses.take_back(held)
+            except (OSError, Conflict) as error:
+                raise _failed(error) from error
+
+    def _carry_out(self, wishes: Sequence[_Attach | _Detach]) -> list[Attachment | Exception]:
+        gone = self._detach([wish.attachment for wish in wishes if isinstance(wish, _Detach)])
+        come = iter(self._attach([wish for wish in wishes if isinstance(wish, _Attach)]))
+        return [next(come) if isinstance(wish, _Attach) else gone or wish.attachment for wish in wishes]
+
+    def _detach(self, leaving: Sequence[Attachment]) -> Exception | None:
+        known = [each for each in leaving if self._by_interface.get(each.host_interface) == each]
+        held = [pair for each in known for pair in self._held(each)]
+        try:
+            self.addresses.take_back(held)
+        except (OSError, Conflict) as error:
+            return _failed(error)
+        for each in known:
+            del self._by_interface[each.host_interface]
+            self._by_container.pop((each.container_id, each.interface), None)
+        return None
+
+    def _attach(self, wishes: Sequence[_Attach]) -> list[Attachment | Exception]:
+        answers: dict[int, Attachment | Exception] = {}
+        coming: dict[str, _Attach] = {}
+        for position, wish in enumerate(wishes):
+            refusal = self._second(wish.draft, [each.draft for each in coming.values()])
+            if refusal is not None:
+                answers[position] = refusal
+            else:
+                coming[wish.draft.host_interface] = wish
+        try:
+            given = self.addresses.give([self._wish(wish.draft, wish.wanted) for wish in coming.values()])
+        except (OSError, Conflict) as error:
+            return [answers.get(position, _failed(error)) for position in range(len(wishes))]
+        self._drop_old_file()
+        found = iter(zip(coming.values(), given, strict=True))
+        for position in range(len(wishes)):
+            if position not in answers:
+                wish, addresses = next(found)
+                answers[position] = self._attached(wish.draft, addresses)
+        return [answers[position] for position in range(len(wishes))]
+
+    def _wish(self, draft: Attachment, wanted: tuple[IPAddress, ...]) -> Wish:
+        namespace = draft.pod.split("/", maxsplit=1)[0] or None
+        return Wish(Client(self._node, Use.WORKLOAD, namespace), holder(draft, self._node), wanted)
+
+    def _attached(self, draft: Attachment, given: tuple[IPAddress, ...] | NotAssigned) -> Attachment | Exception:
+        if isinstance(given, NotAssigned):
+            return AddressRefused(given.why)
+        attachment = with_mac(replace(draft, addresses=given))
+        self._know(attachment)
+        return attachment
+
+    def _know(self, attachment: Attachment) -> None:
+        self._by_interface[attachment.host_interface] = attachment
+        if attachment.container_id:
+            self._by_container[attachment.container_id, attachment.interface] = attachment
+
+    def _second(self, draft: Attachment, coming: Sequence[Attachment]) -> AlreadyAttached | None:
+        first = self.find(draft.container_id, draft.interface)
+        if first is not None:
+            return AlreadyAttached(
+                f"container {draft.container_id} has {draft.interface} already, with {_listed(first)}; DEL it first"
+            )
+        other = self.on(draft.host_interface) or next(
+            (each for each in coming if each.host_interface == draft.host_interface), None
+        )
+        if other is not None:
+            return AlreadyAttached(
+                f"{draft.host_interface} belongs to {holder(other, self._node)} already; DEL that one first"
+            )
+        return None
+
+    def _held(self, attachment: Attachment) -> list[Held]:
+        return [(address, holder(attachment, self._node)) for address in attachment.addresses]
+
+    # --- the tunnel
 
     def tunnel_address(self, block: IPNetwork, *, keep: bool = True) -> IPAddress | None:
         """Return the tunnels' own address in this block, giving it one where it has none; None when all are in use.
@@ -109,108 +278,101 @@ class Allocations:
             block: one of this node's blocks.
             keep: whether a new one is written down; not for those who only look, as `felix-agent plan`.
         """
-        handle = f"{TUNNEL_HANDLES[block.version]}-{self._node}"
-        with self._lock:
-            held = self._ledger.handles.get(handle)
-            if held is not None and held in block:
-                return held
-            answer = ipam.assign(self._ledger.block(block), handle)
-            if isinstance(answer, ipam.NotAssigned):
-                return None
+        version = block.version
+        with self._gathering.alone():
+            before = self._tunnels.get(version)
+            if before is not None and before[0] in block:
+                return before[0]
+            held = Holder(self._tunnel_handle(version), self._node, self._clock())
             if not keep:
-                return answer.address
-            after = self._ledger.with_handle(handle, answer.address)
+                return next(iter(self.block(block).free(self.addresses.own.terms())), None)
             try:
-                self._commit(after)
-            except StoreFailed as failure:
-                # It is held from now on and written with the next pod; until then a restart may choose another one.
-                log.warning("datastore.fault", fault=str(failure))
-                self._ledger = after
-            return answer.address
+                answer = self.addresses.give_in(block, held)
+            except (OSError, Conflict) as failure:
+                log.warning("datastore.fault", fault=str(_failed(failure)))
+                answer = self._unwritten_tunnel(block, held)
+            if isinstance(answer, NotAssigned):
+                return None
+            self.addresses.give_back_later([before] if before is not None else [])
+            self._tunnels[version] = answer, held
+            return answer
 
-    def attach(
-        self, draft: Attachment, blocks: tuple[IPNetwork, ...], wanted: tuple[IPAddress, ...] = ()
-    ) -> Attachment:
-        """Give an attachment its addresses; on disk when this returns.
+    def _unwritten_tunnel(self, block: IPNetwork, held: Holder) -> IPAddress | NotAssigned:
+        """Give the tunnel an address that is written with the next pod; until then a restart may choose another one."""
+        answer = ipam.assign(self.block(block), held, self.addresses.own.terms())
+        if isinstance(answer, NotAssigned):
+            return answer
+        self.addresses.remember([(answer.address, held)], written=False)
+        return answer.address
 
-        They are one of each version of IP that there are blocks of, IPv4 first, all or none; or exactly those that are
-        wanted. An attachment without a hardware address gets the one that belongs to its first address.
+    def _tunnel_handle(self, version: int) -> str:
+        """Return the handle of the tunnels' address of a version of IP."""
+        return f"{TUNNEL_HANDLES[version]}-{self._node}"
 
-        Raises:
-            AlreadyAttached: the first one stays as it is.
-            AddressRefused: with the reason of each block.
-            StoreFailed: nothing was given.
-        """
-        with self._lock:
-            self._refuse_second(draft)
-            addresses = ipam.addresses_from([self._ledger.block(cidr) for cidr in blocks], draft.handle, wanted)
-            if isinstance(addresses, ipam.NotAssigned):
-                raise AddressRefused(addresses.why)
-            attachment = replace(draft, addresses=addresses, mac=draft.mac or mac_of(addresses[0]))
-            self._commit(self._ledger.with_attachment(attachment))
-            return attachment
+    # --- the start
 
-    def detach(self, attachment: Attachment) -> None:
-        """Take its addresses back; repeating it changes nothing.
+    def _start(self, before: Path | None) -> None:
+        living, (blocks, damaged) = self._living(), self.addresses.blocks()
+        for problem in damaged:
+            log.warning("datastore.fault", fault=f"{problem}; {len(living)} pods were found again by their interfaces")
+        self._old_file = before / old_allocations.FILE if before is not None else None
+        old = self._read_old_file(len(living))
+        notes = {each.host_interface: each for each in living}
+        gone: list[Held] = []
+        for each in attachments(blocks, self._node):
+            note = notes.get(each.host_interface)
+            if note is None or note.container_id not in ("", each.container_id):
+                gone += self._held(each)
+            else:
+                self._know(each)
+                self.addresses.remember(self._held(each), written=True)
+        for each in (*old.attachments, *living):
+            if each.host_interface in notes and each.host_interface not in self._by_interface:
+                self._know(each)
+                self.addresses.remember(self._held(each), written=False)
+        self._find_tunnel(blocks, old)
+        self.addresses.give_back_later(gone)
 
-        Raises:
-            StoreFailed: it still holds them.
-        """
-        with self._lock:
-            after = self._ledger.without_attachment(attachment)
-            if after != self._ledger:
-                self._commit(after)
+    def _find_tunnel(self, blocks: Sequence[Block], old: OldAllocations) -> None:
+        names = {self._tunnel_handle(version): version for version in TUNNEL_HANDLES}
+        for block in blocks:
+            for address, each in block.holders.items():
+                if each.handle in names:
+                    self._tunnels[names[each.handle]] = address, each
+                    self.addresses.remember([(address, each)], written=True)
+        for handle, version in names.items():
+            if version not in self._tunnels and handle in old.handles:
+                held = old.handles[handle], Holder(handle, self._node, self._clock())
+                self._tunnels[version] = held
+                self.addresses.remember([held], written=False)
 
-    def _refuse_second(self, draft: Attachment) -> None:
-        first = self._ledger.find(draft.container_id, draft.interface)
-        if first is not None:
-            raise AlreadyAttached(
-                f"container {draft.container_id} has {draft.interface} already, with {_listed(first)}; DEL it first"
-            )
-        other = self._ledger.on(draft.host_interface)
-        if other is not None:
-            raise AlreadyAttached(f"{draft.host_interface} belongs to {other.handle} already; DEL that one first")
-
-    def _load(self, living: tuple[Attachment, ...]) -> Ledger:
+    def _read_old_file(self, living: int) -> OldAllocations:
+        nothing = OldAllocations((), {})
+        if self._old_file is None:
+            return nothing
         try:
-            ledger = decode(self._path.read_text(encoding="utf-8"))
+            return old_allocations.decode(self._old_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return Ledger(living)
-        except OSError as error:
-            sentence = f"cannot be read: {error.strerror}; without it addresses would be given twice"
-            raise Invalid(Fault(str(self._path), "", sentence)) from error
+            return nothing
         except ValueError as error:  # also UnicodeDecodeError and JSONDecodeError
-            self._damaged = True
-            log.warning("datastore.fault", fault=self._damage(error, len(living)))
-            return Ledger(living)
-        alive = {each.host_interface for each in living}
-        for attachment in ledger.attachments:
-            if attachment.host_interface not in alive:
-                ledger = ledger.without_attachment(attachment)
-        return ledger
+            why = " ".join(str(error).split())
+            sentence = f"{self._old_file} is damaged ({why}); {living} pods were found again by their interfaces"
+            log.warning("datastore.fault", fault=sentence)
+            return nothing
 
-    def _damage(self, error: ValueError, found: int) -> str:
-        why = " ".join(str(error).split())
-        return (
-            f"{self._path} is damaged ({why}); {found} pods were found again by their interfaces, "
-            f"and the file is put aside as {FILE}.damaged-TIME before the next write"
-        )
+    def _drop_old_file(self) -> None:
+        """Put the file of earlier versions out of use, once all that it holds is in blocks."""
+        if self._old_file is not None and not self.addresses.unwritten:
+            if self._old_file.exists():
+                self._old_file.rename(self._old_file.with_name(f"{old_allocations.FILE}.migrated"))
+            self._old_file = None
 
-    def _commit(self, after: Ledger) -> None:
-        """Make `after` the truth: on disk first, then for everyone who asks."""
-        try:
-            self._put_damaged_aside()
-            durable.write(self._path, encode(after))
-        except OSError as error:
-            remedy = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
-            sentence = f"{self._path} cannot be written: {error.strerror}; {remedy}; nothing was changed"
-            raise StoreFailed(sentence) from error
-        self._ledger = after
 
-    def _put_damaged_aside(self) -> None:
-        if self._damaged:
-            self._path.rename(self._path.with_name(f"{FILE}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
-            self._damaged = False
+def _failed(error: OSError | Conflict) -> StoreFailed:
+    if isinstance(error, Conflict):
+        return StoreFailed(f"{error}; nothing was changed")
+    remedy = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+    return StoreFailed(f"{error.filename} cannot be written: {error.strerror}; {remedy}; nothing was changed")
 
 
 def _listed(attachment: Attachment) -> str:

@@ -68,7 +68,8 @@ def _blocks_outside_pools(order: Ordered) -> Iterator[tuple[Key, Fault]]:
     pools = [value.cidr for _, (_, value) in order if isinstance(value, IPPool)]
     claimed: dict[IPNetwork, BlockAffinity] = {}
     for key, (where, value) in order:
-        if not isinstance(value, BlockAffinity):
+        # One that is only claimed is no contradiction: whoever comes second finds that out, and takes it back.
+        if not isinstance(value, BlockAffinity) or not value.confirmed:
             continue
         rival = claimed.setdefault(value.cidr, value)
         if not any(lies_in(value.cidr, pool) for pool in pools):

@@ -23,7 +23,9 @@ from felix_py.cni import podnet
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
 from felix_py.datastore.directory import DirectoryDatastore
+from felix_py.datastore.swaps import FolderSwaps
 from felix_py.handlers import Handlers
+from felix_py.ipam_answers import IpamAnswers
 from felix_py.journal import Journal
 from felix_py.kernel import sysctl
 from felix_py.kernel.conntrack import Conntrack
@@ -39,6 +41,7 @@ from felix_py.news import News
 from felix_py.observation import Observation
 from felix_py.probes import Probes
 from felix_py.state import Present
+from felix_py.tending import Tending
 from ipip.device import Device, TunnelRefused
 from vxlan.device import Device as VxlanDevice
 
@@ -110,7 +113,8 @@ class Node:
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
         kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan)
-        self._store = Allocations(settings.state_directory, settings.node_name)
+        swaps = FolderSwaps(settings.resource_directory)
+        self._store = Allocations(swaps, settings.node_name, before=settings.state_directory)
         self._news = News()
         self.speaker = BgpService(
             on_change=lambda: self.agent.bgp_changed(),  # noqa: PLW0108 - made below
@@ -118,6 +122,8 @@ class Node:
         )
         datastore = DirectoryDatastore(settings.resource_directory, settings.secret_directory)
         self.agent = Agent(settings, kernel, datastore, self.speaker, self._store.tunnel_address)
+        self._store.addresses.own.cluster = lambda: self.agent.cluster
+        self._store.addresses.own.announced = self.agent.announced
         # Pods of before are known before anything is compared: no turn happens until the datastore is in sync.
         self.agent.tell(*(Present(Key("WorkloadEndpoint", each.name), each) for each in self._store.endpoints()))
         self._standing = MaintenanceFile(settings.state_directory)
@@ -161,7 +167,8 @@ class Node:
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what has to run, with its name."""
         directory, address = self._settings.run_directory, self._settings.metrics_address
-        answers = Handlers(self.agent, self.speaker, (self.device, self.vxlan), self._standing, self._news)
+        ipam = IpamAnswers(self._store, self._settings.node_name)
+        answers = Handlers(self.agent, self.speaker, (self.device, self.vxlan), self._standing, self._news, ipam)
         handlers, actions = {**answers.all(), "events": self._journal.events}, answers.actions()
         # In this order: who reads on one socket that the node is in sync finds the other one open.
         yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()
@@ -170,6 +177,7 @@ class Node:
         if address is not None:
             probes = Probes(self.observation.health, self._metrics)
             yield "metrics", TcpApi(address, probes.all(), setting="metricsAddress").serve()
+        yield "ipam", Tending(self._store, self._settings.node_name, self.agent.remove_endpoint).run()
         yield "datastore", self.agent.follow_datastore()
         yield "loop", self.agent.run()
         yield "bgp", self.speaker.run()

@@ -4,6 +4,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+UNFINISHED = ".new"
+"""How names of files end that are not complete yet."""
+
 
 def write(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Replace a file, and make its folder where there is none.
@@ -18,8 +21,8 @@ def write(path: Path, text: str, *, mode: int = 0o644) -> None:
     Raises:
         OSError: the old file stands as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
+    make_folder(path.parent)
+    temporary = path.with_name(path.name + UNFINISHED)
     try:
         with temporary.open("w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), mode)
@@ -31,8 +34,35 @@ def write(path: Path, text: str, *, mode: int = 0o644) -> None:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; it stays removed after a power cut once this returns.
+
+    Raises:
+        OSError: it is still there, or may be again after a power cut.
+    """
+    path.unlink()
+    _sync(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those around it, where it is missing; each is there after a power cut once this returns.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Put a folder's entries on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -22,6 +22,7 @@ from felix_py.api import Answer, Handler
 from felix_py.bgp_actions import BgpActions
 from felix_py.calc import sessions
 from felix_py.calc.candidates import Candidate
+from felix_py.ipam_answers import IpamAnswers
 from felix_py.kernel.objects import KernelRefused, RouteKey, Tunnel
 from felix_py.maintenance_file import MaintenanceFile
 from felix_py.news import News
@@ -52,6 +53,7 @@ class Handlers:
         devices: tuple[Device, VxlanDevice],
         standing: MaintenanceFile,
         news: News,
+        ipam: IpamAnswers,
     ) -> None:
         self._agent = agent
         self._speaker = speaker
@@ -59,6 +61,7 @@ class Handlers:
         self._standing = standing
         self._news = news
         self._traces = TraceAnswers(agent, self._ipip)
+        self._ipam = ipam
 
     def all(self) -> Mapping[str, Handler]:
         """Return each handler by the name after /v1/."""
@@ -68,6 +71,9 @@ class Handlers:
             "bgp": self._news.waiting(self.bgp),
             "endpoints": self.endpoints,
             "tunnels": self.tunnels,
+            "pools": self._ipam.pools,
+            "blocks": self._ipam.blocks,
+            "ipam": self._ipam.ipam,
             "plan": self.plan,
             "trace": self._traces.trace,
             "nodes": self._traces.nodes,
@@ -75,9 +81,8 @@ class Handlers:
 
     def actions(self) -> Mapping[str, Handler]:
         """Return what may be asked to be done, by the name after /v1/."""
-        if not self._agent.config.bgp:
-            return {"bgp": _refuse}
-        return {"bgp": BgpActions(self._agent, self._speaker, self._standing).act}
+        bgp = BgpActions(self._agent, self._speaker, self._standing).act if self._agent.config.bgp else _refuse
+        return {"bgp": bgp, "ipam": self._ipam.release}
 
     async def status(self, _parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
         """Answer how the node is."""

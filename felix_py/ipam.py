@@ -2,24 +2,80 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import chain
 from typing import TypeAlias
 
-from felix_py.model import IPAddress, IPNetwork
+from felix_py.model import IPAddress, IPNetwork, NodeName
+
+NOWHERE = NodeName("")
+"""The node of a holder of which nobody said where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whoever holds an address.
+
+    Attributes:
+        handle: names it; all addresses of one handle are released together.
+        node: where it is.
+        since: when it was given the address.
+        details: what else is known of it, as its pod and its interface; holders are the same without.
+    """
+
+    handle: str
+    node: NodeName = NOWHERE
+    since: datetime | None = None
+    details: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __str__(self) -> str:
+        known = self.details
+        if "endpoint" not in known:
+            return self.handle
+        container = known.get("containerID", "")[:12] or "an unknown container"
+        return f"{known['endpoint']} ({known.get('interface', '')} of {container})"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms addresses are given.
+
+    Attributes:
+        now: the time; None where nothing cools down.
+        cooldown: seconds until an address that was given back may be given again.
+        reserved: addresses that are given only to whoever asks for them by name.
+    """
+
+    now: datetime | None = None
+    cooldown: int = 0
+    reserved: tuple[IPNetwork, ...] = ()
+
+    def allow(self, released: datetime | None) -> bool:
+        """Say whether an address that was given back at that time may be given again."""
+        if not self.cooldown or released is None or self.now is None:
+            return True
+        return self.now - released >= timedelta(seconds=self.cooldown)
+
+
+ANY = Terms()
+"""No cool-down, nothing reserved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The addresses of one block; every one is held, cooling down, or was never given.
+    """The addresses of one block by ordinal; every one is held, cooling down, or was never given.
 
     Attributes:
-        holders: address to handle, which names whoever holds it.
-        released: given back, longest ago first; they are given again last, so that nobody who still talks to the
-            pod of before soon reaches another one.
+        affinity: the node that the block belongs to; None once it was given up with addresses still held.
+        held: ordinal to holder.
+        released: ordinals that were given back, longest ago first, with the time; they are given again last, so that
+            nobody who still talks to the pod of before soon reaches another one.
     """
 
     cidr: IPNetwork
-    holders: Mapping[IPAddress, str] = field(default_factory=dict)
-    released: tuple[IPAddress, ...] = ()
+    affinity: NodeName | None = None
+    held: Mapping[int, Holder] = field(default_factory=dict, hash=False)
+    released: Mapping[int, datetime | None] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         return f"block {self.cidr}"
@@ -27,22 +83,43 @@ class Block:
     @property
     def size(self) -> int:
         """How many addresses there are; all can be given, for a pod's prefix is one address and has no network."""
-        return self.cidr.num_addresses
+        return 1 << (self.cidr.max_prefixlen - self.cidr.prefixlen)
 
     @property
     def used(self) -> int:
         """How many of them are held."""
-        return len(self.holders)
+        return len(self.held)
 
-    def holder(self, address: IPAddress) -> str | None:
-        """Return the handle of whoever holds the address; None when it is free or not of this block."""
-        return self.holders.get(address)
+    @property
+    def holders(self) -> Mapping[IPAddress, Holder]:
+        """Return who holds which address, the lowest first."""
+        return {self.address(ordinal): self.held[ordinal] for ordinal in sorted(self.held)}
 
-    def free(self) -> Iterator[IPAddress]:
-        """Yield the free addresses in the order in which they are given."""
-        cooling = set(self.released)
-        yield from (address for address in self.cidr if address not in self.holders and address not in cooling)
-        yield from self.released
+    def address(self, ordinal: int) -> IPAddress:
+        """Return the address of an ordinal."""
+        # The class is named, since ip_address() takes a small number for IPv4.
+        return type(self.cidr.network_address)(int(self.cidr.network_address) + ordinal)
+
+    def ordinal(self, address: IPAddress) -> int | None:
+        """Return the ordinal of an address; None where it is not of this block."""
+        return int(address) - int(self.cidr.network_address) if address in self.cidr else None
+
+    def holder(self, address: IPAddress) -> Holder | None:
+        """Return who holds the address; None when it is free or not of this block."""
+        ordinal = self.ordinal(address)
+        return self.held.get(ordinal) if ordinal is not None else None
+
+    def free(self, terms: Terms = ANY) -> Iterator[IPAddress]:
+        """Yield the addresses that may be given, in the order in which they are."""
+        never_given = (each for each in range(self.size) if each not in self.held and each not in self.released)
+        cooled = (each for each, since in self.released.items() if terms.allow(since))
+        for address in map(self.address, chain(never_given, cooled)):
+            if not any(address in network for network in terms.reserved):
+                yield address
+
+    def idle(self, terms: Terms) -> bool:
+        """Say whether nobody holds any address, and none is cooling down: the block may go."""
+        return not self.held and all(map(terms.allow, self.released.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,82 +140,67 @@ class NotAssigned:
 Answer: TypeAlias = Assigned | NotAssigned
 
 
-def assign(block: Block, handle: str) -> Answer:
+def assign(block: Block, holder: Holder, terms: Terms = ANY) -> Answer:
     """Give the next free address of the block."""
-    address = next(block.free(), None)
+    address = next(block.free(terms), None)
     if address is None:
-        return NotAssigned(_full(block))
-    return Assigned(_held(block, address, handle), address)
+        return NotAssigned(full(block, terms))
+    return Assigned(_held(block, address, holder), address)
 
 
-def assign_this(block: Block, handle: str, address: IPAddress) -> Answer:
-    """Give one particular address of the block."""
-    if address not in block.cidr:
+def assign_this(block: Block, holder: Holder, address: IPAddress, terms: Terms = ANY) -> Answer:
+    """Give one particular address of the block, also one that is reserved, and none that still cools down."""
+    ordinal = block.ordinal(address)
+    if ordinal is None:
         return NotAssigned(f"{address} is outside {block}")
-    holder = block.holder(address)
-    if holder is not None:
-        return NotAssigned(f"{address} is held by {holder}")
-    return Assigned(_held(block, address, handle), address)
+    if ordinal in block.held:
+        return NotAssigned(f"{address} is held by {block.held[ordinal]}")
+    if not terms.allow(block.released.get(ordinal)):
+        return NotAssigned(f"{address} was given back less than {terms.cooldown} s ago (ipCooldownSeconds)")
+    return Assigned(_held(block, address, holder), address)
 
 
-def assign_from(blocks: Iterable[Block], handle: str, address: IPAddress | None = None) -> Answer:
-    """Give an address of the first block that has one; a particular one where `address` names it.
-
-    Returns:
-        The answer of the block that gave it, or of all of them why none did.
-    """
-    refusals: list[str] = []
-    for block in blocks:
-        answer = assign(block, handle) if address is None else assign_this(block, handle, address)
-        if isinstance(answer, Assigned):
-            return answer
-        refusals.append(answer.why)
-    return NotAssigned("; ".join(refusals) or "there is no block to take an address from")
+def full(block: Block, terms: Terms = ANY) -> str:
+    """Say in words why a block has no address to give."""
+    said = f"{block} is full: {block.used} of {block.size} in use"
+    cooling = sum(not terms.allow(since) for since in block.released.values())
+    others = block.size - block.used - cooling
+    return (
+        said
+        + (f", {cooling} cool down (ipCooldownSeconds)" if cooling else "")
+        + (f", {others} reserved (IPReservation)" if others else "")
+    )
 
 
-def addresses_from(
-    blocks: Iterable[Block], handle: str, wanted: tuple[IPAddress, ...] = ()
-) -> tuple[IPAddress, ...] | NotAssigned:
-    """Give one address of each version of IP that there are blocks of, IPv4 first; or exactly those that are wanted.
-
-    All or none: where one cannot be given, the answer is why.
-    """
-    views = list(blocks)
-    given: list[IPAddress] = []
-    versions = sorted({view.cidr.version for view in views}) or [4]
-    asked: list[tuple[int, IPAddress | None]] = [(each.version, each) for each in wanted]
-    for version, address in asked or [(each, None) for each in versions]:
-        answer = assign_from([view for view in views if view.cidr.version == version], handle, address)
-        if isinstance(answer, NotAssigned):
-            return answer
-        views = [answer.block if view.cidr == answer.block.cidr else view for view in views]
-        given.append(answer.address)
-    return tuple(given)
-
-
-def full(blocks: Iterable[Block]) -> str | None:
-    """Say that no pod can have addresses, since all blocks of one version of IP are full; None where one can."""
-    by_version: dict[int, list[Block]] = {}
-    for block in blocks:
-        by_version.setdefault(block.cidr.version, []).append(block)
-    for several in by_version.values():
-        if all(block.used >= block.size for block in several):
-            return "; ".join(map(_full, several))
-    return None
-
-
-def _full(block: Block) -> str:
-    return f"{block} is full: {block.used} of {block.size} in use"
-
-
-def release(block: Block, address: IPAddress) -> Block:
+def release(block: Block, address: IPAddress, now: datetime | None = None) -> Block:
     """Take an address back; one that nobody holds changes nothing."""
-    if address not in block.holders:
-        return block
-    holders = {held: handle for held, handle in block.holders.items() if held != address}
-    return replace(block, holders=holders, released=(*block.released, address))
+    ordinal = block.ordinal(address)
+    return _without(block, [ordinal], now) if ordinal is not None and ordinal in block.held else block
 
 
-def _held(block: Block, address: IPAddress, handle: str) -> Block:
-    released = tuple(cooling for cooling in block.released if cooling != address)
-    return replace(block, holders={**block.holders, address: handle}, released=released)
+def release_handle(block: Block, handle: str, now: datetime | None = None) -> Block:
+    """Take back all addresses of one handle."""
+    gone = [ordinal for ordinal, each in block.held.items() if each.handle == handle]
+    return _without(block, gone, now) if gone else block
+
+
+def release_holders(block: Block, holders: Iterable[tuple[IPAddress, Holder]], now: datetime | None = None) -> Block:
+    """Take addresses back from exactly these holders; an address that somebody else has by now stays."""
+    gone = [
+        ordinal
+        for address, holder in holders
+        if (ordinal := block.ordinal(address)) is not None and block.held.get(ordinal) == holder
+    ]
+    return _without(block, gone, now) if gone else block
+
+
+def _without(block: Block, ordinals: Iterable[int], now: datetime | None) -> Block:
+    gone = set(ordinals)
+    held = {ordinal: holder for ordinal, holder in block.held.items() if ordinal not in gone}
+    return replace(block, held=held, released={**block.released, **dict.fromkeys(sorted(gone), now)})
+
+
+def _held(block: Block, address: IPAddress, holder: Holder) -> Block:
+    ordinal = int(address) - int(block.cidr.network_address)
+    released = {each: since for each, since in block.released.items() if each != ordinal}
+    return replace(block, held={**block.held, ordinal: holder}, released=released)

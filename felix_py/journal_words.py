@@ -102,6 +102,9 @@ TABLE: Mapping[str, Row] = {
         "{directory}", "{changed} resources changed|, {resources} in force", usually="file edited"
     ),
     "datastore.fault": _row("resources", "refused", "{fault}"),
+    "ipam.address.released": _row("{address}", "taken back| from {holder}"),
+    "ipam.block.claimed": _row("block {block}", "claimed|, of IPPool {pool}"),
+    "ipam.block.released": _row("block {block}", "given up|, of node {node}", usually="not in use"),
     "journal.refused": _row("journal", "not kept on disk", "{reason}"),
     "kernel.broken": _row("kernel", "cannot be asked", "{reason}"),
     "kernel.recovered": _row("kernel", "answers again|, after {seconds} s"),

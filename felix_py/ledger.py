@@ -1,14 +1,12 @@
-"""What a node has given out, as one value: attachments, the tunnel's address, what cools down; and its JSON."""
+"""Attachments of pods: what is written down with their addresses, and what stands on their interfaces."""
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import ip_address, ip_network
-from typing import Any
 
 from felix_py import ipam
-from felix_py.model import IPAddress, IPNetwork, NodeName, WorkloadEndpoint
+from felix_py.model import IPAddress, NodeName, WorkloadEndpoint
 
 FORMAT = 1
 """Number of the file's format; a reader refuses what it does not know instead of guessing."""
@@ -40,8 +38,10 @@ class Attachment:
 
     @property
     def handle(self) -> str:
-        """Name the holder of the addresses, as `felixctl ipam` shows it."""
-        return f"{self.name} ({self.interface} of {self.container_id[:12] or 'an unknown container'})"
+        """Name the holder of the addresses: Calico's rule, and the interface where it is another than eth0."""
+        if not self.container_id:
+            return f"unknown.{self.host_interface}"
+        return f"{self.network}.{self.container_id}" + ("" if self.interface == "eth0" else f".{self.interface}")
 
     def endpoint(self, node: NodeName) -> WorkloadEndpoint:
         """Return what the agent routes."""
@@ -51,128 +51,48 @@ class Attachment:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """All that the node has given out. Blocks are a view of it: no address can be written down in two places.
-
-    Attributes:
-        handles: addresses that no pod holds, by handle: the tunnels'.
-        released: given back, longest ago first.
-    """
-
-    attachments: tuple[Attachment, ...] = ()
-    handles: Mapping[str, IPAddress] = field(default_factory=dict)
-    released: tuple[IPAddress, ...] = ()
-
-    def block(self, cidr: IPNetwork) -> ipam.Block:
-        """Return one block as it is now."""
-        held = {address: handle for address, handle in self.holders() if address in cidr}
-        return ipam.Block(cidr, held, tuple(address for address in self.released if address in cidr))
-
-    def holders(self) -> Iterable[tuple[IPAddress, str]]:
-        """Yield each held address and the handle of its holder."""
-        yield from ((address, each.handle) for each in self.attachments for address in each.addresses)
-        yield from ((address, handle) for handle, address in self.handles.items())
-
-    def find(self, container_id: str, interface: str) -> Attachment | None:
-        """Return the attachment that the runtime means by these two."""
-        found = (a for a in self.attachments if (a.container_id, a.interface) == (container_id, interface))
-        return next(found, None)
-
-    def on(self, host_interface: str) -> Attachment | None:
-        """Return the attachment behind one host interface."""
-        return next((a for a in self.attachments if a.host_interface == host_interface), None)
-
-    def with_attachment(self, attachment: Attachment) -> "Ledger":
-        """Return the ledger with one attachment more."""
-        return replace(
-            self,
-            attachments=(*self.attachments, attachment),
-            released=tuple(address for address in self.released if address not in attachment.addresses),
-        )
-
-    def without_attachment(self, attachment: Attachment) -> "Ledger":
-        """Return the ledger without it; its addresses cool down."""
-        if attachment not in self.attachments:
-            return self
-        return replace(
-            self,
-            attachments=tuple(other for other in self.attachments if other != attachment),
-            released=(*self.released, *attachment.addresses),
-        )
-
-    def with_handle(self, handle: str, address: IPAddress) -> "Ledger":
-        """Return the ledger with `handle` holding this address and no other."""
-        before = self.handles.get(handle)
-        released = (*self.released, *((before,) if before not in (None, address) else ()))
-        return replace(
-            self,
-            handles={**self.handles, handle: address},
-            released=tuple(each for each in released if each is not None and each != address),
-        )
+TEXTS: Mapping[str, str] = {
+    "container_id": "containerID",
+    "interface": "interface",
+    "name": "endpoint",
+    "host_interface": "hostInterface",
+    "network": "network",
+    "mac": "mac",
+    "netns": "netns",
+}
+"""Fields of an attachment that are details of a holder, by the name that they have there."""
 
 
-def encode(ledger: Ledger) -> str:
-    """Write the ledger as JSON that people can read, one attachment a line."""
-    lines = ",\n  ".join(json.dumps(_document(attachment)) for attachment in ledger.attachments)
-    handles = json.dumps({handle: str(address) for handle, address in ledger.handles.items()})
-    released = json.dumps([str(address) for address in ledger.released])
-    return (
-        f'{{"format": {FORMAT},\n "handles": {handles},\n "released": {released},\n "attachments": [\n  {lines}\n ]}}\n'
-    )
+def holder(attachment: Attachment, node: NodeName) -> ipam.Holder:
+    """Return what is written down with an attachment's addresses: everything but the addresses themselves."""
+    details = {name: value for field_, name in TEXTS.items() if (value := getattr(attachment, field_))}
+    if attachment.pod:
+        details["namespace"], details["pod"] = attachment.pod.split("/", maxsplit=1)
+    return ipam.Holder(attachment.handle, node, attachment.created, details)
 
 
-def decode(text: str) -> Ledger:
-    """Read what `encode` wrote.
-
-    Raises:
-        ValueError: with what is wrong, for anything else.
-    """
-    document = json.loads(text)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f"it is not of format {FORMAT}")
-    try:
-        ledger = Ledger(
-            attachments=tuple(_attachment(each) for each in document["attachments"]),
-            handles={str(handle): ip_address(address) for handle, address in document["handles"].items()},
-            released=tuple(map(ip_address, document["released"])),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it lacks something or has it in the wrong shape: {error}") from error
-    _refuse_twice_held(ledger)
-    return ledger
+def attachments(blocks: Iterable[ipam.Block], node: NodeName) -> tuple[Attachment, ...]:
+    """Return the attachments of a node that blocks tell of, each with all its addresses, IPv4 first."""
+    found: dict[ipam.Holder, list[IPAddress]] = {}
+    for block in blocks:
+        for address, each in block.holders.items():
+            if each.node == node and "hostInterface" in each.details:
+                found.setdefault(each, []).append(address)
+    return tuple(_attachment(each, addresses) for each, addresses in found.items())
 
 
-def _refuse_twice_held(ledger: Ledger) -> None:
-    seen: dict[IPAddress, str] = {}
-    for address, handle in ledger.holders():
-        if address in seen:
-            raise ValueError(f"{address} is held by both {seen[address]} and {handle}")
-        seen[address] = handle
+def _attachment(held: ipam.Holder, addresses: Iterable[IPAddress]) -> Attachment:
+    details = held.details
+    texts = {field_: details.get(name, "") for field_, name in TEXTS.items()}
+    pod = f"{details['namespace']}/{details['pod']}" if "pod" in details and "namespace" in details else ""
+    in_order = sorted(addresses, key=lambda each: (each.version, int(each)))
+    found = Attachment(**texts, pod=pod, addresses=tuple(in_order), created=held.since)
+    return with_mac(found)
 
 
-TEXTS = ("container_id", "interface", "name", "host_interface", "pod", "network", "mac", "netns")
-"""Fields of an attachment that are text in the file as well."""
-
-
-def _document(attachment: Attachment) -> dict[str, Any]:
-    return {
-        **{name: getattr(attachment, name) for name in TEXTS},
-        "addresses": [str(address) for address in attachment.addresses],
-        "created": attachment.created.isoformat() if attachment.created else None,
-    }
-
-
-def _attachment(document: Mapping[str, Any]) -> Attachment:
-    texts = {name: document[name] for name in TEXTS}
-    if not all(isinstance(value, str) for value in texts.values()):
-        raise TypeError(f"an attachment holds {texts!r}")
-    created = document["created"]
-    return Attachment(
-        **texts,
-        addresses=tuple(map(ip_address, document["addresses"])),
-        created=datetime.fromisoformat(created) if created else None,
-    )
+def with_mac(attachment: Attachment) -> Attachment:
+    """Return an attachment with the hardware address that belongs to its first address, where it has none."""
+    return replace(attachment, mac=attachment.mac or mac_of(attachment.addresses[0]))
 
 
 def mac_of(address: IPAddress) -> str:

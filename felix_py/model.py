@@ -64,6 +64,13 @@ class Node:
         return tuple(each.ip for each in (self.address, self.address6) if each is not None)
 
 
+class Use(StrEnum):
+    """What the addresses of a pool may be given to (IPPool.spec.allowedUses)."""
+
+    WORKLOAD = "Workload"
+    TUNNEL = "Tunnel"
+
+
 @dataclass(frozen=True, slots=True)
 class IPPool:
     """A range that pods take their addresses from, and how its traffic travels between nodes; IPv6 never in IPIP.
@@ -71,6 +78,9 @@ class IPPool:
     Attributes:
         vxlan_mode: of it and `ipip_mode` at least one is Never.
         nat_outgoing: connections of its pods out of all pools come from the node's address.
+        node_selector: only nodes that it selects take addresses from here; None selects all of them.
+        namespace_selector: only pods in namespaces that it selects have them; None selects all of them.
+        uses: what its addresses may be given to.
     """
 
     name: str
@@ -80,15 +90,66 @@ class IPPool:
     disabled: bool = False
     nat_outgoing: bool = False
     vxlan_mode: VxlanMode = VxlanMode.NEVER
+    node_selector: Selector | None = None
+    namespace_selector: Selector | None = None
+    uses: frozenset[Use] = frozenset(Use)
+
+
+class Claim(StrEnum):
+    """How far a node's claim to a block is (BlockAffinity.spec.state); only a confirmed one counts for routes."""
+
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    ENDING = "pendingDeletion"
 
 
 @dataclass(frozen=True, slots=True)
 class BlockAffinity:
-    """A block of a pool that belongs to one node."""
+    """A block of a pool that belongs to one node, or is about to, or was."""
 
     name: str
     node: NodeName
     cidr: IPNetwork
+    claim: Claim = Claim.CONFIRMED
+
+    @property
+    def confirmed(self) -> bool:
+        """Say whether the node holds the block, so that it may announce it."""
+        return self.claim is Claim.CONFIRMED
+
+
+@dataclass(frozen=True, slots=True)
+class IPReservation:
+    """Addresses that nobody is given unless they are asked for by name."""
+
+    name: str
+    cidrs: tuple[IPNetwork, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IPAMConfiguration:
+    """How blocks and addresses are given out; the resource named `default` counts.
+
+    Attributes:
+        strict_affinity: no node borrows an address of another node's block.
+        max_blocks: of each version of IP, that a node claims.
+        claims_blocks: nodes claim blocks by themselves; otherwise they have those that somebody wrote down.
+        cooldown: seconds until an address that was given back may be given again.
+    """
+
+    name: str = "default"
+    strict_affinity: bool = False
+    max_blocks: int = 20
+    claims_blocks: bool = True
+    cooldown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace of pods, with the labels that `namespaceSelector` asks about."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +293,9 @@ Resource: TypeAlias = (
     | BGPPeer
     | BGPFilter
     | FelixConfiguration
+    | IPReservation
+    | IPAMConfiguration
+    | Namespace
     | Secret
 )
 

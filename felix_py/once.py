@@ -10,6 +10,7 @@ from felix_py.cni import podnet
 from felix_py.config import Config
 from felix_py.daemon import families, only_one
 from felix_py.datastore import directory
+from felix_py.datastore.swaps import FolderSwaps
 from felix_py.kernel import sysctl
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.nftables import Nftables
@@ -30,11 +31,12 @@ def plan_once(settings: Config) -> Iterator[Step]:
         KernelRefused: when the kernel could not be read.
     """
     with _turns(settings) as turns:
-        store = Allocations(settings.state_directory, settings.node_name)
+        store = Allocations(FolderSwaps(settings.resource_directory), settings.node_name)
         reading = directory.read(settings.resource_directory)
         resources = {key: value for key, (_, value) in reading.good.items()}
         resources |= {Key("WorkloadEndpoint", each.name): each for each in store.endpoints()}
         cluster = ClusterState(resources, in_sync=True)
+        store.addresses.own.cluster = lambda: cluster
         blocks = sessions.tunnel_blocks(cluster, settings.node_name)
         given = (store.tunnel_address(block, keep=False) for block in blocks)
         addresses = tuple(each for each in given if each is not None)

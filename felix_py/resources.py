@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv6Network, ip_network
 from typing import Any
 
-from felix_py import bgp_resources
+from felix_py import bgp_resources, ipam_resources
 from felix_py.fields import (
     TRUTH,
     Reader,
@@ -18,7 +18,6 @@ from felix_py.fields import (
     within,
 )
 from felix_py.model import (
-    BlockAffinity,
     Fault,
     FelixConfiguration,
     Invalid,
@@ -57,6 +56,8 @@ PATTERN = "a regular expression, as ^(eth|bond)[0-9]+$"
 DEVICE = re.compile(r"""[^\s/"*,\\]{1,15}""")
 """Names of interfaces: what the kernel takes (IFNAMSIZ less the final zero), and nftables can write."""
 
+SELECTORS = ("nodeSelector", "namespaceSelector")
+
 METADATA_IGNORED = {
     "creationTimestamp",
     "resourceVersion",
@@ -71,7 +72,9 @@ METADATA_IGNORED = {
 
 def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
     reader.known(
-        spec, "spec", {"cidr", "ipipMode", "vxlanMode", "blockSize", "disabled", "natOutgoing", "nodeSelector"}
+        spec,
+        "spec",
+        {"cidr", "ipipMode", "vxlanMode", "blockSize", "disabled", "natOutgoing", *SELECTORS, "allowedUses"},
     )
     expected = "a network without host bits, as 10.65.0.0/16 or fd65::/48"
     cidr = reader.value(spec, "cidr", "spec", network, expected)
@@ -87,9 +90,6 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
     wrapped = reader.value(spec, "vxlanMode", "spec", VxlanMode, "Always, CrossSubnet or Never", VxlanMode.NEVER)
     if {mode, wrapped}.isdisjoint({None, VxlanMode.NEVER}):
         reader.fault("spec.vxlanMode", f"is {wrapped} while spec.ipipMode is {mode}; give Never for one of the two")
-    if spec.get("nodeSelector", "all()") != "all()":
-        sentence = f"is {spec['nodeSelector']!r}, which is not supported; remove it or give 'all()'"
-        reader.fault("spec.nodeSelector", sentence)
     return IPPool(
         name=name,
         cidr=cidr,
@@ -98,17 +98,9 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
         disabled=reader.value(spec, "disabled", "spec", boolean, TRUTH, False),  # noqa: FBT003 - a default
         nat_outgoing=reader.value(spec, "natOutgoing", "spec", boolean, TRUTH, False),  # noqa: FBT003 - same
         vxlan_mode=wrapped,
-    )
-
-
-def _affinity(reader: Reader, name: str, spec: Mapping[str, Any]) -> BlockAffinity:
-    reader.known(spec, "spec", {"cidr", "node", "state", "deleted"})
-    if spec.get("state", "confirmed") != "confirmed":
-        reader.fault("spec.state", f"is {spec['state']!r}; only confirmed affinities are used")
-    return BlockAffinity(
-        name=name,
-        node=NodeName(reader.value(spec, "node", "spec", text, "the name of a node") or ""),
-        cidr=reader.value(spec, "cidr", "spec", network, "a network, as 10.65.1.0/26 or fd65::40/122"),
+        node_selector=ipam_resources.pool_selector(reader, spec, "nodeSelector"),
+        namespace_selector=ipam_resources.pool_selector(reader, spec, "namespaceSelector"),
+        uses=ipam_resources.uses(reader, spec),
     )
 
 
@@ -224,16 +216,22 @@ def _enabled(raw: object) -> bool:
 KINDS: Mapping[str, Callable[[Reader, str, Mapping[str, Any]], Resource]] = {
     "Node": bgp_resources.node,
     "IPPool": _pool,
-    "BlockAffinity": _affinity,
+    "BlockAffinity": ipam_resources.affinity,
     "WorkloadEndpoint": _endpoint,
     "BGPConfiguration": bgp_resources.configuration,
     "BGPPeer": bgp_resources.peer,
     "BGPFilter": bgp_resources.bgp_filter,
     "FelixConfiguration": _felix,
+    "IPReservation": ipam_resources.reservation,
+    "IPAMConfiguration": ipam_resources.configuration,
+    "Namespace": ipam_resources.namespace,
 }
 
 
-MAY_BE_EMPTY = ("BGPConfiguration", "FelixConfiguration", "BGPFilter")
+VERSIONS = {"Namespace": ("v1",), "BlockAffinity": (API_VERSION, ipam_resources.CRD_VERSION)}
+"""What may stand as apiVersion of kinds that are not Calico's, or that Calico keeps elsewhere; first what is said."""
+
+MAY_BE_EMPTY = ("BGPConfiguration", "FelixConfiguration", "BGPFilter", "IPAMConfiguration", "Namespace")
 """Kinds of which an empty `spec` means something: the defaults, or no rule."""
 
 
@@ -259,8 +257,9 @@ def parse(document: object, where: str) -> tuple[Key, Resource]:
             *reader.faults, Fault(f"{where}: {kind}", "metadata.name", f"is {name!r}; give the resource a name")
         )
     reader.where = f"{where}: {kind} {name}"
-    if document.get("apiVersion") != API_VERSION:
-        reader.fault("apiVersion", f"is {document.get('apiVersion')!r}; give {API_VERSION}")
+    versions = VERSIONS.get(kind, (API_VERSION,))
+    if document.get("apiVersion") not in versions:
+        reader.fault("apiVersion", f"is {document.get('apiVersion')!r}; give {versions[0]}")
     reader.known(document, "document", {"apiVersion", "kind", "metadata", "spec", "status"})
     reader.known(metadata, "metadata", {"name", "namespace"} | METADATA_IGNORED)
     reader.labels = reader.mapping(metadata, "labels", "metadata.labels", required=False)

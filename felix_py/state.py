@@ -10,8 +10,11 @@ from felix_py.model import (
     BGPPeer,
     BlockAffinity,
     FelixConfiguration,
+    IPAMConfiguration,
     IPPool,
+    IPReservation,
     Key,
+    Namespace,
     Node,
     NodeName,
     Resource,
@@ -32,6 +35,8 @@ Kind = TypeVar(
     BGPPeer,
     BGPFilter,
     FelixConfiguration,
+    IPReservation,
+    Namespace,
     Secret,
 )
 
@@ -93,6 +98,11 @@ class ClusterState:
         """Return the cluster's BGP settings; the defaults where nobody wrote any."""
         found = self.resources.get(Key("BGPConfiguration", "default"))
         return found if isinstance(found, BGPConfiguration) else BGPConfiguration()
+
+    def ipam(self) -> IPAMConfiguration:
+        """Return how addresses are given out; the defaults where nobody wrote anything."""
+        found = self.resources.get(Key("IPAMConfiguration", "default"))
+        return found if isinstance(found, IPAMConfiguration) else IPAMConfiguration()
 
     def filter(self, name: str) -> BGPFilter | None:
         """Return the BGP filter of that name, if it is known."""

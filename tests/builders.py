@@ -4,7 +4,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_network
 
 from felix_py.kernel.objects import Link
 from felix_py.model import BlockAffinity, IpipMode, IPPool, Key, Node, NodeName, VxlanMode, WorkloadEndpoint
-from felix_py.state import Event, InSync, Present
+from felix_py.state import ClusterState, Event, InSync, Present
 
 
 def node(name: str, address: str, address6: str | None = None) -> Present:
@@ -42,6 +42,18 @@ def link(name: str, *addresses: str, up: bool = True, mtu: int = 1500) -> Link:
 
 def links(*several: Link) -> dict[str, Link]:
     return {each.name: each for each in several}
+
+
+def with_blocks(on: str, *blocks: str) -> ClusterState:
+    """Return a cluster in which a node has these blocks by hand, each of them all that there is of its pool."""
+    return ClusterState().after_all(
+        event
+        for number, cidr in enumerate(blocks)
+        for event in (
+            pool(cidr, IpipMode.NEVER, name=f"pool-{number}", size=ip_network(cidr).prefixlen),
+            block(on, cidr),
+        )
+    )
 
 
 TWO_RACKS: tuple[Event, ...] = (

@@ -126,6 +126,21 @@ def test_refused(unwanted: Path, sentence: str) -> None:
     assert str(POLICY.judge(unwanted)) == sentence
 
 
+@pytest.mark.parametrize(
+    ("wanted", "accepted"),
+    [
+        pytest.param(path("172.31.1.1", prefix="10.65.0.5/32"), True, id="an address of our block"),
+        pytest.param(path6("fd00:65::3f/128"), True, id="an address of our IPv6 block"),
+        pytest.param(path("172.31.1.1", prefix="10.65.0.4/31"), False, id="more than one address"),
+        pytest.param(path("172.31.1.1", prefix="10.65.0.0/26"), False, id="our block"),
+        pytest.param(path("172.31.1.1", prefix="10.65.9.9/32"), False, id="a block of one address that is ours"),
+    ],
+)
+def test_others_may_announce_single_addresses_of_a_node_that_lends(wanted: Path, *, accepted: bool) -> None:
+    lender = ImportPolicy(replace(NODE, lends=True, own=NODE.own | {network("10.65.9.9/32")}), PEER)
+    assert isinstance(lender.judge(wanted), Accepted) == accepted
+
+
 def test_ipv6_of_others_is_accepted() -> None:
     told = path6("fd00:65:1::/122")
     assert POLICY.judge(told) == Accepted(told.attributes)

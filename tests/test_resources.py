@@ -49,7 +49,8 @@ def test_good_documents(given: dict[str, Any], value: Resource) -> None:
         pytest.param(
             document("IPool"),
             "f.yaml: kind: is 'IPool', which is unknown; known are "
-            "Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer, BGPFilter, FelixConfiguration",
+            "Node, IPPool, BlockAffinity, WorkloadEndpoint, BGPConfiguration, BGPPeer, BGPFilter, FelixConfiguration, "
+            "IPReservation, IPAMConfiguration, Namespace",
             id="unknown kind",
         ),
         pytest.param(

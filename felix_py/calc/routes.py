@@ -34,8 +34,9 @@ Wanted: TypeAlias = tuple[RouteKey, Candidate]
 def blackholes(view: View, affinities: Iterable[BlockAffinity]) -> Iterator[Wanted]:
     """Drop what is sent to unused addresses of our blocks; otherwise it would leave by the default route."""
     for affinity in affinities:
-        # A block of one address has no unused ones.
-        if affinity.node == view.me.name and affinity.cidr.prefixlen < affinity.cidr.max_prefixlen:
+        # A block of one address has no unused ones; one that is only claimed may become another node's.
+        ours = affinity.node == view.me.name and affinity.confirmed
+        if ours and affinity.cidr.prefixlen < affinity.cidr.max_prefixlen:
             yield (
                 RouteKey(affinity.cidr),
                 Candidate(

@@ -11,13 +11,12 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from felix_py import ipam
 from felix_py.allocations import AddressRefused, Allocations, AlreadyAttached, StoreFailed
 from felix_py.cni import podnet, results
 from felix_py.cni.request import CniError, Code, Command, Request
 from felix_py.kernel.objects import KernelRefused
 from felix_py.ledger import Attachment
-from felix_py.model import IPNetwork, NodeName, WorkloadEndpoint
+from felix_py.model import NodeName, WorkloadEndpoint
 
 WORKERS = 4
 """Threads that make pods. The kernel does one link change at a time (RTNL); more threads only wait in line."""
@@ -34,9 +33,6 @@ class Node(Protocol):
     @property
     def node_name(self) -> NodeName:
         """The name of this machine's Node resource."""
-
-    def blocks(self) -> tuple[IPNetwork, ...]:
-        """Return this node's blocks, in the order in which they are used."""
 
     def pod_mtu(self) -> int:
         """Return the bytes that a pod's packet may have on its way to any other node."""
@@ -127,7 +123,7 @@ class Commands:
             netns=request.netns,
             created=datetime.now(UTC),
         )
-        return self._store.attach(draft, self._node.blocks(), request.wanted)
+        return self._store.attach(draft, request.wanted)
 
     async def _remove_sandbox_before(self, request: Request) -> None:
         """Take away the network of the pod's sandbox before this one, whose DEL was lost or is still to come."""
@@ -198,7 +194,7 @@ class Commands:
     async def _status(self, _: Request, __: int | None) -> Document:
         reason = self._node.not_ready()
         if reason is None:
-            reason = ipam.full([self._store.block(cidr) for cidr in self._node.blocks()])
+            reason = await self._in_thread(self._store.exhausted)
         if reason is not None:
             raise CniError(Code.CANNOT_ADD, reason)
         return None

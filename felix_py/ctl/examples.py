@@ -55,6 +55,27 @@ examples:
 examples:
   felixctl nodes
   felixctl nodes -o json                 pods as well, as far as this node knows them""",
+    "felixctl pools": """\
+examples:
+  felixctl pools                         how much of each is used in the whole cluster""",
+    "felixctl blocks": """\
+examples:
+  felixctl blocks                        whose they are, how far their claims are, how full
+  felixctl blocks -o json""",
+    "felixctl ipam": """\
+examples:
+  felixctl ipam show --blocks
+  felixctl ipam check                    what does not fit, each with its fix
+  felixctl ipam release 10.65.2.7""",
+    "felixctl ipam show": """\
+examples:
+  felixctl ipam show
+  felixctl ipam show --blocks            each block, and who holds its addresses
+  felixctl ipam show --ip 10.65.2.7      who, since when, in which container""",
+    "felixctl ipam release": """\
+examples:
+  felixctl ipam release 10.65.2.7
+  felixctl ipam release --handle lab.c1f0 --force""",
     "felixctl tunnels": """\
 examples:
   felixctl tunnels                       device, driver and why, what was carried and dropped

@@ -13,8 +13,10 @@ from felix_py.ctl import (
     doctor,
     endpoints,
     events,
+    ipam,
     nodes,
     plan,
+    pools,
     routes,
     status,
     trace,
@@ -63,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_with(common))
-    for command in (status, routes, bgp, endpoints, nodes, tunnels, events, plan, trace, doctor, diag, completion):
+    nouns = (status, routes, bgp, endpoints, nodes, pools, ipam, tunnels, events, plan, trace, doctor, diag, completion)
+    for command in nouns:
         command.add(commands)
     return parser
 

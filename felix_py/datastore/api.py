@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from felix_py.claims import Found, Stored
+from felix_py.model import Key
 from felix_py.state import Event
 
 
@@ -17,3 +19,55 @@ class Datastore(Protocol):
     def faults(self) -> tuple[str, ...]:
         """Every fault of the resources as they are now, one sentence each."""
         ...
+
+
+class Swaps(Protocol):
+    """Blocks and claims, which all nodes change; a change is durable when the call returns. For any thread."""
+
+    def read(self, key: Key) -> Found | None:
+        """Return a resource as it is now; None where there is none.
+
+        Raises:
+            Damaged: when it is there and cannot be understood.
+            OSError: when it cannot be read.
+        """
+        ...
+
+    def listing(self, kind: str) -> tuple[tuple[Found, ...], tuple["Damaged", ...]]:
+        """Return all resources of one kind, `IPAMBlock` or `BlockAffinity`, by name; and what cannot be understood."""
+        ...
+
+    def swap(self, key: Key, value: Stored | None, revision: str | None) -> str:
+        """Change a resource if it still has this revision, and return the new one.
+
+        Args:
+            key: which one.
+            value: what it is to be; None removes it.
+            revision: None where it must not exist.
+
+        Raises:
+            Conflict: it is another one by now; nothing was changed.
+            Damaged: it is there and cannot be understood; nothing was changed.
+            OSError: nothing was changed.
+        """
+        ...
+
+    def put_aside(self, damaged: "Damaged") -> None:
+        """Take what cannot be understood out of the way, for people to look at."""
+        ...
+
+
+class Damaged(Exception):  # noqa: N818 - named for what it is
+    """A stored resource that cannot be understood.
+
+    Attributes:
+        key: which one.
+        place: where it lies.
+        why: what is wrong with it.
+    """
+
+    def __init__(self, key: Key, place: str, why: str) -> None:
+        super().__init__(f"{place} is damaged ({why})")
+        self.key = key
+        self.place = place
+        self.why = why

@@ -113,7 +113,7 @@ def _column(topology: Topology, position: int) -> list[str]:
         role = f"  route reflector, {reflector.daemon.upper()}" if reflector else ""
         lines.append(f"├─ {machine.name}  {_words(machine.ends)}{role}")
         if node is not None:
-            blocks = _words(node.blocks) or "no block"
+            blocks = _words(node.blocks) or "claims its blocks"
             lines.append(f"│    {blocks}  {node.pods} pods")
     last = next((place for place in reversed(range(len(lines))) if lines[place].startswith("├")), None)
     if last is not None:

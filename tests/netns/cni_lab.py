@@ -186,9 +186,12 @@ class Host:
         return Path(f"/proc/{self.process.pid}/root/{self.state}") if self.process and self.disk_size else self.state
 
     def held(self) -> set[str]:
-        file = self.disk / "allocations.json"
-        found = json.loads(file.read_text())["attachments"] if file.exists() else []
-        return {address for attachment in found for address in attachment["addresses"]}
+        """Return the addresses that blocks say are held, whoever holds them."""
+        found = [json.loads(file.read_text())["spec"]["allocations"] for file in self.block_files()]
+        return {address for allocations in found for address in allocations}
+
+    def block_files(self) -> list[Path]:
+        return sorted((self.disk / "ipam" / "blocks").glob("*.json"))
 
     def is_clean(self) -> bool:
         return self.veths() == set() == self.held() and not {route for route in self.routes() if route[:3] == "10."}

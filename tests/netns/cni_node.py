@@ -3,18 +3,21 @@
 import asyncio
 import signal
 import sys
-from ipaddress import ip_network
 from pathlib import Path
 from socket import if_nametoindex
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from builders import with_blocks
 
 from felix_py import log
 from felix_py.allocations import Allocations
 from felix_py.cni.server import CniServer
+from felix_py.datastore.swaps import FolderSwaps
 from felix_py.kernel.objects import KernelRefused, Route, RouteKey, Scope
 from felix_py.kernel.route_codec import Encoder
 from felix_py.kernel.wire import Mode, Verb
 from felix_py.kernel.writer import Writer
-from felix_py.model import IPNetwork, NodeName, WorkloadEndpoint
+from felix_py.model import NodeName, WorkloadEndpoint
 
 
 class RoutingNode:
@@ -22,14 +25,10 @@ class RoutingNode:
 
     node_name = NodeName("n1")
 
-    def __init__(self, blocks: tuple[IPNetwork, ...], trouble: Path, store: Allocations) -> None:
-        self._blocks = blocks
+    def __init__(self, trouble: Path, store: Allocations) -> None:
         self._trouble = trouble
         self._writer = Writer()
         self._endpoints = {endpoint.name: endpoint for endpoint in store.endpoints()}
-
-    def blocks(self) -> tuple[IPNetwork, ...]:
-        return self._blocks
 
     def pod_mtu(self) -> int:
         return 1480
@@ -59,8 +58,10 @@ class RoutingNode:
 
 async def main(socket_path: str, state: str, trouble: str, *blocks: str) -> None:
     log.set_up(log_format="json", level="info")
-    store = Allocations(Path(state), NodeName("n1"))
-    node = RoutingNode(tuple(map(ip_network, blocks)), Path(trouble), store)
+    store = Allocations(FolderSwaps(Path(state)), NodeName("n1"), before=Path(state))
+    cluster = with_blocks("n1", *blocks)
+    store.addresses.own.cluster = lambda: cluster
+    node = RoutingNode(Path(trouble), store)
     serving = asyncio.create_task(CniServer(Path(socket_path), node, store).serve())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     await asyncio.wait([serving])

@@ -1,8 +1,10 @@
 """The real agent behind the real plugin: what a container runtime sees of a whole node."""
 
+import json
 import signal
 import sysconfig
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -97,12 +99,42 @@ def test_twenty_at_once(node: Host) -> None:
     assert workloads(node) == addresses
 
 
-def test_a_node_without_a_block_asks_for_patience_and_says_what_to_add(node: Host) -> None:
-    kept = [each for each in RESOURCES.split("---") if "BlockAffinity" not in each]
-    (node.folder / "resources" / "node.yaml").write_text("---".join(kept))
+BY_HAND_ONLY = """
+---
+apiVersion: projectcalico.org/v3
+kind: IPAMConfiguration
+metadata: {name: default}
+spec: {autoAllocateBlocks: false}
+"""
+
+
+def without_block(*more: str) -> str:
+    return "---".join(each for each in RESOURCES.split("---") if "BlockAffinity" not in each) + "".join(more)
+
+
+def test_a_node_without_a_block_that_may_claim_none_asks_for_patience_and_says_what_to_add(node: Host) -> None:
+    (node.folder / "resources" / "node.yaml").write_text(without_block(BY_HAND_ONLY))
     until(lambda: node.cni("STATUS", version="1.1.0").status == 1, "the agent has read the folder")
     answer = node.cni("ADD", "c1", node.pod())
     assert (answer.code, answer.message) == (
         11,
-        "node n1 has no block; add a BlockAffinity with spec.node n1",
+        "node n1 may claim no block (autoAllocateBlocks is false); add a BlockAffinity for it",
     )
+
+
+def test_a_node_without_a_block_claims_one_when_its_first_pod_asks(node: Host) -> None:
+    (node.folder / "resources" / "node.yaml").write_text(without_block())
+    until(lambda: not blackholes(node), "the block by hand is gone")
+    address = ip_address(node.cni("ADD", "c1", node.pod()).address)
+    (block,) = until(lambda: blackholes(node), "what is sent to unused addresses of the block is dropped")
+    assert address in ip_network(block)
+    node.stop(signal.SIGKILL)
+    node.start()
+    assert blackholes(node) == {block}, "the block is still its own"
+    second = ip_address(node.cni("ADD", "c2", node.pod()).address)
+    assert second in ip_network(block)
+    assert second != address
+
+
+def blackholes(node: Host) -> set[str]:
+    return {each["dst"] for each in json.loads(node.ip("-j", "route", "show", "type", "blackhole"))}

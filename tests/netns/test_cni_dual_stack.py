@@ -124,9 +124,10 @@ def test_no_pod_has_half_of_its_addresses(tmp_path: Path) -> None:
     with host(tmp_path, "10.65.0.0/26", "fd65::/128", before=as_a_router) as node:
         assert node.cni("ADD", "c1", node.pod()).status == 0
         second = node.cni("ADD", "c2", node.pod())
-        assert (second.code, second.message) == (11, "block fd65::/128 is full: 1 of 1 in use")
+        why = "block fd65::/128 is full: 1 of 1 in use; no block is left in IPPool pool-1 (fd65::/128)"
+        assert (second.code, second.message) == (11, why)
         assert node.held() == {"10.65.0.0", "fd65::"}
-        assert node.cni("STATUS", version="1.1.0").message == "block fd65::/128 is full: 1 of 1 in use"
+        assert node.cni("STATUS", version="1.1.0").message == why
 
 
 @pytest.mark.parametrize(

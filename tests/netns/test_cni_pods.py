@@ -149,7 +149,9 @@ def test_a_full_block_is_a_sentence_and_status_says_it_too(tmp_path: Path) -> No
         assert [node.cni("ADD", f"c{number}", node.pod()).status for number in range(2)] == [0, 0]
         third = node.cni("ADD", "c3", node.pod())
         assert (third.status, third.code) == (1, 11)
-        assert third.message == "block 10.65.0.0/31 is full: 2 of 2 in use"
+        assert third.message == (
+            "block 10.65.0.0/31 is full: 2 of 2 in use; no block is left in IPPool pool-0 (10.65.0.0/31)"
+        )
         status = node.cni("STATUS", version="1.1.0")
         assert (status.status, status.code) == (1, 50)
         assert node.cni("DEL", "c0").status == 0

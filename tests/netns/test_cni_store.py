@@ -1,5 +1,6 @@
 """What survives: restarts, a full disk, a damaged file. No address is given twice, no living pod is forgotten."""
 
+import shutil
 import signal
 from itertools import repeat
 from pathlib import Path
@@ -53,15 +54,16 @@ def test_a_full_disk_is_one_sentence_and_leaves_everything_as_it_was(tmp_path: P
     with host(tmp_path, disk_size="64k") as node:
         first = node.cni("ADD", "c1", node.pod()).address
         ballast = fill(node.disk)
-        before = (node.disk / "allocations.json").read_text()
+        (file,) = node.block_files()
+        before = file.read_text()
         answer = node.cni("ADD", "c2", node.pod())
         assert (answer.status, answer.code) == (1, 5)
         assert answer.message == (
-            f"{node.state}/allocations.json cannot be written: No space left on device; "
+            f"{node.state}/ipam/blocks/10-65-0-0-26.json cannot be written: No space left on device; "
             "free some space there; nothing was changed"
         )
-        assert (node.disk / "allocations.json").read_text() == before
-        assert sorted(file.name for file in node.disk.iterdir()) == ["allocations.json", "ballast"]
+        assert file.read_text() == before
+        assert [each.name for each in file.parent.iterdir()] == [file.name]
         assert len(node.veths()) == 1
         assert node.pings(first)
         assert node.cni("DEL", "c1").code == 5, "the address is still written down; the runtime repeats DEL"
@@ -74,11 +76,11 @@ def test_a_full_disk_is_one_sentence_and_leaves_everything_as_it_was(tmp_path: P
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param('{"format": 1, "handles": {}, "relea', id="torn"),
+        pytest.param('{"metadata": {"resourceVersion": "0123456789abcdef", "na', id="torn"),
         pytest.param("\0" * 100, id="zeros"),
         pytest.param("", id="empty"),
         pytest.param("[]", id="another shape"),
-        pytest.param('{"format": 99}', id="another format"),
+        pytest.param('{"metadata": {"resourceVersion": "0123456789abcdef"}, "kind": "IPAMBlock"}', id="no spec"),
     ],
 )
 def test_a_damaged_file_is_put_aside_and_living_pods_are_known_by_their_interfaces(tmp_path: Path, damage: str) -> None:
@@ -87,14 +89,15 @@ def test_a_damaged_file_is_put_aside_and_living_pods_are_known_by_their_interfac
         first = node.cni("ADD", "c1", pod, arguments=WEB).address
         node.cni("ADD", "c2", node.pod())
         node.stop(signal.SIGKILL)
-        (node.state / "allocations.json").write_text(damage)
+        (file,) = node.block_files()
+        file.write_text(damage)
         node.start()
         (fault,) = faults(node)
-        assert fault.startswith(f"{node.state}/allocations.json is damaged (")
+        assert fault.startswith(f"{file} is damaged (")
         assert "; 2 pods were found again by their interfaces" in fault
         assert node.cni("ADD", "c1", pod, arguments=WEB).code == 100, "the agent knows that it made this one"
         assert node.cni("ADD", "c3", node.pod()).address == "10.65.0.2"
-        (aside,) = node.state.glob("allocations.json.damaged-*")
+        (aside,) = file.parent.glob("10-65-0-0-26.json.damaged-*")
         assert aside.read_text() == damage
         assert node.pings(first)
         assert [node.cni("DEL", f"c{number}").status for number in (1, 2, 3)] == [0, 0, 0]
@@ -104,8 +107,7 @@ def test_a_damaged_file_is_put_aside_and_living_pods_are_known_by_their_interfac
 def test_a_file_that_cannot_be_read_stops_the_agent_with_a_sentence(tmp_path: Path) -> None:
     with host(tmp_path) as node:
         node.stop()
-        node.state.mkdir(exist_ok=True)
-        (node.state / "allocations.json").mkdir()
+        (node.state / "ipam" / "blocks" / "10-65-0-0-26.json").mkdir(parents=True)
         with pytest.raises(AssertionError, match="without it addresses would be given twice"):
             node.start()
 
@@ -114,7 +116,7 @@ def test_a_lost_file_is_no_licence_to_give_addresses_twice(tmp_path: Path) -> No
     with host(tmp_path) as node:
         first = node.cni("ADD", "c1", node.pod()).address
         node.stop()
-        (node.state / "allocations.json").unlink()
+        shutil.rmtree(node.state / "ipam")
         node.start()
         assert node.cni("ADD", "c2", node.pod()).address != first
         assert node.pings(first)
@@ -124,7 +126,7 @@ def test_a_pod_without_note_is_still_deleted_by_whoever_added_it(tmp_path: Path)
     with host(tmp_path) as node:
         node.cni("ADD", "c1", node.pod(), arguments=WEB)
         node.stop()
-        (node.state / "allocations.json").unlink()
+        shutil.rmtree(node.state / "ipam")
         node.ip("link", "set", "dev", *node.veths(), "alias", "")
         node.start()
         assert node.cni("ADD", "c2", node.pod()).address == "10.65.0.1"
@@ -136,7 +138,7 @@ def test_pods_are_known_again_even_where_somebody_flushed_their_routes(tmp_path:
     with host(tmp_path) as node:
         node.cni("ADD", "c1", node.pod())
         node.stop()
-        (node.state / "allocations.json").unlink()
+        shutil.rmtree(node.state / "ipam")
         node.ip("route", "flush", "proto", "80")
         node.start()
         assert node.cni("ADD", "c2", node.pod()).address == "10.65.0.1"

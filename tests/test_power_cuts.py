@@ -1,0 +1,121 @@
+"""The power fails at any moment: whatever was acknowledged is there afterwards, and the agent starts."""
+
+import shutil
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from builders import node, pool
+from power_cut import Disk, Image, restore, watched
+
+from felix_py.allocations import Allocations
+from felix_py.datastore.swaps import FolderSwaps
+from felix_py.ledger import Attachment
+from felix_py.model import BlockAffinity, IPAddress, NodeName
+from felix_py.state import ClusterState, InSync
+
+A1 = NodeName("a1")
+CLUSTER = ClusterState().after_all((node("a1", "172.31.1.11/24"), pool("10.65.0.0/29", size=31), InSync()))
+
+
+def draft(number: int) -> Attachment:
+    return Attachment(f"c{number}", "eth0", f"container/c{number}", f"cali{number}", network="pods")
+
+
+def allocations(folder: Path, *living: Attachment) -> Allocations:
+    made = Allocations(FolderSwaps(folder), A1, living=lambda: living)
+    made.addresses.own.cluster = lambda: CLUSTER
+    return made
+
+
+class Witness:
+    """Remembers what was acknowledged, and looks after each power cut whether it is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.acknowledged: dict[IPAddress, str] = {}
+        self.leaving: set[IPAddress] = set()
+        self.seen: set[object] = set()
+
+    def judge(self, image: Image) -> None:
+        state = frozenset(image.items()), frozenset(self.acknowledged), frozenset(self.leaving)
+        if state in self.seen:
+            return
+        self.seen.add(state)
+        restored = self.folder / f"cut{len(self.seen)}"
+        restored.mkdir()
+        restore(image, restored)
+        self._look(restored)
+        shutil.rmtree(restored)
+
+    def _look(self, restored: Path) -> None:
+        blocks, damaged = FolderSwaps(restored).listing("IPAMBlock")
+        claims, torn = FolderSwaps(restored).listing("BlockAffinity")
+        assert (damaged, torn) == ((), ()), "nothing is half written"
+        held = {address: str(holder) for block in blocks for address, holder in block.value.holders.items()}  # type: ignore[union-attr]
+        missing = {each: held.get(each) for each in self.acknowledged if each not in self.leaving and each not in held}
+        assert missing == {}, "what was acknowledged is there"
+        owned = {block.value.cidr for block in blocks}
+        values = [each.value for each in claims]
+        confirmed = {each.cidr for each in values if isinstance(each, BlockAffinity) and each.confirmed}
+        assert confirmed <= owned, "what is announced is written down"
+
+
+def test_no_acknowledged_address_is_lost_whenever_the_power_fails(tmp_path: Path) -> None:
+    watched_folder, restored = tmp_path / "disk", tmp_path / "restored"
+    watched_folder.mkdir()
+    restored.mkdir()
+    witness = Witness(restored)
+    disk = Disk(watched_folder, witness.judge)
+    pods = allocations(watched_folder)
+    with watched(disk):
+        given = []
+        for number in range(3):  # of blocks with two addresses: two are claimed
+            given.append(pods.attach(draft(number)))
+            witness.acknowledged[given[-1].addresses[0]] = given[-1].name
+            disk.cut()
+        for attachment in given[:1]:
+            witness.leaving.add(attachment.addresses[0])
+            pods.detach(attachment)
+        again = pods.attach(draft(9))
+        witness.acknowledged[again.addresses[0]] = again.name
+        witness.leaving.discard(again.addresses[0])
+        disk.cut()
+    assert len(witness.seen) > 50
+
+
+def test_after_a_power_cut_the_agent_goes_on_from_every_state(tmp_path: Path) -> None:
+    """It starts, its pods are gone with the power, and all addresses can be given again, each once."""
+    images: list[Image] = []
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with watched(Disk(folder, lambda image: None if image in images else images.append(image))):
+        pods = allocations(folder)
+        pods.detach(pods.attach(draft(1)))
+        pods.attach(draft(2))
+    for number, image in enumerate(images):
+        restored = tmp_path / f"restored{number}"
+        restored.mkdir()
+        restore(image, restored)
+        store = allocations(restored)
+        given = [store.attach(draft(each)).addresses[0] for each in range(8)]
+        assert sorted(given) == sorted(ip_network("10.65.0.0/29"))
+        shutil.rmtree(restored)
+    assert len(images) > 10
+
+
+def test_the_witness_sees_a_write_that_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that forgot to sync its folder would be found out."""
+    folder, restored = tmp_path / "disk", tmp_path / "restored"
+    folder.mkdir()
+    restored.mkdir()
+    witness = Witness(restored)
+    disk = Disk(folder, witness.judge)
+    pods = allocations(folder)
+    monkeypatch.setattr("felix_py.durable._sync", lambda _: None)
+    with watched(disk):
+        given = pods.attach(replace(draft(1)))
+        witness.acknowledged[given.addresses[0]] = given.name
+        with pytest.raises(AssertionError, match="what was acknowledged is there"):
+            disk.cut()
