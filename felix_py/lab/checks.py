@@ -75,7 +75,7 @@ def _blocks(topology: Topology) -> Complaints:
                 )
             taken[block] = path
         room = _room(node)
-        if node.blocks and node.pods > room:
+        if node.pods > room and (node.blocks or not topology.pools):  # without any, it claims its own
             sentence = f"is {node.pods}, and its blocks have room for {room} (one address is the tunnel's)"
             yield f"nodes.{node.name}.pods", f"{sentence}; give the node another block, or fewer pods"
 
