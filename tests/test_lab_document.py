@@ -187,10 +187,10 @@ def one_node(**fields: Any) -> Any:
             id="more pods than addresses",
         ),
         pytest.param(
-            {"nodes": one_node(pods=1)},
+            {"nodes": one_node(pods=1), "cluster": {"ipPools": []}},
             "nodes.n1.pods: is 1, and its blocks have room for 0 (one address is the tunnel's); "
             "give the node another block, or fewer pods",
-            id="pods without a block",
+            id="pods without a block, nor a pool to claim one from",
         ),
         pytest.param(
             {"networks": {"lan": "10.0.0.0/24", "far": "10.0.7.0/24"},
