@@ -64,14 +64,14 @@ class Process:
         Raises:
             TunnelRefused: when it does not start or does not take them.
         """
-        status = self._status(tunnel.name)
+        status, patience = self._status(tunnel.name), ANSWER_SECONDS
         if status is None:
             self._end(tunnel.name)
             self._start(tunnel.name)
-            status = {}
+            status, patience = {}, START_SECONDS  # it answers once its helpers have started, too
         wanted = settings(tunnel)
         if any(status.get(key) != value for key, value in wanted.items()):
-            answer = self._ask({"command": "configure", **wanted})
+            answer = self._ask({"command": "configure", **wanted}, patience)
             if answer is None or "error" in answer:
                 why = "no answer" if answer is None else answer["error"]
                 raise TunnelRefused(f"the process of {tunnel.name} did not take its settings ({why}); see {self._log}")
@@ -96,10 +96,10 @@ class Process:
             return None
         return status
 
-    def _ask(self, request: Mapping[str, object]) -> dict[str, Any] | None:
+    def _ask(self, request: Mapping[str, object], patience: float = ANSWER_SECONDS) -> dict[str, Any] | None:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-                sock.settimeout(ANSWER_SECONDS)
+                sock.settimeout(patience)
                 sock.connect(str(self._socket))
                 sock.sendall(json.dumps(request).encode() + b"\n")
                 with sock.makefile("rb") as answers:
