@@ -21,6 +21,7 @@ from felix_py.trace.words import Leg, Question, Verdict
 from felix_py.turn import Turns
 from ipip import tunnel
 from ipip.device import Device
+from vxlan.device import Device as VxlanDevice
 
 
 class TraceAnswers:
@@ -51,7 +52,7 @@ class TraceAnswers:
         found = {}
         for name, wanted in turns.wish.state.tunnels.items():
             if name != tunnel.DEVICE:  # only the drivers of IP in IP differ from each other, and judge who sends
-                found[name] = TunnelFacts(None, wanted.local)
+                found[name] = TunnelFacts(VxlanDevice.driver, wanted.local)
                 continue
             have = self._device.read(name)
             allowed = have.allowed if have is not None else None
