@@ -9,6 +9,7 @@ import pytest
 from lab_node import NAME, REMOTE, crosses, on_a1, problems, route_events, routes, settled
 from labs import eventually, on_machine
 
+from felix_py.calc.transition import LINGER
 from felix_py.lab.state import Lab
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("healthy_afterwards")]
@@ -91,7 +92,8 @@ def test_another_mode_of_the_pool_moves_routes_in_place(lab: Lab, mode: str, dev
     with resource(lab, "cluster.yaml", changed):
         assert eventually(lambda: {routes()[prefix]["device"] for prefix in ("10.65.1.0/26", REMOTE)} == {device})
         assert eventually(settled)
-        assert ("tunl0" in on_a1("ip", "-br", "link")) == (mode == "Always")
+        # A tunnel that nobody needs any more stays for a while, for packets that are under way.
+        assert eventually(lambda: ("tunl0" in on_a1("ip", "-br", "link")) == (mode == "Always"), LINGER + 10)
     assert eventually(lambda: routes()[REMOTE]["device"] == "tunl0")
 
 
