@@ -243,6 +243,17 @@ class Addresses:
                 self._unwritten[address] = holder
                 self._tried = None
 
+    def find_lost(self) -> None:
+        """Take note of what is in use here and stands in no block any more, as when its block was damaged.
+
+        Raises:
+            OSError: when the datastore cannot be read.
+        """
+        blocks, _ = self.blocks()
+        written = {address for block in blocks for address in block.holders}
+        lost = [each for each in self.own.mine.items() if each[0] not in written]
+        self.remember(lost, written=False)
+
     def restore(self) -> None:
         """Write down what is in use and stands in no block, as pods whose block somebody removed.
 

@@ -1,6 +1,7 @@
 """The blocks of one node: those that somebody wrote down for it, and those that it claims."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -31,6 +32,7 @@ class OwnBlocks:
         self.cluster: Callable[[], ClusterState] = ClusterState
         self.announced: Callable[[], Collection[IPNetwork]] = tuple
         self.mine: dict[IPAddress, Holder] = {}
+        self._lent: set[IPNetwork] = set()
         self._swaps = swaps
         self._node = node
         self._clock = clock
@@ -75,7 +77,8 @@ class OwnBlocks:
 
     def terms(self) -> ipam.Terms:
         """Return on which terms addresses are given now."""
-        return choosing.terms(self.cluster(), self._clock())
+        terms = choosing.terms(self.cluster(), self._clock())
+        return replace(terms, reserved=(*terms.reserved, *self._lent)) if self._lent else terms
 
     # --- more of them
 
@@ -165,7 +168,12 @@ class OwnBlocks:
         return lost
 
     def _rewrite(self, cidr: IPNetwork) -> None:
-        """Write into a new block what is in use there already."""
+        """Write into a new block what is in use there already, and leave what other nodes announce to them.
+
+        They have borrowed it from the block that was there before, and write it down themselves when they notice.
+        """
+        single = (each for each in self.announced() if each.prefixlen == each.max_prefixlen)
+        self._lent.update(each for each in single if lies_in(each, cidr))
         asks = [Ask(holder, address) for address, holder in self.mine.items() if address in cidr]
         if asks:
             drive(claims.assign(cidr, asks, ANY, None), self._swaps)

@@ -83,6 +83,7 @@ class Tending:
         with self._store.alone():
             addresses.refresh()
             addresses.pay()
+            addresses.find_lost()
             addresses.restore()
             self._take_back_unused(grace)
             addresses.own.end_unused()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,21 @@ def test_a_claimed_block_that_is_not_in_use_is_given_up_when_its_pool_no_longer_
     store.detach(store.attachments()[0])
     tending.look()
     assert (store.addresses.own.all(), store.addresses.blocks()[0]) == ((), ())
+
+
+def test_a_borrowed_address_is_written_again_after_its_block_was_damaged(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, pool("10.65.0.0/30", size=30))
+    owner, _ = cluster.node(A1)
+    first = cluster.pod(owner, A1, 1)
+    borrower, tending = cluster.node(A2)
+    borrowed = cluster.pod(borrower, A2, 2)
+    (file,) = (tmp_path / "ipam" / "blocks").glob("*.json")
+    file.write_text("{")
+    owner.addresses.own.announced = lambda: {ip_network(borrowed)}  # by BGP, since it lies in no block of its node
+    second = cluster.pod(owner, A1, 3)  # puts the damaged block aside, and knows of its own pods only
+    tending.look()
+    holders = owner.addresses.block(IPv4Network("10.65.0.0/30")).holders
+    assert {address: holder.node for address, holder in holders.items()} == {first: A1, borrowed: A2, second: A1}
 
 
 def test_nodes_borrow_when_no_block_is_left_and_strict_ones_do_not(tmp_path: Path) -> None:
