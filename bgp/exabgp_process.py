@@ -245,15 +245,17 @@ class BgpService:
         self._feed(WireStarted())
         self._review(self._speaker.settings)
         pings = asyncio.create_task(self._ping(child), name="bgp pings")
+        listening = asyncio.create_task(self._listen(child), name="bgp listening")
         try:
-            await self._listen(child)
+            await asyncio.shield(listening)  # whoever stops us has to hear that we have taken leave
             reason = await child.end()
         except asyncio.CancelledError:
-            self._take_leave()
+            await self._take_leave()
             await child.end("the agent stops")
             raise
         finally:
             pings.cancel()
+            listening.cancel()
             self._child = self.child_pid = None
         if not child.on_purpose and self.problem is None:
             self.problem = f"the BGP process ended: {reason}; it is started again"
@@ -262,10 +264,13 @@ class BgpService:
         self._changed()
         return reason, child.on_purpose
 
-    def _take_leave(self) -> None:
+    async def _take_leave(self) -> None:
         """Close our sessions with a Cease if we have left, so that no peer waits for us (RFC 4724 section 4)."""
         if self._speaker and self._speaker.settings.leaving:
             self._hear(Configured(parted(self._speaker.settings)))
+            # The first answer comes when the order has been read, the next after a turn in which it was carried out.
+            await self.count_messages()
+            await self.count_messages()
 
     async def _ping(self, child: Child) -> None:
         """Ask again and again; kill a child of which nothing has been heard for too many questions."""
