@@ -55,7 +55,7 @@ WELL = Facts(
     drivers=frozenset({"kernel", "tun"}),
     neighbours=12,
     descriptors=(28, 1024),
-    free=1 << 30,
+    free={"/etc/felix/resources": 1 << 30, "/var/lib/felix": 1 << 30},
     cni=(("00-felix.conflist", ("felix-cni", "portmap")), ("10-flannel.conflist", ("flannel",))),
     plugin=True,
 )
@@ -261,8 +261,21 @@ FAULTS = [
     ("neighbours", replace(WELL, parameters={}), State.SKIPPED, "does not tell the limit", ""),
     ("files", replace(WELL, descriptors=(900, 1024)), State.FAILED, "900 of 1024 files", "LimitNOFILE"),
     ("files", replace(WELL, descriptors=None), State.SKIPPED, "no agent runs here", ""),
-    ("disk", replace(WELL, free=1 << 20), State.FAILED, "1024 kB left", "journalctl --vacuum-size"),
-    ("disk", replace(WELL, free=None), State.SKIPPED, "is not there", ""),
+    (
+        "disk",
+        replace(WELL, free={"/etc/felix/resources": 1 << 20}),
+        State.FAILED,
+        "kB left: no pod can be",
+        "du -x /etc/f",
+    ),
+    (
+        "disk",
+        replace(WELL, free={"/var/lib/felix": 1 << 20}),
+        State.FAILED,
+        "1024 kB left: events",
+        "journalctl --vacuum",
+    ),
+    ("disk", replace(WELL, free={}), State.SKIPPED, "are not there", ""),
     (
         "CNI",
         replace(WELL, cni=(("00-cilium.conflist", ("cilium-cni",)),)),

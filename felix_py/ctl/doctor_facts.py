@@ -53,7 +53,7 @@ class Facts:
         drivers: which drivers of tunnels this kernel offers.
         neighbours: entries of the IPv4 neighbour table.
         descriptors: files that the agent has open, and how many it may.
-        free: bytes that the state directory has left; None where there is none.
+        free: bytes that are left to each of the agent's folders that is there.
         cni: configurations of container runtimes in their order, each with the plugins that it names.
         plugin: ours is where runtimes look for it.
         network_manager, networkd: the settings of these programs, line by line.
@@ -77,7 +77,7 @@ class Facts:
     drivers: frozenset[str] = frozenset()
     neighbours: int = 0
     descriptors: tuple[int, int] | None = None
-    free: int | None = None
+    free: Mapping[str, int] = field(default_factory=dict)
     cni: tuple[tuple[str, tuple[str, ...]], ...] = ()
     plugin: bool = False
     network_manager: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ def gather(said: Answers, *, probing: bool = True, port: int = 179) -> Facts:
         drivers=frozenset(doctor_files.drivers()),
         neighbours=max(0, len([*_lines("/proc/net/arp")]) - 1),
         descriptors=doctor_files.descriptors(status["pid"]) if status is not None else None,
-        free=doctor_files.free(),
+        free=dict(doctor_files.free()),
         cni=tuple(doctor_files.cni()),
         plugin=doctor_files.PLUGIN.exists(),
         network_manager=tuple(doctor_files.settings(doctor_files.NETWORK_MANAGER)),

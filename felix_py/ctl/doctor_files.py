@@ -1,13 +1,20 @@
 """What `felixctl doctor` reads in files: kernel modules, disks, container runtimes and network managers."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-STATE, RUNTIMES, PLUGIN = Path("/var/lib/felix"), Path("/etc/cni/net.d"), Path("/opt/cni/bin/felix-cni")
-"""The state directory, unless settings say otherwise; where container runtimes look for configurations; for plugins."""
+FOLDERS: Mapping[str, str] = {
+    "/etc/felix/resources": "no pod can be given an address",
+    "/var/lib/felix": "events, and what people asked of BGP, are lost with the next restart",
+}
+"""What the agent writes to, unless settings say otherwise, with what it cannot do where that is full."""
+
+RUNTIMES, PLUGIN = Path("/etc/cni/net.d"), Path("/opt/cni/bin/felix-cni")
+"""Where container runtimes look for configurations; for plugins."""
 
 NETWORK_MANAGER = ("/etc/NetworkManager/NetworkManager.conf", "/etc/NetworkManager/conf.d/*.conf")
 NETWORKD = ("/etc/systemd/networkd.conf", "/etc/systemd/networkd.conf.d/*.conf", "/run/systemd/networkd.conf.d/*.conf")
@@ -39,13 +46,12 @@ def descriptors(process: int) -> tuple[int, int] | None:
     return used, int(most)
 
 
-def free() -> int | None:
-    """Return the bytes that the state directory has left for users; None where there is none."""
-    try:
-        found = os.statvfs(STATE)
-    except FileNotFoundError:
-        return None
-    return found.f_bavail * found.f_frsize
+def free() -> Iterator[tuple[str, int]]:
+    """Yield each of the agent's folders that is there, with the bytes that it has left for users."""
+    for folder in FOLDERS:
+        with contextlib.suppress(FileNotFoundError):
+            found = os.statvfs(folder)
+            yield folder, found.f_bavail * found.f_frsize
 
 
 def cni() -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -1,7 +1,9 @@
 """The checks of `felixctl doctor` on what else lives on a host: addresses, tables' limits, disks, network managers."""
 
 from ipaddress import ip_interface, ip_network
+from pathlib import Path
 
+from felix_py.ctl import doctor_files
 from felix_py.ctl.doctor_facts import Facts
 from felix_py.ctl.doctor_findings import Finding, State, ok, skipped
 from felix_py.kernel import ownership
@@ -107,16 +109,17 @@ def descriptors(facts: Facts) -> Finding:
 
 
 def disk(facts: Facts) -> Finding:
-    """Look whether the state directory has room: without it no pod gets an address."""
-    if facts.free is None:
-        return skipped("/var/lib/felix is not there")
-    if facts.free < ROOM:
-        return Finding(
-            State.FAILED,
-            f"/var/lib/felix has {facts.free >> 10} kB left: no pod can be given an address that survives a restart",
-            "free some space: `du -x /var/lib | sort -n | tail`, or journalctl --vacuum-size=200M",
-        )
-    return ok(f"/var/lib/felix has {facts.free >> 20} MB left")
+    """Look whether there is room for what the agent writes down."""
+    for folder, left in facts.free.items():
+        if left < ROOM:
+            return Finding(
+                State.FAILED,
+                f"{folder} has {left >> 10} kB left: {doctor_files.FOLDERS[folder]}",
+                f"free some space: `du -x {Path(folder).parent} | sort -n | tail`, or journalctl --vacuum-size=200M",
+            )
+    if not facts.free:
+        return skipped(f"{' and '.join(doctor_files.FOLDERS)} are not there")
+    return ok(", ".join(f"{folder} has {left >> 20} MB left" for folder, left in facts.free.items()))
 
 
 def cni(facts: Facts) -> Finding:

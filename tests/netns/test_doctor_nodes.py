@@ -265,7 +265,7 @@ def _few_files() -> Iterator[None]:
             "ip address add 172.31.2.11/24",
             id="the node's address is gone",
         ),
-        pytest.param(_full_disk, "a1", "disk", "failed", "1024 kB left", "free some space", id="a full disk"),
+        pytest.param(_full_disk, "a1", "disk", "failed", " kB left: events", "free some space", id="a full disk"),
         pytest.param(
             _few_files,
             "a1",
