@@ -44,11 +44,12 @@ def test_files_of_a_process_are_counted_until_it_is_gone() -> None:
     assert doctor_files.descriptors(1 << 22) is None
 
 
-def test_room_is_asked_of_the_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_files, "STATE", tmp_path)
-    assert (doctor_files.free() or 0) > 0
-    monkeypatch.setattr(doctor_files, "STATE", tmp_path / "none")
-    assert doctor_files.free() is None
+def test_room_is_asked_of_each_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, gone = str(tmp_path), str(tmp_path / "none")
+    monkeypatch.setattr(doctor_files, "FOLDERS", {there: "nothing is kept", gone: "nothing else is"})
+    found = dict(doctor_files.free())
+    assert found.keys() == {there}
+    assert found[there] > 0
 
 
 def test_this_kernel_offers_drivers_that_the_agent_knows() -> None:
