@@ -146,6 +146,7 @@ def in_the_kernel(wire: Rtnetlink, names: dict[int, str]) -> dict[RouteKey, Rout
 
 
 @in_a_namespace
+@pytest.mark.alone
 def test_an_hour_of_changes_loses_no_route_and_leaves_nothing_behind() -> None:
     for name in ("cali1", "cali2"):
         ip(f"link add {name} type veth peer name {name}x\nlink set {name}x up\nlink set {name} up\n")

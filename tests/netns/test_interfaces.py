@@ -264,6 +264,7 @@ def test_twenty_seconds_of_flapping_while_pods_come_and_go(made: Lab) -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.alone
 def test_a_storm_of_flaps_costs_little_however_many_routes_there_are(made: Lab) -> None:
     running, _, _ = two_pods(made)
     start = int(IPv4Address("10.65.128.0"))
