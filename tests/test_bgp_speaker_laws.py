@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
+from itertools import pairwise
 
 import pytest
 from bgp_builders import A2, B1, HELPED, TOR, TOR_AS, attributes, network, offered, peer, settings
@@ -317,8 +318,10 @@ def test_a_peer_that_flaps_a_hundred_times_leaks_nothing(reflector: Speaker) -> 
     told = tuple(network("10.65.0.0/16").subnets(new_prefix=21))
     up = OpenReceived(B1, offered(restart=HELPED)), PeerUp(B1, 90)
     flap = (*up, UpdateReceived(B1, told, attributes=attributes()), PeerDown(B1, "connection lost"))
-    before = blocks_after(reflector, [flap] * 200)  # histories are full by now, and free lists have settled
-    assert blocks_after(reflector, [flap] * 100) - before < 100  # not one for each flap
+    blocks_after(reflector, [flap] * 200)  # histories are full by now, and free lists have settled
+    counts = [blocks_after(reflector, [flap] * 100) for _ in range(4)]
+    # The count is the process's: another thread may add to one interval, but only a leak adds to every one.
+    assert min(after - before for before, after in pairwise(counts)) < 100, counts  # not one for each flap
 
 
 @pytest.mark.slow
