@@ -37,6 +37,7 @@ from bgp.speaker_words import (
     Tick,
     WireLost,
     WireStarted,
+    identity,
     parted,
     reachable,
 )
@@ -139,7 +140,7 @@ class BgpService:
 
     def _review(self, settings: SpeakerSettings) -> None:
         """End a child that is not wanted any more, or not as it is; `run` starts the one that is."""
-        if self._child and (not reachable(settings) or self._child_is_for != _identity(settings)):
+        if self._child and (not reachable(settings) or self._child_is_for != identity(settings)):
             self._child.close("settings changed")
 
     def best_paths(self) -> Mapping[IPNetwork, BestPath]:
@@ -234,7 +235,7 @@ class BgpService:
         """Start a child, follow it to its end; return why it ended, and whether we wanted it to."""
         assert self._speaker is not None  # noqa: S101 - `_wanted` is set after it
         settings = self._speaker.settings
-        self._child_is_for = _identity(settings)
+        self._child_is_for = identity(settings)
         try:
             child = self._child = await Child.start(self._command, codec.environment(settings))
         except OSError as error:
@@ -400,9 +401,3 @@ class BgpService:
 
 def _now() -> float:
     return time.monotonic()
-
-
-def _identity(settings: SpeakerSettings) -> tuple[object, ...]:
-    """Return what a child cannot change: it takes a new one."""
-    addresses = (settings.local_address, settings.local_address6, settings.listen_on)
-    return *addresses, settings.listen_port, settings.asn, settings.router_id

@@ -13,7 +13,7 @@ from bgp.exporting import Export, Share
 from bgp.keeping import RESTART_TIME
 from bgp.peering import PeerSettings
 from bgp.policy import Accepted, Refusal
-from bgp.rib import AdjRibIn, LocRib
+from bgp.rib import LocRib
 from bgp.session import Closed, Session
 from bgp.session_policies import Policies
 from bgp.speaker_words import (
@@ -108,11 +108,6 @@ class Speaker:
     def next_hops(self) -> frozenset[IPAddress]:
         """The next hops of which it matters whether they can be reached, and how; `NextHops` says so."""
         return importing.next_hops(self.loc_rib, self.sessions.values())
-
-    @property
-    def adj_ribs_in(self) -> Mapping[IPAddress, AdjRibIn]:
-        """What each peer said."""
-        return {address: session.adj_rib_in for address, session in self.sessions.items()}
 
     def exported(self, peer: IPAddress, prefix: IPNetwork) -> Accepted | Refusal | None:
         """Say with which attributes a peer is told a prefix, or why it is not; None where there is nothing to tell."""

@@ -82,6 +82,12 @@ def reflection(settings: SpeakerSettings) -> tuple[object, ...]:
     return settings.leaving, settings.cluster_id, tuple(peer.address for peer in settings.peers if peer.client)
 
 
+def identity(settings: SpeakerSettings) -> tuple[object, ...]:
+    """Return what makes the process on the wire: with another one of these it has to be started anew."""
+    addresses = (settings.local_address, settings.local_address6, settings.listen_on)
+    return *addresses, settings.listen_port, settings.asn, settings.router_id
+
+
 def told_to_the_wire(peer: PeerSettings) -> PeerSettings:
     """Return what of a peer's settings makes its session; a change of all else leaves it alone."""
     return replace(

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -21,12 +21,13 @@ from felix_py.datastore.api import Datastore
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.objects import KernelRefused, RouteKey, Step
+from felix_py.kernel_thread import Told, turned
 from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.pacing import Pace
 from felix_py.picture import Picture
 from felix_py.seams import Onlooker, RouteSpeaker
 from felix_py.state import Absent, ClusterState, Event, Present
-from felix_py.telling import sentences, tell, tell_of_next_hops, unguarded
+from felix_py.telling import tell_of_next_hops, unguarded
 from felix_py.turn import NO_NEXT_HOPS, Done, Knowledge, Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
@@ -246,13 +247,13 @@ class Agent:
         self.turns += 1
         return self._pause()
 
-    async def _at_the_kernel(self, *, hold: bool) -> tuple[Done, "Told"]:
+    async def _at_the_kernel(self, *, hold: bool) -> tuple[Done, Told]:
         resync = self._clock() - self._resynced >= self.config.resync_seconds
         knowledge = self._what_we_know()
         self._converged = knowledge.converged
         keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
         known = self.picture.problems
-        done, told = await self.ask(lambda turns: _turn(turns, knowledge, keys, known, resync=resync, hold=hold))
+        done, told = await self.ask(lambda turns: turned(turns, knowledge, keys, known, resync=resync, hold=hold))
         self.rearm()
         self.repairs += told.repairs
         if done.broken is None:
@@ -336,7 +337,7 @@ class Agent:
 
     # --- what we say about it
 
-    def _note(self, done: Done, told: "Told") -> None:
+    def _note(self, done: Done, told: Told) -> None:
         if self._broken_since is not None:
             log.info("kernel.recovered", seconds=round(self._clock() - self._broken_since, 3))
             self._broken_since, self._retry = None, RETRY_FIRST
@@ -360,37 +361,6 @@ class Agent:
                 done.set_result(None)
             elif refused := [each.reason for each in found if each is not None and each.refused]:
                 done.set_exception(KernelRefused(f"{endpoint.name}: {'; '.join(filter(None, refused))}"))
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What the kernel's thread says after a turn, made there because nothing changes meanwhile.
-
-    Attributes:
-        busy: seconds of a core that all of it took.
-    """
-
-    picture: Picture
-    repairs: Counter[str]
-    states: Mapping[str, int]
-    refusal: str | None
-    standings: Mapping[RouteKey, Standing]
-    busy: float
-
-
-def _turn(
-    turns: Turns, knowledge: Knowledge, keys: list[RouteKey], known: tuple[str, ...], *, resync: bool, hold: bool
-) -> tuple[Done, Told]:
-    """Turn, log what was done, and look at the routes that somebody waits for; runs in the kernel's thread."""
-    kernel, began = turns.kernel, time.thread_time()
-    if resync:
-        kernel.must_read("resync")
-    done = turns.turn(knowledge, hold=hold)
-    repairs = tell(done, kernel.routes, known)
-    picture = Picture(done.wish, kernel.have, kernel.links, sentences(done.report, kernel.routes))
-    standings = {key: turns.standing(key) for key in keys}
-    states, refusal = turns.states(), turns.refusal()
-    return done, Told(picture, repairs, states, refusal, standings, time.thread_time() - began)
 
 
 def _nothing() -> None:

@@ -6,11 +6,11 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from agent_node import Clock, NoDatastore
 from bgp_builders import attributes, offered
 from builders import TWO_RACKS, link
 from fakes import FakeHost, FakeParameters, FakeTunnels
 from structlog.testing import capture_logs
-from test_agent import Clock, NoDatastore
 
 from bgp.moved import Moved
 from bgp.speaker import BestPath, Speaker, SpeakerSettings

@@ -11,61 +11,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Any
 
 import pytest
-from builders import with_blocks
-from hypothesis import given
-from hypothesis import strategies as st
+from allocation_store import A1, BLOCK, FILE, WEB, addresses, file_of, holders, numbered, store
 
-from felix_py import ipam_resources, ledger
-from felix_py.allocations import AddressRefused, Allocations, AlreadyAttached, StoreFailed
+from felix_py import ledger
+from felix_py.allocations import AddressRefused, AlreadyAttached, StoreFailed
 from felix_py.datastore.swaps import FolderSwaps
-from felix_py.ipam import Block, Holder
-from felix_py.ledger import Attachment
-from felix_py.model import Invalid, IPAddress, NodeName, WorkloadEndpoint
-
-A1 = NodeName("a1")
-BLOCK = IPv4Network("10.65.0.0/29")
-WEB = Attachment(
-    container_id="c1",
-    interface="eth0",
-    name="default/web-0",
-    host_interface="cali0d7763386da",
-    pod="default/web-0",
-    network="pods",
-    netns="/run/netns/p1",
-    created=datetime(2026, 11, 24, 8, 0, tzinfo=UTC),
-)
-
-
-def numbered(number: int) -> Attachment:
-    return Attachment(f"c{number}", "eth0", f"default/p{number}", f"cali{number}")
-
-
-FILE = "10-65-0-0-29.json"
-
-
-def store(folder: Path, *living: Attachment, blocks: tuple[str, ...] = ("10.65.0.0/29",)) -> Allocations:
-    made = Allocations(FolderSwaps(folder), A1, before=folder, living=lambda: living)
-    cluster = with_blocks(A1, *blocks)
-    made.addresses.own.cluster = lambda: cluster
-    return made
-
-
-def file_of(folder: Path) -> Path:
-    return folder / "ipam" / "blocks" / FILE
-
-
-def holders(pods: Allocations, block: IPv4Network = BLOCK) -> dict[IPAddress, str]:
-    return {address: str(holder) for address, holder in pods.block(block).holders.items()}
-
-
-def addresses(*texts: str) -> tuple[IPv4Address, ...]:
-    return tuple(map(IPv4Address, texts))
+from felix_py.ipam import Block
+from felix_py.model import Invalid, WorkloadEndpoint
 
 
 def test_what_was_given_is_known_to_the_next_process(tmp_path: Path) -> None:
@@ -271,6 +227,7 @@ import sys
 from itertools import count
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
+from allocation_store import A1, BLOCK, FILE, WEB, addresses, file_of, holders, numbered, store
 from builders import with_blocks
 from felix_py.allocations import Allocations
 from felix_py.datastore.swaps import FolderSwaps
@@ -393,60 +350,3 @@ def test_the_file_is_roots_alone_to_write(tmp_path: Path) -> None:
     store(tmp_path).attach(WEB)
     mode = file_of(tmp_path).stat().st_mode
     assert not mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
-moments = st.none() | st.datetimes(timezones=st.just(UTC))
-
-
-@given(
-    st.dictionaries(st.integers(0, 63), st.builds(Holder, names, names.map(NodeName), moments), max_size=9),
-    st.dictionaries(st.integers(64, 127), moments, max_size=9),
-    st.none() | names.map(NodeName),
-)
-def test_a_block_is_read_back_as_it_was_written(
-    held: dict[int, Holder], released: dict[int, datetime | None], affinity: NodeName | None
-) -> None:
-    block = Block(IPv4Network("10.65.0.0/25"), affinity, held, released)
-    again = ipam_resources.block(json.loads(json.dumps(ipam_resources.block_document(block))))
-    assert again == block
-    assert list(again.released) == list(released), "and in the order of their release"
-
-
-@given(st.recursive(st.none() | names, lambda inner: st.lists(inner) | st.dictionaries(names, inner), max_leaves=6))
-def test_rubbish_is_refused_in_words(rubbish: Any) -> None:
-    with pytest.raises(ValueError, match=r"\w"):
-        ipam_resources.block(rubbish)
-
-
-@pytest.mark.parametrize(
-    "attachment",
-    [
-        pytest.param(replace(WEB, mac="", netns="", created=None), id="pod"),
-        pytest.param(
-            Attachment("c2", "net1", "default/web-0/net1", "cali2", pod="default/web-0"), id="second interface"
-        ),
-        pytest.param(Attachment("c3", "eth0", "container/c3", "cali3", network="pods"), id="no orchestrator"),
-    ],
-)
-@pytest.mark.parametrize("held", [("10.65.0.1",), ("10.65.0.1", "10.65.0.2"), ()])
-def test_a_pod_is_known_again_by_the_note_on_its_interface(attachment: Attachment, held: tuple[str, ...]) -> None:
-    whole = replace(attachment, addresses=addresses(*held))
-    assert ledger.from_note(ledger.note(whole), whole.host_interface, routed=addresses("10.65.0.9")) == whole
-
-
-@pytest.mark.parametrize(
-    "note",
-    [
-        "",
-        "felix",
-        "felix c1 eth0 pods 10.65.0.2",
-        "somebody else's note with seven words here",
-        "felix c1 eth0 pods 10.65.0.2 a b",
-        "felix c1 eth0 pods 10.65.0.2 ",
-        "felix c1 eth0 pods 10.65.0.256 default/web-0",
-    ],
-)
-def test_an_interface_without_our_note_only_keeps_the_addresses_routed_to_it(note: str) -> None:
-    found = ledger.from_note(note, "cali1", addresses("10.65.0.1"))
-    assert (found.container_id, found.addresses) == ("", addresses("10.65.0.1"))

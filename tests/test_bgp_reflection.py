@@ -102,7 +102,8 @@ def test_a_path_that_comes_back_is_refused() -> None:
     tell(speaker, C1, attributes(str(C1), cluster_list=(CLUSTER,), originator_id=A2))
     tell(speaker, C2, attributes(str(C2), originator_id=ME, cluster_list=(IPv4Address("244.0.0.9"),)))
     assert speaker.loc_rib.best == {}
-    refusals = [table.entries[PREFIX].refusal for table in speaker.adj_ribs_in.values() if table.entries]
+    tables = (each.adj_rib_in for each in speaker.sessions.values())
+    refusals = [table.entries[PREFIX].refusal for table in tables if table.entries]
     assert [each.reason for each in refusals if each] == [Reason.OWN_CLUSTER, Reason.OWN_ORIGINATOR]
 
 

@@ -182,7 +182,7 @@ def test_the_loc_rib_depends_on_what_peers_said_and_on_next_hops_only(history: l
     waiting: dict[IPNetwork, BestPath] = {}
     next_hops = set()
     for prefix in PREFIXES:
-        told = (table.accepted(prefix) for table in speaker.adj_ribs_in.values())
+        told = (each.adj_rib_in.accepted(prefix) for each in speaker.sessions.values())
         accepted = [each for each in told if each]
         next_hops |= {each.attributes.next_hop for each in accepted}
         best = decision.best(each for each in accepted if each.attributes.next_hop not in obstacles)

@@ -4,9 +4,9 @@ import asyncio
 from ipaddress import IPv4Address, IPv4Network, ip_network
 
 import pytest
+from agent_node import FakeSpeaker, NoDatastore, host, running
 from builders import TWO_RACKS, link, links, pod, pool
 from fakes import FakeFilter, FakeHost, FakeParameters, FakeTunnels
-from test_agent import FakeSpeaker, NoDatastore, host, running
 
 from felix_py import resources
 from felix_py.agent import Agent
