@@ -30,6 +30,7 @@ POOLS = (
     Column("POOL", lambda row: row["name"]),
     Column("CIDR", lambda row: row["cidr"]),
     Column("IPIP", lambda row: row["ipipMode"]),
+    Column("VXLAN", lambda row: row["vxlanMode"]),
     Column("BLOCKS", lambda row: f"{row['blocks']} of /{row['blockSize']}"),
     Column("USED", lambda row: str(row["used"])),
     Column("FREE", lambda row: str(row["free"])),

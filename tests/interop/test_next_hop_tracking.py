@@ -193,14 +193,19 @@ def test_a_killed_agent_comes_back_to_the_same_choice_and_no_route_ever_moves(
     assert ours.gateways(SHARED) == ({str(D2)} if lost else {GATEWAY})
 
 
+def restarted_without_the_better_one(lab: Lab, ours: FelixNode) -> None:
+    """Kill our agent and start it again, while the peer with the better path cannot be reached."""
+    lab.ip("wire", "link", "set", "d1", "down")
+    ours.kill()
+    ours.start()
+
+
 def test_a_restarted_agent_moves_no_route_while_a_peer_that_may_say_better_has_not_spoken(
     lab: Lab, reflecting: tuple[FelixNode, dict[str, Daemon]], tmp_path: Path
 ) -> None:
     ours, _ = reflecting
     with watched(lab, tmp_path) as changes:
-        lab.ip("wire", "link", "set", "d1", "down")
-        ours.kill()
-        ours.start()
+        restarted_without_the_better_one(lab, ours)
         until(lambda: [path["nextHop"] for path in ours.paths(SHARED)] == [str(D2)], "the worse path is told first")
         why = "what was kept from before the restart goes before what some peers say while others have not spoken yet"
         until(lambda: verdicts(ours)[-1:] == [f"loses by rank: {why}"], "it changes nothing, and people see why")
@@ -215,9 +220,7 @@ def test_a_restarted_agent_does_not_wait_for_ever_for_a_peer_that_is_gone(
 ) -> None:
     ours, _ = reflecting
     with watched(lab, tmp_path) as changes:
-        lab.ip("wire", "link", "set", "d1", "down")
-        ours.kill()
-        ours.start()
+        restarted_without_the_better_one(lab, ours)
         until(lambda: ours.gateways(SHARED) == {str(D2)}, "the other path takes over", within=SELECTION_DEFERRAL + 5)
         moved = [change.words[0] for change in changes() if change.prefix == str(SHARED)]
     assert moved == [str(SHARED)], "in one step"
