@@ -103,6 +103,6 @@ def test_an_address_in_use_is_not_released_here_nor_from_another_node() -> None:
 def test_usage_of_pools_and_blocks() -> None:
     (pool,) = told("a2", "pools")["pools"]
     assert (pool["size"], pool["used"], pool["blocks"], pool["state"]) == (128, 14, 2, "serves this node")
-    assert "default  10.65.0.0/25  CrossSubnet  2 of /26  14    114   [##..................] 11%" in (
+    assert "default  10.65.0.0/25  CrossSubnet  Never  2 of /26  14    114   [##..................] 11%" in (
         felixctl("a2", "pools").out
     )
