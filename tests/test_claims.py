@@ -138,6 +138,7 @@ def test_three_nodes_claim_one_block_and_exactly_one_has_it() -> None:
         assert sum(isinstance(each, BlockAffinity) for each in world.values().values()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lives", [pytest.param((1, 1), id="two nodes"), pytest.param((2, 0, 0), id="three nodes")])
 def test_nodes_that_die_while_they_claim_lose_no_block(lives: tuple[int, ...]) -> None:
     """Whoever dies starts again, claims again, and in the end the block has exactly one node."""
@@ -151,12 +152,14 @@ def test_nodes_that_die_while_they_claim_lose_no_block(lives: tuple[int, ...]) -
         assert len(world.values()) == 2, "one block, one affinity, nothing left of the others"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lives", [(1, 0), (0, 1)], ids=["the node dies", "the cleaner dies"])
 def test_a_block_is_claimed_again_while_somebody_gives_it_up(lives: tuple[int, ...]) -> None:
     """What a cleaner does to the claim of a node that was thought dead, and dies itself, costs no law."""
     explore([claim(A), claim(A)], [give_up(A), give_up(A)], lives=lives)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lives", [(1, 0, 0), (0, 1, 0), (0, 0, 1)], ids=["first dies", "cleaner dies", "second dies"])
 def test_giving_up_claiming_and_assigning_by_three_nodes(lives: tuple[int, ...]) -> None:
     ends = explore(

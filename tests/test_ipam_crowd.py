@@ -21,6 +21,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+@pytest.mark.slow
 def test_what_a_crowd_of_dying_nodes_leaves_behind_is_in_order(folder: Path) -> None:
     given, kills = ipam_crowd.run(folder, ADDRESSES)
     assert given >= ADDRESSES

@@ -62,6 +62,7 @@ class Witness:
         assert confirmed <= owned, "what is announced is written down"
 
 
+@pytest.mark.slow
 def test_no_acknowledged_address_is_lost_whenever_the_power_fails(tmp_path: Path) -> None:
     watched_folder, restored = tmp_path / "disk", tmp_path / "restored"
     watched_folder.mkdir()
@@ -85,6 +86,7 @@ def test_no_acknowledged_address_is_lost_whenever_the_power_fails(tmp_path: Path
     assert len(witness.seen) > 50
 
 
+@pytest.mark.slow
 def test_after_a_power_cut_the_agent_goes_on_from_every_state(tmp_path: Path) -> None:
     """It starts, its pods are gone with the power, and all addresses can be given again, each once."""
     images: list[Image] = []
