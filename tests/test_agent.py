@@ -25,6 +25,7 @@ from agent_node import (
 )
 from builders import TWO_RACKS, link
 from fakes import FakeHost, FakeParameters, FakeTunnels
+from loops import in_a_loop
 
 from felix_py import documents
 from felix_py.agent import Agent
@@ -68,39 +69,33 @@ def test_a_restarted_agent_writes_nothing_before_bgp_has_converged() -> None:
     assert REMOTE not in made.routes, "once BGP has converged, a path that nobody announced is gone"
 
 
-def test_a_restarted_agent_takes_no_other_path_before_every_peer_has_spoken() -> None:
+@in_a_loop
+async def test_a_restarted_agent_takes_no_other_path_before_every_peer_has_spoken() -> None:
     made, before, after = host(), FakeSpeaker(), FakeSpeaker(done=False, chooses=False)
     before.learn("10.65.1.0/26", "172.31.1.12")
     after.learn("10.65.1.0/26", "172.31.1.13")
-
-    async def scenario() -> None:
-        await node(made, before).turn()
-        agent = node(made, after)
-        await agent.turn()
-        assert made.routes[REMOTE] == DIRECT
-        after.chooses = True
-        agent.bgp_changed()
-        await agent.turn()
-
-    asyncio.run(scenario())
+    await node(made, before).turn()
+    agent = node(made, after)
+    await agent.turn()
+    assert made.routes[REMOTE] == DIRECT
+    after.chooses = True
+    agent.bgp_changed()
+    await agent.turn()
     assert made.routes[REMOTE] == replace(DIRECT, via=IPv4Address("172.31.1.13"))
 
 
-def test_what_a_restarted_agent_has_heard_and_lost_again_is_not_kept() -> None:
+@in_a_loop
+async def test_what_a_restarted_agent_has_heard_and_lost_again_is_not_kept() -> None:
     made, before, after = host(), FakeSpeaker(), FakeSpeaker(done=False)
     before.learn("10.65.1.0/26", "172.31.1.12")
     after.learn("10.65.1.0/26", "172.31.1.12")
-
-    async def scenario() -> None:
-        await node(made, before).turn()
-        agent = node(made, after)
-        await agent.turn()
-        assert made.routes[REMOTE] == DIRECT
-        after.paths.clear()
-        agent.bgp_changed()
-        await agent.turn()
-
-    asyncio.run(scenario())
+    await node(made, before).turn()
+    agent = node(made, after)
+    await agent.turn()
+    assert made.routes[REMOTE] == DIRECT
+    after.paths.clear()
+    agent.bgp_changed()
+    await agent.turn()
     assert REMOTE not in made.routes
     assert BLOCK in made.routes
 
@@ -140,27 +135,21 @@ def pod(name: str, interface: str, address: str) -> WorkloadEndpoint:
     return WorkloadEndpoint(name, NodeName("a1"), interface, (IPv4Network(address),))
 
 
-def test_a_pod_is_answered_for_when_its_route_stands() -> None:
+@in_a_loop
+async def test_a_pod_is_answered_for_when_its_route_stands() -> None:
     made = host(link("cali1"))
-
-    async def scenario() -> None:
-        agent = node(made, FakeSpeaker())
-        await running(agent, lambda: agent.put_endpoint(pod("default/new", "cali1", "10.65.0.7/32")))
-
-    asyncio.run(scenario())
+    agent = node(made, FakeSpeaker())
+    await running(agent, lambda: agent.put_endpoint(pod("default/new", "cali1", "10.65.0.7/32")))
     assert made.routes[RouteKey(IPv4Network("10.65.0.7/32"))].device == "cali1"
 
 
-def test_a_pod_that_takes_over_an_address_waits_for_its_own_route() -> None:
+@in_a_loop
+async def test_a_pod_that_takes_over_an_address_waits_for_its_own_route() -> None:
     made = host(link("cali1"))
-
-    async def scenario() -> None:
-        agent = node(made, FakeSpeaker())
-        await agent.turn()
-        assert made.routes[POD] == POD_ROUTE
-        await running(agent, lambda: agent.put_endpoint(pod("default/web-0", "cali1", "10.65.0.5/32")))
-
-    asyncio.run(scenario())
+    agent = node(made, FakeSpeaker())
+    await agent.turn()
+    assert made.routes[POD] == POD_ROUTE
+    await running(agent, lambda: agent.put_endpoint(pod("default/web-0", "cali1", "10.65.0.5/32")))
     assert made.routes[POD].device == "cali1"
 
 
@@ -172,15 +161,12 @@ class ReadOnlyHost(FakeHost):
         return {position: refusal for position, _ in enumerate(bodies)}
 
 
-def test_a_pod_whose_route_is_refused_gets_the_kernels_reason() -> None:
+@in_a_loop
+async def test_a_pod_whose_route_is_refused_gets_the_kernels_reason() -> None:
     made = ReadOnlyHost(link("eth0", "172.31.1.11/24"), link("cali1"))
-
-    async def scenario() -> None:
-        agent = node(made, FakeSpeaker())
-        with pytest.raises(KernelRefused, match="default/new: Operation not permitted; tried again in"):
-            await running(agent, lambda: agent.put_endpoint(pod("default/new", "cali1", "10.65.0.7/32")))
-
-    asyncio.run(scenario())
+    agent = node(made, FakeSpeaker())
+    with pytest.raises(KernelRefused, match="default/new: Operation not permitted; tried again in"):
+        await running(agent, lambda: agent.put_endpoint(pod("default/new", "cali1", "10.65.0.7/32")))
 
 
 def test_routes_and_status_tell_the_same_story() -> None:
@@ -243,19 +229,16 @@ def test_a_dead_socket_is_opened_anew_and_what_happened_meanwhile_is_repaired() 
     assert agent.repairs == {"socket failed": 1}
 
 
-def test_a_kernel_that_stays_unreadable_ends_the_agent_with_the_reason() -> None:
+@in_a_loop
+async def test_a_kernel_that_stays_unreadable_ends_the_agent_with_the_reason() -> None:
     made, clock = DeadHost(link("eth0", "172.31.1.11/24")), Clock()
     made.dead = made.refuses_to_open = True
-
-    async def scenario() -> None:
-        agent = node(made, FakeSpeaker(), clock)
-        pauses = [await agent.turn() for _ in range(9)]
-        assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
-        clock.now += 61
-        with pytest.raises(KernelRefused, match="Too many open files; this has lasted 60 s, so the agent ends"):
-            await agent.turn()
-
-    asyncio.run(scenario())
+    agent = node(made, FakeSpeaker(), clock)
+    pauses = [await agent.turn() for _ in range(9)]
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+    clock.now += 61
+    with pytest.raises(KernelRefused, match="Too many open files; this has lasted 60 s, so the agent ends"):
+        await agent.turn()
 
 
 def test_everything_is_read_back_when_its_time_has_come() -> None:

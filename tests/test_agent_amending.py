@@ -1,6 +1,5 @@
 """The loop amends what it wants by BGP's news while next hops come and go: that comes to what the whole would."""
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
@@ -9,6 +8,7 @@ from typing import Any
 from effort import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from loops import in_a_loop
 from test_agent_next_hops import A2, B1, BY_A2, DEFAULT, PREFIX, Node
 
 from bgp.types import PeerDown, UpdateReceived
@@ -74,47 +74,42 @@ def state(node: Node) -> tuple[Any, ...]:
 
 @examples(60)
 @given(histories)
-def test_amending_comes_to_what_the_whole_would_at_every_turn(history: list[list[Step]]) -> None:
-    async def scenario() -> None:
-        amending, whole = Node(), Node()
-        whole.speaker.changes = lambda: None  # type: ignore[method-assign]  # all may have changed, always
-        for node in (amending, whole):
-            await node.begin((A2, 100))
-        for some in history:
-            for node in (amending, whole):
-                for step in some:
-                    step(node)
-                await node.agent.turn()
-            assert state(amending) == state(whole)
-        for node in (amending, whole):
-            await node.settle()
-        assert state(amending) == state(whole)
-
-    asyncio.run(scenario())
-
-
-def test_a_path_to_nowhere_is_told_to_bgp_and_amends_what_stands_all_the_same() -> None:
-    """The turn that writes nothing hears of it first; the next one must not look at everything for that."""
-
-    async def scenario() -> None:
-        node = Node()
+@in_a_loop
+async def test_amending_comes_to_what_the_whole_would_at_every_turn(history: list[list[Step]]) -> None:
+    amending, whole = Node(), Node()
+    whole.speaker.changes = lambda: None  # type: ignore[method-assign]  # all may have changed, always
+    for node in (amending, whole):
         await node.begin((A2, 100))
-        node.host.foreign(Verb.DELETE_ROUTE, Mode.NONE, *DEFAULT)
+    for some in history:
+        for node in (amending, whole):
+            for step in some:
+                step(node)
+            await node.agent.turn()
+        assert state(amending) == state(whole)
+    for node in (amending, whole):
         await node.settle()
-        before, told = node.agent.picture.desired, len(node.speaker.told)
-        node.speaker.announce(B1, 200, next_hop=NOWHERE)
-        node.speaker.announce(B1, 200, PREFIXES[1], next_hop=NOWHERE)
-        await node.agent.turn()
-        after = node.agent.picture.desired
-        assert len(node.speaker.told) == told + 1
-        assert after.basis is before.basis, "nothing was worked out anew"
-        assert after.state.amended is not None
-        assert after.state.amended.before is before.state.routes
-        assert node.route == BY_A2
-        assert await node.row(RouteKey(PREFIXES[1])) == ("missing", f"no route leads to next hop {NOWHERE}")
-        node.host.foreign(Verb.NEW_ROUTE, Mode.CREATE, *BEYOND)
-        await node.settle()
-        assert node.host.routes[RouteKey(PREFIXES[1])].via == IPv4Address(NOWHERE)
-        assert await node.row(RouteKey(PREFIXES[1])) == ("installed", None)
+    assert state(amending) == state(whole)
 
-    asyncio.run(scenario())
+
+@in_a_loop
+async def test_a_path_to_nowhere_is_told_to_bgp_and_amends_what_stands_all_the_same() -> None:
+    """The turn that writes nothing hears of it first; the next one must not look at everything for that."""
+    node = Node()
+    await node.begin((A2, 100))
+    node.host.foreign(Verb.DELETE_ROUTE, Mode.NONE, *DEFAULT)
+    await node.settle()
+    before, told = node.agent.picture.desired, len(node.speaker.told)
+    node.speaker.announce(B1, 200, next_hop=NOWHERE)
+    node.speaker.announce(B1, 200, PREFIXES[1], next_hop=NOWHERE)
+    await node.agent.turn()
+    after = node.agent.picture.desired
+    assert len(node.speaker.told) == told + 1
+    assert after.basis is before.basis, "nothing was worked out anew"
+    assert after.state.amended is not None
+    assert after.state.amended.before is before.state.routes
+    assert node.route == BY_A2
+    assert await node.row(RouteKey(PREFIXES[1])) == ("missing", f"no route leads to next hop {NOWHERE}")
+    node.host.foreign(Verb.NEW_ROUTE, Mode.CREATE, *BEYOND)
+    await node.settle()
+    assert node.host.routes[RouteKey(PREFIXES[1])].via == IPv4Address(NOWHERE)
+    assert await node.row(RouteKey(PREFIXES[1])) == ("installed", None)

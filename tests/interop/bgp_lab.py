@@ -283,3 +283,24 @@ async def running(*nodes: Node) -> AsyncIterator[None]:
             if not isinstance(outcome, asyncio.CancelledError) and isinstance(outcome, BaseException):
                 raise outcome
     assert not any(node.strayed for node in nodes), "what is told of changes comes to the best paths"
+
+
+@contextlib.asynccontextmanager
+async def one_beside_bird(lab: Lab) -> AsyncIterator[Node]:
+    """Run BIRD, and one node that has a session with it and with nobody else."""
+    lab.bird.start(bird_configuration(n2=False))
+    one = Node(lab, "n1")
+    one.service.configure(settings("n1", tor(), mesh=False))
+    async with running(one):
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def two_beside_bird(lab: Lab) -> AsyncIterator[tuple[Node, Node]]:
+    """Run BIRD, and two nodes that have sessions with it and with each other."""
+    lab.bird.start(bird_configuration())
+    one, two = Node(lab, "n1"), Node(lab, "n2")
+    one.service.configure(settings("n1", tor()))
+    two.service.configure(settings("n2", tor()))
+    async with running(one, two):
+        yield one, two

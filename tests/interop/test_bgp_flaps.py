@@ -5,13 +5,14 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from bgp_lab import TOR, TOR_AS, Lab, Node, running, settings, tor, until
 from far_end import UPDATE, attribute, blocks, message, plain, update
+from loops import in_a_loop
 
 from bgp.exabgp_process import BgpService
 
@@ -19,16 +20,6 @@ pytestmark = pytest.mark.interop
 
 FLAPS = 100
 PREFIXES = 50
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(tmp_path)
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +84,26 @@ def table(number: int) -> str:
     return b"".join(message(UPDATE, update(attributes, prefix)) for prefix in blocks(PREFIXES, "10.65.128.0")).hex()
 
 
-def test_a_peer_that_flaps_a_hundred_times_leaves_nothing_behind(lab: Lab) -> None:
-    async def scenario() -> None:
-        one = Node(lab, "n1")
-        one.service.configure(settings("n1", tor(), mesh=False))
-        async with far_end(lab) as far, running(one):
-            early = None
-            for number in range(1, FLAPS + 1):
-                await until(one.established, f"it is up for the {number}. time")
-                await order(far, say=table(number))
-                await until(lambda: len(one.service.best_paths()) == PREFIXES, "everything is heard")
-                await order(far, leave=True)
-                await until(lambda n=number: one.peer().flaps == n, f"loss {number} is noticed")
-                if number == FLAPS // 10:
-                    await until(one.established, "it is up")
-                    early = held(one.service)
-            await until(one.established, "it is up")
-            late = held(one.service)
-            assert early is not None
-            counted = ("descriptors", "childs_descriptors", "tasks", "threads")
-            assert [getattr(late, each) for each in counted] == [getattr(early, each) for each in counted]
-            assert late.memory - early.memory < 2048
-            assert late.childs_memory - early.childs_memory < 1024
-            assert one.service.respawns == 0
-
-    asyncio.run(scenario())
+@in_a_loop
+async def test_a_peer_that_flaps_a_hundred_times_leaves_nothing_behind(lab: Lab) -> None:
+    one = Node(lab, "n1")
+    one.service.configure(settings("n1", tor(), mesh=False))
+    async with far_end(lab) as far, running(one):
+        early = None
+        for number in range(1, FLAPS + 1):
+            await until(one.established, f"it is up for the {number}. time")
+            await order(far, say=table(number))
+            await until(lambda: len(one.service.best_paths()) == PREFIXES, "everything is heard")
+            await order(far, leave=True)
+            await until(lambda n=number: one.peer().flaps == n, f"loss {number} is noticed")
+            if number == FLAPS // 10:
+                await until(one.established, "it is up")
+                early = held(one.service)
+        await until(one.established, "it is up")
+        late = held(one.service)
+        assert early is not None
+        counted = ("descriptors", "childs_descriptors", "tasks", "threads")
+        assert [getattr(late, each) for each in counted] == [getattr(early, each) for each in counted]
+        assert late.memory - early.memory < 2048
+        assert late.childs_memory - early.childs_memory < 1024
+        assert one.service.respawns == 0

@@ -1,6 +1,5 @@
 """The child alone, and what a peer is told when its session is closed."""
 
-import asyncio
 import json
 from ipaddress import IPv4Address
 
@@ -8,6 +7,7 @@ import pytest
 from bgp_lab import until
 from child_parties import FAR, SECOND, talking
 from far_end import attribute, plain, prefix, update
+from loops import in_a_loop
 
 from bgp import exabgp_codec
 from bgp.exabgp_updates import CloseSession
@@ -16,40 +16,36 @@ from bgp.types import NotificationSent, PeerDown, PeerUp, UpdateFaulty
 pytestmark = pytest.mark.interop
 
 
-def test_a_malformed_update_closes_its_session_and_no_other(namespace: str) -> None:
-    async def scenario() -> None:
-        async with talking(namespace, count=2) as (hand, far):
-            bad = update(plain(FAR[0]) + attribute(0x40, 201, b"abc"), prefix("10.65.2.0/26"))
-            fine = update(plain(FAR[0]), prefix("10.65.1.0/26"))
-            await far.say(FAR[0], fine, bad, fine)
-            await until(lambda: hand.of(CloseSession), "the fault is found")
-            (close,) = hand.of(CloseSession)
-            hand.child.write(exabgp_codec.close(close.peer, close.code, close.subcode, close.data, close.session))
-            answer = await far.until(FAR[0], lambda told: told["sessions"] == 2 and told["up"], "it is up again")
-            assert answer["sessions"] == 2
-            (sent,) = hand.of(NotificationSent)
-            assert (str(sent.peer), sent.notification.code, sent.notification.subcode) == (FAR[0], 3, 2)
-            assert hand.of(PeerDown, FAR[0])[0].notified
-            assert hand.of(PeerDown, FAR[1]) == []
-            assert len(hand.of(UpdateFaulty)) == 1
-            # What is said about a session that is over harms not the next.
-            hand.child.write(exabgp_codec.close(close.peer, close.code, close.subcode, close.data, close.session))
-            await far.say(FAR[0], update(plain(FAR[0]), prefix("10.65.2.0/26")))
-            await until(lambda: SECOND in hand.prefixes, "the new session is read")
-            assert len(hand.of(PeerDown)) == 1
-
-    asyncio.run(scenario())
+@in_a_loop
+async def test_a_malformed_update_closes_its_session_and_no_other(namespace: str) -> None:
+    async with talking(namespace, count=2) as (hand, far):
+        bad = update(plain(FAR[0]) + attribute(0x40, 201, b"abc"), prefix("10.65.2.0/26"))
+        fine = update(plain(FAR[0]), prefix("10.65.1.0/26"))
+        await far.say(FAR[0], fine, bad, fine)
+        await until(lambda: hand.of(CloseSession), "the fault is found")
+        (close,) = hand.of(CloseSession)
+        hand.child.write(exabgp_codec.close(close.peer, close.code, close.subcode, close.data, close.session))
+        answer = await far.until(FAR[0], lambda told: told["sessions"] == 2 and told["up"], "it is up again")
+        assert answer["sessions"] == 2
+        (sent,) = hand.of(NotificationSent)
+        assert (str(sent.peer), sent.notification.code, sent.notification.subcode) == (FAR[0], 3, 2)
+        assert hand.of(PeerDown, FAR[0])[0].notified
+        assert hand.of(PeerDown, FAR[1]) == []
+        assert len(hand.of(UpdateFaulty)) == 1
+        # What is said about a session that is over harms not the next.
+        hand.child.write(exabgp_codec.close(close.peer, close.code, close.subcode, close.data, close.session))
+        await far.say(FAR[0], update(plain(FAR[0]), prefix("10.65.2.0/26")))
+        await until(lambda: SECOND in hand.prefixes, "the new session is read")
+        assert len(hand.of(PeerDown)) == 1
 
 
-def test_a_notification_shows_the_attribute_that_is_wrong(namespace: str) -> None:
-    async def scenario() -> None:
-        async with talking(namespace) as (hand, far):
-            hand.child.write(exabgp_codec.close(IPv4Address(FAR[0]), 3, 2, b"\x50\xc9\0\3abc"))
-            await until(lambda: hand.of(PeerDown), "the session is closed")
-            sent = (await far.ask(FAR[0]))["notifications"]
-            assert sent[0] == bytes((3, 2)).hex() + "50c90003616263"
-
-    asyncio.run(scenario())
+@in_a_loop
+async def test_a_notification_shows_the_attribute_that_is_wrong(namespace: str) -> None:
+    async with talking(namespace) as (hand, far):
+        hand.child.write(exabgp_codec.close(IPv4Address(FAR[0]), 3, 2, b"\x50\xc9\0\3abc"))
+        await until(lambda: hand.of(PeerDown), "the session is closed")
+        sent = (await far.ask(FAR[0]))["notifications"]
+        assert sent[0] == bytes((3, 2)).hex() + "50c90003616263"
 
 
 @pytest.mark.parametrize(
@@ -60,30 +56,26 @@ def test_a_notification_shows_the_attribute_that_is_wrong(namespace: str) -> Non
         pytest.param("é" * 200, "é" * 127, id="a text that is too long"),
     ],
 )
-def test_a_cease_carries_words_for_people(namespace: str, text: str, expected: str) -> None:
-    async def scenario() -> None:
-        async with talking(namespace) as (hand, far):
-            data = exabgp_codec.communication(text) if text else b""
-            hand.child.write(exabgp_codec.close(IPv4Address(FAR[0]), 6, 2, data))
-            await until(lambda: hand.of(PeerDown), "the session is closed")
-            (sent,) = hand.of(NotificationSent)
-            assert sent.notification.text == expected
-            octets = expected.encode()
-            carried = bytes((len(octets),)) + octets if text else b""
-            assert (await far.ask(FAR[0]))["notifications"][0] == (bytes((6, 2)) + carried).hex()
-            await until(lambda: len(hand.of(PeerUp)) == 2, "it is dialled again")
-
-    asyncio.run(scenario())
+@in_a_loop
+async def test_a_cease_carries_words_for_people(namespace: str, text: str, expected: str) -> None:
+    async with talking(namespace) as (hand, far):
+        data = exabgp_codec.communication(text) if text else b""
+        hand.child.write(exabgp_codec.close(IPv4Address(FAR[0]), 6, 2, data))
+        await until(lambda: hand.of(PeerDown), "the session is closed")
+        (sent,) = hand.of(NotificationSent)
+        assert sent.notification.text == expected
+        octets = expected.encode()
+        carried = bytes((len(octets),)) + octets if text else b""
+        assert (await far.ask(FAR[0]))["notifications"][0] == (bytes((6, 2)) + carried).hex()
+        await until(lambda: len(hand.of(PeerUp)) == 2, "it is dialled again")
 
 
-def test_a_session_that_is_closed_and_taken_out_at_once_is_told_the_reason(namespace: str) -> None:
-    async def scenario() -> None:
-        async with talking(namespace) as (hand, far):
-            close = exabgp_codec.close(IPv4Address(FAR[0]), 6, 2, exabgp_codec.communication("disabled"))
-            nobody = json.dumps("process agent { run /bin/true; encoder json; }\n")
-            hand.child.write(close, f"%%config {nobody}")
-            told = await far.until(FAR[0], lambda told: told["notifications"], "it is told")
-            assert told["notifications"] == [(b"\6\2\x08disabled").hex()]
-            assert len(hand.of(PeerUp)) == 1
-
-    asyncio.run(scenario())
+@in_a_loop
+async def test_a_session_that_is_closed_and_taken_out_at_once_is_told_the_reason(namespace: str) -> None:
+    async with talking(namespace) as (hand, far):
+        close = exabgp_codec.close(IPv4Address(FAR[0]), 6, 2, exabgp_codec.communication("disabled"))
+        nobody = json.dumps("process agent { run /bin/true; encoder json; }\n")
+        hand.child.write(close, f"%%config {nobody}")
+        told = await far.until(FAR[0], lambda told: told["notifications"], "it is told")
+        assert told["notifications"] == [(b"\6\2\x08disabled").hex()]
+        assert len(hand.of(PeerUp)) == 1
