@@ -74,7 +74,7 @@ test: check      ## everything but test-vm
 	@$(call install,$(TEST_PACKAGES))
 	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS) -m "not vm"
 
-test-vm: setup   ## the kernel's own IPIP, all pairs of tunnel drivers: under Debian's kernel in QEMU, some 5 minutes
+test-vm: setup   ## the kernel's own IPIP, all pairs of tunnel drivers: under Debian's kernel in QEMU, some 7 minutes
 	@$(call install,$(VM_PACKAGES))
 	$(SUDO) env CI="$(CI)" $(BIN)/pytest tests/vm
 

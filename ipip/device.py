@@ -1,6 +1,5 @@
 """The tunnel device of this node: chooses what carries its packets, reads it back, and makes it as wanted."""
 
-import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -12,22 +11,16 @@ from ipip import ebpf, links
 from ipip.ebpf import Ebpf
 from ipip.kernel import SET_ASIDE, Kernel, make
 from ipip.process import Process
+from ipip.shape import shape
+from ipip.substitute import Substitute
 from ipip.tunnel import DEVICE, NOTHING, Asked, Driver, Facts, Tunnel, TunnelRefused
 
 __all__ = ["Device", "TunnelRefused"]
 
 RUN_DIRECTORY = Path("/run/felix")
 
-PARAMETERS = Path("/proc/sys/net")
-
-QUEUE = 1000
-"""Packets that may wait in the device: 8 ms at 1.4 Gbit/s; the TUN driver's default of 500 loses bursts."""
-
 PROBE = "felix-probe"
 """A device of this name stands for a moment when nobody can tell yet whether the kernel has the ipip module."""
-
-STRICT, LOOSE = 1, 2
-"""Reverse path filter, Documentation/networking/ip-sysctl.rst."""
 
 
 class Carrying(Protocol):
@@ -64,6 +57,7 @@ class Device:
         self.driver, self.why = choose(driver)
         self._drivers: dict[Driver, Carrying] = {"kernel": Kernel(), "ebpf": Ebpf(), "tun": Process(run_directory)}
         self._carrying = self._drivers[self.driver]
+        self._substitute = Substitute()
         self._alone = False
 
     def read(self, name: str) -> Tunnel | None:
@@ -77,7 +71,7 @@ class Device:
             if link is None or not self._carrying.ours(link):
                 return None
             facts = self._carrying.facts(name, link)
-            working = link.up and facts.local != NOTHING
+            working = link.up and facts.local != NOTHING and not self._substitute.stands(name)
             if not link.up and facts.local == NOTHING and self.driver == "kernel":
                 return None  # the module's own device, which nobody has asked for
             address = _only(links.addresses(link.index))
@@ -90,13 +84,21 @@ class Device:
     def put(self, tunnel: Tunnel) -> None:
         """Make the tunnel so; what is so already is not written.
 
+        Where another driver of ours carries the packets, a substitute does from before that one goes until this one
+        has taken over: routes are led out of the substitute, and then out of the new device, in place.
+
         Raises:
             TunnelRefused: with what stands in the way.
         """
         try:
-            self._take_over(tunnel.name)
+            if not self._alone:
+                self._take_over(tunnel)
+            self._make_room(tunnel.name)
             self._carrying.put(tunnel)
-            _shape(tunnel)
+            shape(tunnel)
+            if not self._alone:
+                self._substitute.hand_over(tunnel.name)
+                self._alone = True
         except OSError as error:
             raise TunnelRefused(f"{tunnel.name} cannot be set up: {error.strerror}") from error
 
@@ -108,6 +110,7 @@ class Device:
         """
         try:
             self._carrying.delete(name)
+            self._substitute.delete(name)
         except OSError as error:
             raise TunnelRefused(f"{name} cannot be removed: {error.strerror}") from error
 
@@ -115,13 +118,17 @@ class Device:
         """Return packets carried and dropped, by reason."""
         return self._carrying.counters(name)
 
-    def _take_over(self, name: str) -> None:
-        """Remove what another driver of ours left, once; refuse to touch what is nobody's that we know."""
-        if not self._alone:
-            for driver, other in self._drivers.items():
-                if driver != self.driver:
-                    other.delete(name)
-            self._alone = True
+    def _take_over(self, tunnel: Tunnel) -> None:
+        """Remove what another driver of ours left; what it carries, a substitute carries from before that."""
+        others = [other for driver, other in self._drivers.items() if driver != self.driver]
+        link = links.read(tunnel.name)
+        if link is not None and link.up and any(other.ours(link) for other in others):
+            self._substitute.stand_in(tunnel, link.index)
+        for other in others:
+            other.delete(tunnel.name)
+
+    def _make_room(self, name: str) -> None:
+        """Put the module's own device aside; refuse to touch what is nobody's that we know."""
         link = links.read(name)
         if link is not None and link.kind == Kernel.kind != self._carrying.kind and not link.up:
             # The module's own device, which it makes in every network namespace and lets nobody remove.
@@ -186,38 +193,3 @@ def _only(addresses: frozenset[IPv4Interface]) -> IPv4Address | None:
         return None
     (first, *more) = addresses
     return NOTHING if more or first.network.prefixlen != 32 else first.ip  # noqa: PLR2004 - one host
-
-
-def _shape(tunnel: Tunnel) -> None:
-    """Give the device its MTU, queue, address and state."""
-    link = links.read(tunnel.name)
-    if link is None:
-        raise TunnelRefused(f"{tunnel.name} went away while it was set up; it is tried again")
-    _set_parameters(tunnel.name)
-    if link.mtu != tunnel.mtu:
-        links.change(link.index, mtu=tunnel.mtu)
-    if link.queue != QUEUE:
-        links.change(link.index, queue=QUEUE)
-    wanted = frozenset() if tunnel.address is None else frozenset({IPv4Interface((tunnel.address, 32))})
-    present = links.addresses(link.index)
-    for address in wanted - present:  # before removals: with the last address go all routes of the device
-        links.add_address(link.index, address)
-    for address in present - wanted:
-        links.remove_address(link.index, address)
-    if link.up != tunnel.up:
-        links.change(link.index, up=tunnel.up)
-
-
-def _set_parameters(name: str) -> None:
-    """Loosen the reverse path filter where it is strict, and keep IPv6's own chatter out of an IPv4 tunnel.
-
-    A node that has no tunnel address sends to our pods from its underlay address: that packet comes out of the tunnel
-    while the way back to its source is the uplink, and a strict filter drops it.
-    """
-    with contextlib.suppress(OSError):  # no IPv6 here, or /proc/sys is read-only: its packets are dropped later
-        parameter = PARAMETERS / "ipv6/conf" / name / "disable_ipv6"
-        if parameter.read_text().strip() != "1":
-            parameter.write_text("1")
-    filters = [PARAMETERS / "ipv4/conf" / each / "rp_filter" for each in ("all", name)]
-    if max(int(path.read_text()) for path in filters) == STRICT:
-        filters[1].write_text(str(LOOSE))

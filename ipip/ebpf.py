@@ -15,6 +15,7 @@ from pathlib import Path
 from struct import Struct
 
 from ipip import bpf, bpf_object, links, traffic
+from ipip.shape import shape
 from ipip.tunnel import Facts, Tunnel, TunnelRefused
 
 OBJECT = Path(__file__).with_name("tunnel.bpf.o")
@@ -83,13 +84,13 @@ class Ebpf:
 
     def ours(self, link: links.Link) -> bool:
         """Say whether a device is one of ours."""
-        return link.kind == self.kind and link.address == MAC
+        return is_ours(link)
 
-    def facts(self, name: str, link: links.Link) -> Facts:
+    def facts(self, _name: str, link: links.Link) -> Facts:
         """Say what the programs do; nothing where one is missing, of another version, or not of one piece."""
         if self._given is None:
             self._given = links.gateways(link.index)
-        maps = self._working(name, link)
+        maps = self._working(link)
         if maps is None:
             return Facts()
         local, device = SETTINGS.unpack(bpf.read(maps["settings"], FIRST) or bytes(SETTINGS.size))
@@ -98,7 +99,7 @@ class Ebpf:
         return Facts(IPv4Address(local), self._given, frozenset(map(IPv4Address, bpf.keys(maps["peers"]))))
 
     def put(self, tunnel: Tunnel) -> None:
-        """Have the device there, down at first, and the programs attached; maps are changed in place.
+        """Have the device there, and the programs attached; maps are changed in place.
 
         Raises:
             TunnelRefused: where the kernel does not take the programs.
@@ -110,7 +111,7 @@ class Ebpf:
         if link is None:
             raise TunnelRefused(f"{tunnel.name} went away while it was set up; it is tried again")
         self._prepare(tunnel.name)
-        maps = self._working(tunnel.name, link)
+        maps = self._working(link)
         if maps is None:
             self._load(tunnel, link)
         else:
@@ -118,9 +119,11 @@ class Ebpf:
         self._given = tunnel.routes
 
     def delete(self, name: str) -> None:
-        """Remove the device, and the programs from every uplink."""
-        for uplink in links.every().values():
-            self._detach(uplink.index)
+        """Remove the device, and its programs from every uplink; those of another tunnel of ours stay."""
+        every = links.every()
+        others = frozenset(each.index for called, each in every.items() if called != name and self.ours(each))
+        for uplink in every.values():
+            self._detach(uplink.index, others)
         link = links.read(name)
         if link is not None and self.ours(link):
             links.remove(link.index)
@@ -130,7 +133,7 @@ class Ebpf:
     def counters(self, name: str) -> Mapping[str, int]:
         """Return what was carried and dropped since the programs were loaded."""
         link = links.read(name)
-        maps = None if link is None else self._working(name, link)
+        maps = None if link is None else self._working(link)
         if maps is None:
             return {}
         found: dict[str, int] = {}
@@ -145,11 +148,11 @@ class Ebpf:
 
     # --- programs and where they are
 
-    def _working(self, name: str, link: links.Link) -> Maps | None:
+    def _working(self, link: links.Link) -> Maps | None:
         """Return the maps of what is attached, where it is whole: one program at the device, one at each uplink."""
         if link.up and not link.carrier:
             return None  # the other end is down or gone
-        places = [(link.index, traffic.EGRESS), *((index, traffic.INGRESS) for index in uplinks(name))]
+        places = [(link.index, traffic.EGRESS), *((index, traffic.INGRESS) for index in uplinks())]
         here = f"{NAME}:{version()}"
         opened = []
         for index, end in places:
@@ -171,24 +174,35 @@ class Ebpf:
         return self._opened[program]
 
     def _load(self, tunnel: Tunnel, link: links.Link) -> None:
-        """Load programs of this version with maps of their own, full before any packet meets them; then attach."""
+        """Load programs of this version with maps of their own, full before any packet meets them; then attach.
+
+        At the uplinks last: what is decapsulated needs a device that is up.
+        """
         self._close()
         with loaded() as (programs, maps):
             _fill(maps, tunnel, link)
             here = f"{NAME}:{version()}"
-            wanted = uplinks(tunnel.name)
+            wanted = uplinks()
+            traffic.attach(link.index, traffic.EGRESS, here, programs["encapsulate"])
+            shape(tunnel)
             for uplink in wanted:
                 traffic.attach(uplink, traffic.INGRESS, here, programs["decapsulate"])
-            traffic.attach(link.index, traffic.EGRESS, here, programs["encapsulate"])
         for each in links.every().values():
             if each.index not in (*wanted, link.index):
                 self._detach(each.index)
 
-    def _detach(self, index: int) -> None:
+    def _detach(self, index: int, others: frozenset[int] = frozenset()) -> None:
+        """Take our program off an uplink, but one that leads to one of these other devices."""
         with contextlib.suppress(OSError):  # an interface may go while we look
             found = traffic.find(index, traffic.INGRESS)
-            if found is not None and found.name.startswith(NAME):
+            if found is not None and found.name.startswith(NAME) and self._device(found.program) not in others:
                 traffic.detach(index, traffic.INGRESS)
+
+    def _device(self, program: int) -> int:
+        """Return the index of the tunnel that a program serves; 0 for none."""
+        maps = self._maps(program) or {}
+        said = bpf.read(maps["settings"], FIRST) if "settings" in maps else None
+        return 0 if said is None else int(SETTINGS.unpack(said)[1])
 
     def _close(self) -> None:
         for maps in self._opened.values():
@@ -211,15 +225,20 @@ class Ebpf:
                 path.write_text(value)
 
 
+def is_ours(link: links.Link) -> bool:
+    """Say whether a device is an end of one of our pairs."""
+    return link.kind == Ebpf.kind and link.address == MAC
+
+
 def version() -> str:
     """Return what tells these programs from those of another version of this package."""
     return hashlib.sha256(OBJECT.read_bytes()).hexdigest()[:12]
 
 
-def uplinks(name: str) -> tuple[int, ...]:
+def uplinks() -> tuple[int, ...]:
     """Return the indexes of the interfaces that a node's packet may arrive at.
 
-    All that speak Ethernet, but for the tunnel's own, pods' and those that are a part of another, unless they have an
+    All that speak Ethernet, but for tunnels of ours, pods' and those that are a part of another, unless they have an
     address of their own.
     """
     holders = links.holders()
@@ -228,7 +247,7 @@ def uplinks(name: str) -> tuple[int, ...]:
             link.index
             for called, link in links.every().items()
             if link.hardware == links.ETHERNET
-            and called not in (name, name + OTHER_END)
+            and not is_ours(link)
             and not called.startswith(POD_PREFIX)
             and (link.index in holders or not link.mastered)
         )

@@ -6,7 +6,7 @@ rtnetlink}.h. Everything raises OSError with the kernel's errno.
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 
 MESSAGE = Struct("=IHHII")  # length, type, flags, sequence, port
@@ -14,7 +14,7 @@ ATTRIBUTE = Struct("=HH")  # length, type
 U32 = Struct("=I")
 
 ERROR, DONE = 2, 3
-REQUEST, ACK, DUMP, EXCLUSIVE, CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
+REQUEST, ACK, DUMP, REPLACE, EXCLUSIVE, CREATE = 0x1, 0x4, 0x300, 0x100, 0x200, 0x400
 SOL_NETLINK, STRICT_CHECK = 270, 12
 
 
@@ -49,6 +49,14 @@ def do(kind: int, flags: int, body: bytes) -> None:
     """Have something done; the kernel has done it when this returns."""
     for _ in ask(kind, flags | ACK, body):
         pass
+
+
+def do_each(kind: int, flags: int, bodies: Iterable[bytes]) -> None:
+    """Have the same done to each of many things; those that the kernel refuses stay as they are."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
+        for body in bodies:
+            sock.send(MESSAGE.pack(MESSAGE.size + len(body), kind, REQUEST | ACK | flags, 1, 0) + body)
+            sock.recv(1 << 16)  # done, or why not
 
 
 def ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:

@@ -118,6 +118,9 @@ def prefix(text: object) -> tuple[int, int]:
 
 STATUS = b'{"command": "status"}'
 
+LAST_BATCHES = 16
+"""Before the end: as many packets as wait in the device at most."""
+
 
 class HelperFailed(Exception):  # noqa: N818 - what happened, and the answer is to end
     """A further process does not answer: those that are left would carry only their part of the packets."""
@@ -190,7 +193,8 @@ class Process:
             if command == "configure":
                 self._configure(request, line)
             elif command == "stop":
-                self.running = False
+                self._finish(line)
+                return {}  # those that it would count in have ended
             elif command != "status":
                 return {"error": f"{command!r} is no command; known are configure, status, stop"}
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -233,6 +237,18 @@ class Process:
         if fresh != self._raw:  # a closed socket has left the epoll set by itself
             self._poll.register(fresh, select.EPOLLIN)
             self._raw = fresh
+
+    def _finish(self, line: bytes) -> None:
+        """Carry what waits at both sides already, here and in the further processes, and end."""
+        self.running = False
+        for helper in self._helpers:
+            self._ask(helper, line)
+        try:
+            for _ in range(LAST_BATCHES):
+                self.carrier.send()
+                self.carrier.receive()
+        except OSError:
+            return  # the device is down, or gone: nothing waits there
 
     def _accept(self) -> None:
         if self._server is None:

@@ -19,6 +19,7 @@ from ipip.device import Device, TunnelRefused
 pytestmark = pytest.mark.netns
 
 RTMGRP_LINK = 1
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 AGENT = """
 import os, pathlib, signal, sys
 sys.path[:0] = sys.argv[1:3]
@@ -52,6 +53,33 @@ def ask(racks: Racks, *lines: bytes) -> list[dict[str, object]]:
 def resident(process: int) -> int:
     line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1])
+
+
+def test_one_that_is_told_to_stop_carries_first_what_waits_for_it(racks: Racks) -> None:
+    assert racks.ping().returncode == 0
+    everybody = [*racks.a1.carriers(), *racks.a1.helpers()]
+    with (
+        racks.b1.pod.do(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sink,
+        socket.socket(socket.AF_UNIX) as control,
+    ):
+        sink.bind(("10.65.2.5", 4000))
+        sink.settimeout(ipip_lab.DEADLINE)
+        sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20)
+        control.connect(str(racks.a1.directory / "ipip.sock"))
+        control.sendall(b"{}\n")
+        assert b"not understood" in control.recv(256)
+        for process in everybody:
+            os.kill(process, signal.SIGSTOP)
+        control.sendall(b'{"command": "stop"}\n')
+        sent = {number.to_bytes(2, "big") for number in range(400)}  # more than all take in a batch
+        for each in sent:  # a socket for each: several connections, which several processes carry
+            with racks.a1.pod.do(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as source:
+                source.sendto(each, ("10.65.2.5", 4000))
+        for process in everybody:
+            os.kill(process, signal.SIGCONT)
+        assert {sink.recv(64) for _ in sent} == sent
+        assert control.recv(64) == b"{}\n"
+    until(lambda: not racks.a1.carriers(), "the processes have ended")
 
 
 def test_an_agent_that_dies_loses_no_packet(bare: Racks) -> None:

@@ -21,6 +21,11 @@ VXLAN, VXLAN6 = DEVICES[4], DEVICES[6]
 POOL6 = "fd65::/48"
 MANY = tuple(str(each) for each in ip_network("10.65.128.0/17").subnets(new_prefix=26))[:500]
 
+ON_THEIR_WAY = 5
+"""Packets of a thousand a second that a change of the driver may cost: those in the queues of what goes."""
+
+TIMES = 2
+
 
 def vxlan(mode: VxlanMode) -> tuple[Event, ...]:
     return vxlan_pool(mode=mode), vxlan_pool(POOL6, mode, name="default-ipv6")
@@ -102,6 +107,27 @@ def test_five_hundred_blocks_move_into_the_tunnel_and_back_under_traffic(
             assert made.a1.until(lambda to=to: there(to) == len(MANY), SECONDS)
         lost = [each.lost() for each in sent]
     assert lost == [set(), set(), set(), set()]
+
+
+def test_an_agent_with_another_driver_takes_five_hundred_routes_over_under_traffic(racks: Makes) -> None:
+    blocks = (block("b1", cidr) for cidr in MANY)
+    made = racks(*ipip(IpipMode.ALWAYS), *blocks, names=("a1", "b1"), bgp=False, driver="ebpf")
+    made.router.ip(*(f"route add {BLOCKS6[name]} via {ADDRESSES6[name]}" for name in made.names))
+    assert made.connected()
+    for driver in ("tun", "ebpf") * TIMES:
+        with streams(made, "a1", "b1") as sent:
+            made.a1.stop()
+            made.a1.settings = made.a1.settings._replace(driver=driver)
+            made.a1.start()
+            assert made.a1.device.driver == driver
+            made.a1.settle()
+            lost = [each.lost() for each in sent]
+        assert [len(each) for each in lost[2:]] == [0, 0], "what takes no tunnel"
+        assert max(map(len, lost)) <= ON_THEIR_WAY
+        shown = made.a1.space.run("ip", "route", "show", "proto", "80", "dev", "tunl0")
+        assert sum(f"{cidr} " in shown for cidr in MANY) == len(MANY)
+        assert "tunl0-sub" not in made.a1.space.run("ip", "link", "show")
+    assert made.a1.loud() == []
 
 
 def test_another_uplink_takes_all_routes_along(racks: Makes) -> None:

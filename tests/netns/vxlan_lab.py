@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 from builders import block, node
 from route_node import Lab, RouteNode
@@ -27,7 +28,7 @@ PORT = 7000
 class Racks:
     """The nodes, their pods, and the router with a bridge for each rack; `names` says which nodes there are."""
 
-    def __init__(self, made: Lab, *events: Event, names: Iterable[str] = ADDRESSES, bgp: bool = True) -> None:
+    def __init__(self, made: Lab, *events: Event, names: Iterable[str] = ADDRESSES, **settings: Any) -> None:
         self.lab = made
         self.names = tuple(names)
         self.router = made.space()
@@ -42,7 +43,7 @@ class Racks:
         self.spaces = {name: self.plugged(name) for name in self.names}
         self.pods = {name: self._pod(name) for name in self.names}
         self.nodes = {
-            name: made.node(space=space, name=name, start=False, bgp=bgp) for name, space in self.spaces.items()
+            name: made.node(space=space, name=name, start=False, **settings) for name, space in self.spaces.items()
         }
         known = (
             *(node(name, f"{ADDRESSES[name]}/24", f"{ADDRESSES6[name]}/64") for name in ADDRESSES),
@@ -53,7 +54,7 @@ class Racks:
         )
         for each in self.nodes.values():
             each.start(*known)
-        if bgp:
+        if settings.get("bgp", True):
             self.announce()
         for each in self.nodes.values():
             each.settle()
