@@ -61,6 +61,15 @@ def test_the_table_marks_every_pair() -> None:
     )
 
 
+def test_where_only_some_ping_only_they_are_judged() -> None:
+    found = Matrix(ENDS, {("a1", "a1-pod1"): 0.001, ("a1", "pc"): 0.003}, ENDS[:1])
+    assert matrix.table(found) == (
+        "    a1   pc\n"
+        "a1  · ✓  ✓"
+    )  # fmt: skip
+    assert (found.asked, found.lost) == (2, ())
+
+
 def test_a_plain_table_is_ascii() -> None:
     assert matrix.table(Matrix(ENDS, {("a1", "pc"): 0.001}, ENDS), plain=True).isascii()
 
