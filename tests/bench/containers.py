@@ -1,4 +1,4 @@
-"""The lab in containers: `up` until all are healthy, then until everybody reaches everybody; of images that are there."""
+"""The lab in containers, of images that are there: `up` until all are healthy, then until all reach each other."""
 
 import subprocess
 import sys
