@@ -13,7 +13,7 @@ PAGE = """
 
 ```
 a1$ show
-one  2 s
+one  2s
 ...
 two
 lab$ kill tor
@@ -29,7 +29,7 @@ a1-pod1$ ping -c 1
 
 def test_a_page_is_read_as_steps() -> None:
     assert [*steps(PAGE)] == [
-        Step("a1", "show", ("one  2 s", "two"), 5),
+        Step("a1", "show", ("one  2s", "two"), 5),
         Step("lab", "kill tor", (), 9),
         Step("a1-pod1", "ping -c 1", (), 15),
     ]
@@ -77,8 +77,8 @@ def test_a_page_that_says_something_else_fails_with_its_line(tmp_path: Path, mon
     monkeypatch.setattr(scenario_documents, "DEADLINE", 0.0)
     page = tmp_path / "page.md"
     page.write_text(PAGE)
-    with pytest.raises(AssertionError, match=re.escape("page.md:5: a1$ show\ndid not print: two\nbut:\none 3 s")):
-        play(page, lambda _where, _command: Answer(0, "one 3 s\n"))
+    with pytest.raises(AssertionError, match=re.escape("page.md:5: a1$ show\ndid not print: two\nbut:\none 3s")):
+        play(page, lambda _where, _command: Answer(0, "one 3s\n"))
 
 
 def test_a_command_that_prints_nothing_has_to_succeed(tmp_path: Path) -> None:
