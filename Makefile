@@ -12,11 +12,16 @@ INTEROP_PACKAGES := frr gobgpd
 TEST_PACKAGES := $(INTEROP_PACKAGES)
 VM_PACKAGES := qemu-system-x86 busybox-static kmod
 BENCH_PACKAGES := iperf3 gcc libc6-dev
+COMPOSE_PACKAGES := docker.io docker-compose debootstrap
+DOCKER ?= docker
+# The image that ours are built on; felix-base:bookworm is made here, by debootstrap, where no registry can be reached.
+BASE_IMAGE ?= python:3.12-slim-bookworm
+export BASE_IMAGE DOCKER
 STAMP := .venv/.installed
 # Processes that share the tests out; most of them wait for timers most of the time.
 WORKERS ?= 2
 
-.PHONY: help setup demo lab bench test test-vm check unit netns interop lock
+.PHONY: help setup demo lab bench test test-vm test-compose image check unit netns interop lock
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -60,6 +65,19 @@ bench: setup     ## figures as JSON lines: NAME=lab for one, RUNS= for another c
 	@$(call install,$(BENCH_PACKAGES))
 	$(SUDO) env RUNS="$(RUNS)" SIZE="$(SIZE)" $(BIN)/python tests/bench/run.py $(NAME)
 
+image:           ## felix-py:dev (agent, tools, CNI) and felix-py-lab:dev (routers too); BASE_IMAGE=felix-base:bookworm where there is no registry
+	@case "$(BASE_IMAGE)" in felix-base:*)
+	  $(DOCKER) image inspect "$(BASE_IMAGE)" >/dev/null 2>&1 || $(SUDO) env DOCKER="$(DOCKER)" deploy/lab/base-image.sh "$(BASE_IMAGE)";; esac
+	for each in agent:felix-py:dev lab:felix-py-lab:dev; do
+	  DOCKER_BUILDKIT=1 $(DOCKER) build -q -f deploy/Dockerfile --target "$${each%%:*}" -t "$${each#*:}" \
+	    --build-arg BASE_IMAGE="$(BASE_IMAGE)" --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	    --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+	    --build-arg CREATED="$$(git log -1 --format=%cI 2>/dev/null || echo unknown)" \
+	    $$([ -z "$${PIP_CONFIG_FILE:-}" ] || echo "--secret id=pip,src=$$PIP_CONFIG_FILE") \
+	    $$([ -z "$${APT_CONFIG:-}" ] || echo "--secret id=apt,src=$$APT_CONFIG") . >/dev/null
+	  $(DOCKER) image inspect --format "$${each#*:} {{.Size}} bytes" "$${each#*:}"
+	done
+
 check: setup     ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -67,12 +85,18 @@ check: setup     ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 unit: setup      ## the pure tests only, with a quick search for counterexamples
-	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=quick -m "not slow and not netns and not interop and not vm and not bench" \
-	  --ignore=tests/interop --ignore=tests/vm --ignore=tests/bench
+	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=quick -m "not slow and not netns and not interop and not vm and not compose and not bench" \
+	  --ignore=tests/interop --ignore=tests/vm --ignore=tests/compose --ignore=tests/bench
 
-test: check      ## everything but test-vm
+test: check      ## everything but test-vm and test-compose
 	@$(call install,$(TEST_PACKAGES))
-	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS) -m "not vm"
+	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS) -m "not vm and not compose"
+
+test-compose: setup ## the lab in containers: faults, and every page of deploy/lab/scenarios; builds the images, some 5 minutes
+	@if ! command -v $(DOCKER) >/dev/null; then
+	$(call install,$(COMPOSE_PACKAGES))
+	fi
+	$(SUDO) env CI="$(CI)" BASE_IMAGE="$(BASE_IMAGE)" DOCKER="$(DOCKER)" $(BIN)/pytest tests/compose
 
 test-vm: setup   ## the kernel's own IPIP, all pairs of tunnel drivers: under Debian's kernel in QEMU, some 7 minutes
 	@$(call install,$(VM_PACKAGES))
@@ -85,4 +109,5 @@ interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go 
 lock:            ## write requirements/*.txt anew, with hashes
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements/build.in -o requirements/build.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev requirements/build.in pyproject.toml -o requirements/dev.txt

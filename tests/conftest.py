@@ -66,6 +66,13 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
         (program("qemu-system-x86_64"), "needs QEMU: apt-get install qemu-system-x86"),
         (program("busybox"), "needs busybox: apt-get install busybox-static"),
     ),
+    "compose": (
+        (root, "needs root, who may speak to Docker: sudo .venv/bin/pytest"),
+        (
+            program(os.environ.get("DOCKER", "docker")),
+            "needs Docker: apt-get install docker.io docker-compose debootstrap",
+        ),
+    ),
     "bench": ((root, "needs root for network namespaces: sudo .venv/bin/pytest"),),
 }
 """By marker: what must hold, and the sentence for whoever lacks it."""

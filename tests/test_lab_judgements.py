@@ -48,7 +48,7 @@ ENDS = (End("a1", "ns1", "10.0.0.1", "a1"), End("a1-pod1", "ns2", "10.0.0.2", "a
 
 def test_the_table_marks_every_pair() -> None:
     seconds = {("a1", "a1-pod1"): 0.001, ("a1-pod1", "a1"): 0.002, ("a1", "pc"): 0.003, ("pc", "a1"): 0.004}
-    found = Matrix(ENDS, seconds)
+    found = Matrix(ENDS, seconds, ENDS)
     assert matrix.table(found) == (
         "         a1   pc\n"
         "a1       · ✓  ✓\n"
@@ -61,8 +61,17 @@ def test_the_table_marks_every_pair() -> None:
     )
 
 
+def test_where_only_some_ping_only_they_are_judged() -> None:
+    found = Matrix(ENDS, {("a1", "a1-pod1"): 0.001, ("a1", "pc"): 0.003}, ENDS[:1])
+    assert matrix.table(found) == (
+        "    a1   pc\n"
+        "a1  · ✓  ✓"
+    )  # fmt: skip
+    assert (found.asked, found.lost) == (2, ())
+
+
 def test_a_plain_table_is_ascii() -> None:
-    assert matrix.table(Matrix(ENDS, {("a1", "pc"): 0.001}), plain=True).isascii()
+    assert matrix.table(Matrix(ENDS, {("a1", "pc"): 0.001}, ENDS), plain=True).isascii()
 
 
 # --- route events and pings of others

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import yaml
 
 from felix_py import config
 from felix_py.datastore import directory
-from felix_py.lab import document, plan, reflectors, rendering, screen
+from felix_py.lab import document, plan, reflectors, rendering, routing, screen
 from felix_py.lab.plan import Address, Bridge, Cable, Route, Set
 from felix_py.lab.state import Refused
 from felix_py.lab.topology import Topology
@@ -203,7 +202,7 @@ def test_a_reflector_is_a_machine_with_a_default_route(reflected: Topology) -> N
 
 def test_a_missing_daemon_is_named_with_the_line_that_installs_it(reflected: Topology) -> None:
     with pytest.raises(Refused, match="bird, birdc not found; install with: apt-get install bird2"):
-        reflectors.require(reflected, REFLECTORS, "/nowhere")
+        routing.require(reflected, "/nowhere")
 
 
 def test_a_missing_configuration_is_named_with_its_path(reflected: Topology, tmp_path: Path) -> None:
@@ -211,13 +210,8 @@ def test_a_missing_configuration_is_named_with_its_path(reflected: Topology, tmp
     expected = (
         f"reflectors.rr1.config is ../route-reflector/bird.conf, and .*{tmp_path.name}/lab/.*bird.conf is no file"
     )
-    bird_only = replace(reflected, reflectors=reflected.reflectors[:1])
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    for name in ("bird", "birdc"):
-        (programs / name).touch(0o755)
     with pytest.raises(Refused, match=expected):
-        reflectors.require(bird_only, where, str(programs))
+        reflectors.require(reflected, where)
 
 
 def test_the_picture_names_the_daemon_of_a_reflector(reflected: Topology) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 MARK = "alone"
 
-COSTS = ("matrix", "vm", "interop", "netns")
+COSTS = ("matrix", "vm", "compose", "interop", "netns")
 """Markers by what a file takes that has them, the longest first: what comes last should be short, so that all workers
 end at about the same time."""
 

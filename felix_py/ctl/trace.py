@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,7 +18,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser.add_argument("ends", nargs="*", metavar="[SRC] DST", help="a pod, a node, or an address; SRC: this node")
     parser.add_argument("--size", type=size, metavar="BYTES", help="of the packet, which may not be fragmented")
     parser.add_argument("--why", action="store_true", help="the reasons for each route as well")
-    parser.add_argument("--ask", metavar="COMMAND", help="runs felixctl on another node: {node} and {address} stand")
+    parser.add_argument(
+        "--ask",
+        metavar="COMMAND",
+        default=os.environ.get("FELIXCTL_ASK"),
+        help="runs felixctl on another node: {node} and {address} stand (default $FELIXCTL_ASK; labs set it)",
+    )
     parser.add_argument("--hop", action="store_true", help="answer a question on standard input, for another node")
     parser.set_defaults(run=run)
 

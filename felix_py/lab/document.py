@@ -74,7 +74,7 @@ def _networks(reader: Reader, document: Mapping[str, Any]) -> Iterator[Network]:
 
 def _routers(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Iterator[Router]:
     for name, path, spec in _entries(reader, document, "routers", required=False):
-        reader.known(spec, path, {"asNumber", "addresses", "announceDefault"})
+        reader.known(spec, path, {"asNumber", "addresses", "announceDefault", "daemon"})
         listed = reader.mapping(spec, "addresses", f"{path}.addresses")
         read = {network: _address(reader, listed, network, f"{path}.addresses", network, cidrs) for network in listed}
         found = {network: both for network, both in read.items() if both is not None}
@@ -84,6 +84,7 @@ def _routers(reader: Reader, document: Mapping[str, Any], cidrs: Cidrs) -> Itera
             {network: address for network, (address, _) in found.items()},
             reader.value(spec, "announceDefault", path, _boolean, "true or false", default=False) or False,
             {network: address6 for network, (_, address6) in found.items() if address6 is not None},
+            reader.value(spec, "daemon", path, _daemon, "bird or frr", "bird") or "bird",
         )
 
 

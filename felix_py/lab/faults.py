@@ -16,7 +16,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from felix_py.lab import machines, namespaces, network, plan, reflectors
+from felix_py.lab import machines, namespaces, network, plan, routing
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import Thing, Topology
 
@@ -125,8 +125,8 @@ def _agent(lab: Lab, machine: str) -> tuple[int, str]:
 def _bgp(lab: Lab, machine: str) -> tuple[int, str]:
     topology = lab.topology()
     if topology.node(machine) is None:
-        daemons = {reflector.name: reflectors.DAEMONS[reflector.daemon].title for reflector in topology.reflectors}
-        return _daemon(lab, machine), daemons.get(machine, "BIRD")
+        daemon = next(each.daemon for each in topology.routing if each.name == machine)
+        return _daemon(lab, machine), routing.DAEMONS[daemon].title
     return exabgp(lab, machine), "ExaBGP"
 
 

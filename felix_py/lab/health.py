@@ -8,7 +8,7 @@ from typing import Any
 
 from bgp.rib import in_order
 from felix_py.ctl import client
-from felix_py.lab import rendering
+from felix_py.lab import rendering, routing
 from felix_py.lab.state import Lab
 from felix_py.lab.topology import LabNode, Router, Topology
 from felix_py.model import IPNetwork
@@ -27,10 +27,11 @@ def ask(lab: Lab, node: str, resource: str) -> Document:
 
 def not_started(lab: Lab, topology: Topology) -> list[str]:
     """Say for each node why no pod can be attached there yet; empty when one can everywhere."""
-    return [sentence for node in topology.nodes if (sentence := _not_in_sync(lab, node))]
+    return [sentence for node in topology.nodes if (sentence := not_in_sync(lab, node))]
 
 
-def _not_in_sync(lab: Lab, node: LabNode) -> str | None:
+def not_in_sync(lab: Lab, node: LabNode) -> str | None:
+    """Say why no pod can be attached on a node yet; None when one can."""
     try:
         status = ask(lab, node.name, "status")
     except client.Unreachable as problem:
@@ -83,17 +84,18 @@ def router_problems(lab: Lab, topology: Topology, router: Router) -> Iterator[st
     """Yield the blocks of its neighbours that a router has no route to."""
     if not topology.speaks_bgp:
         return
-    neighbours = rendering.neighbours(topology, router)
-    expected = {block for node in neighbours for block in node.blocks}
-    for block in sorted(expected - learned(lab, router.name), key=in_order):
+    sources = (router, *(other for other, _ in topology.between_routers(router)))
+    expected = {block for each in sources for node in rendering.neighbours(topology, each) for block in node.blocks}
+    for block in sorted(expected - learned(lab, router), key=in_order):
         yield f"{router.name} has no route to {block}"
 
 
-def learned(lab: Lab, router: str) -> set[IPNetwork]:
-    """Return the prefixes of both versions of IP that BIRD put into a router's kernel."""
+def learned(lab: Lab, router: Router) -> set[IPNetwork]:
+    """Return the prefixes of both versions of IP that a router's daemon put into its kernel."""
     found: set[IPNetwork] = set()
+    protocol = routing.DAEMONS[router.daemon].protocol
     for family in ("-4", "-6"):
-        command = ["ip", family, "-n", lab.namespace(router), "-json", "route", "show", "proto", "bird"]
+        command = ["ip", family, "-n", lab.namespace(router.name), "-json", "route", "show", "proto", protocol]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         rows = json.loads(answer.stdout or "[]") if answer.returncode == 0 else []
         found |= {ip_network(route["dst"]) for route in rows if route["dst"] != "default"}

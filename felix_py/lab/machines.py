@@ -9,8 +9,8 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from felix_py.lab import reflectors, rendering
-from felix_py.lab.state import NODE_MOUNTS, ROUTER_MOUNTS, Lab, Refused
+from felix_py.lab import rendering, routing
+from felix_py.lab.state import NODE_MOUNTS, Lab, Refused
 from felix_py.lab.topology import Topology
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -74,9 +74,7 @@ def write_files(lab: Lab, topology: Topology) -> None:
         (lab.of_node(node.name) / "etc" / "resources").mkdir()
         (lab.of_node(node.name) / "etc" / "felix.yaml").write_text(rendering.felix_yaml(topology, node))
     for router in topology.routers:
-        for folder in ROUTER_MOUNTS:
-            (lab.of_router(router.name) / folder).mkdir(parents=True)
-        (lab.of_router(router.name) / "bird.conf").write_text(rendering.bird_conf(topology, router))
+        routing.write(routing.DAEMONS[router.daemon], lab.of_router(router.name), routing.router_conf(topology, router))
     (lab.directory / "pods").mkdir()
     (lab.directory / "failed").mkdir()
 
@@ -90,17 +88,11 @@ def start_daemons(lab: Lab, topology: Topology) -> None:
     agent = [program("felix-agent"), "run"]
     started = []
     try:
-        for router in topology.routers:
+        for router in topology.routing:
             directory = lab.of_router(router.name)
-            bird = ["bird", "-f", "-c", str(directory / "bird.conf"), "-P", str(directory / "run" / "bird.pid")]
-            binds = {directory / folder: target for folder, target in ROUTER_MOUNTS.items()}
-            # -R when BIRD starts again: the routes of before stay until every session has spoken (graceful restart).
-            started.append(_supervise(lab, router.name, directory, binds, bird, "--again=-R"))
-        for reflector in topology.reflectors:
-            directory = lab.of_router(reflector.name)
-            daemon = reflectors.DAEMONS[reflector.daemon]
+            daemon = routing.DAEMONS[router.daemon]
             binds = {directory / folder: target for folder, target in daemon.mounts.items()}
-            started.append(_supervise(lab, reflector.name, directory, binds, daemon.command, *daemon.options))
+            started.append(_supervise(lab, router.name, directory, binds, daemon.command, *daemon.options))
         for node in topology.nodes:
             directory = lab.of_node(node.name)
             binds = {directory / folder: target for folder, target in NODE_MOUNTS.items()}

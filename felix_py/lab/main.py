@@ -18,6 +18,7 @@ from felix_py.lab import (
     machines,
     matrix,
     reflectors,
+    routing,
     screen,
     state,
     status,
@@ -86,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
 def _up(options: argparse.Namespace, lab: Lab) -> int:
     machines.require_programs()
     topology = _topology(options.topology)
-    reflectors.require(topology, options.topology, machines.path_variable())
+    routing.require(topology, machines.path_variable())
+    reflectors.require(topology, options.topology)
     with interrupts.interruptible(), state.only_one(lab):
         timings = lifecycle.up(lab, options.topology, topology)
     screen.say(screen.picture(topology))
@@ -122,7 +124,12 @@ def _status(_: argparse.Namespace, lab: Lab) -> int:
 
 def _exec(options: argparse.Namespace, lab: Lab) -> int:
     words = options.arguments or ["bash", "--norc"]
-    environment = {**os.environ, "PATH": machines.path_variable(), "PS1": f"[{options.target}] \\w # "}
+    environment = {
+        **os.environ,
+        "PATH": machines.path_variable(),
+        "PS1": f"[{options.target}] \\w # ",
+        "FELIXCTL_ASK": f"env FELIX_SOCKET={lab.of_node('{node}')}/run/agent.sock",
+    }
     command = [*machines.enter(lab, options.target), *words]
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 - no shell is what we want
@@ -179,7 +186,8 @@ def _logs(options: argparse.Namespace, lab: Lab) -> int:
 def _demo(options: argparse.Namespace, lab: Lab) -> int:
     machines.require_programs()
     topology = _topology(options.topology)
-    reflectors.require(topology, options.topology, machines.path_variable())
+    routing.require(topology, machines.path_variable())
+    reflectors.require(topology, options.topology)
     with interrupts.interruptible(), state.only_one(lab):
         return demo.run(lab, options.topology, topology)
 

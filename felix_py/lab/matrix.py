@@ -35,6 +35,7 @@ class End:
     """Somebody who pings and is pinged.
 
     Attributes:
+        namespace: empty is the one that we are in.
         group: what it is shown under: its node, or its network.
     """
 
@@ -46,22 +47,27 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Who reached whom: by names of source and target, the seconds of the round trip; missing where none came."""
+    """Who reached whom: by names of source and target, the seconds of the round trip; missing where none came.
+
+    Attributes:
+        sources: those of the ends who sent.
+    """
 
     ends: tuple[End, ...]
     seconds: Mapping[tuple[str, str], float]
+    sources: tuple[End, ...]
 
     @property
     def asked(self) -> int:
         """How many pairs there are."""
-        return len(self.ends) * (len(self.ends) - 1)
+        return len(self.sources) * (len(self.ends) - 1)
 
     @property
     def lost(self) -> tuple[tuple[str, str], ...]:
         """The pairs without an answer."""
         return tuple(
             (source.name, target.name)
-            for source in self.ends
+            for source in self.sources
             for target in self.ends
             if source != target and (source.name, target.name) not in self.seconds
         )
@@ -112,20 +118,23 @@ Pair = tuple[str, str]
 """Names of source and target."""
 
 
-def ping_all(ends: Sequence[End]) -> Matrix:
+def ping_all(ends: Sequence[End], sources: Sequence[End] | None = None) -> Matrix:
     """Send one echo request from everybody to everybody else, one every PACE seconds, and wait for the answers.
 
-    All ends have addresses of the same version of IP.
+    Args:
+        ends: all that are pinged; their addresses are of the same version of IP.
+        sources: those of them who ping; None is all.
     """
+    sources = ends if sources is None else sources
     identifier = os.getpid() & 0xFFFF
     sockets: dict[socket.socket, End] = {}
     try:
-        for end in ends:
-            with namespaces.inside(end.namespace):
+        for end in sources:
+            with namespaces.inside(end.namespace) if end.namespace else contextlib.nullcontext():
                 raw = socket.socket(*(RAW6 if ":" in end.address else RAW))
             raw.settimeout(0)
             sockets[raw] = end
-        return Matrix(tuple(ends), _exchange(sockets, ends, identifier))
+        return Matrix(tuple(ends), _exchange(sockets, ends, identifier), tuple(sources))
     finally:
         for each in sockets:
             each.close()
@@ -176,9 +185,9 @@ def table(matrix: Matrix, *, plain: bool = False) -> str:
     groups = list(dict.fromkeys(end.group for end in matrix.ends))
     members = {group: [end for end in matrix.ends if end.group == group] for group in groups}
     widths = {group: max(len(group), 2 * len(members[group]) - 1) for group in groups}
-    left = max(len(end.name) for end in matrix.ends)
+    left = max(len(end.name) for end in matrix.sources)
     lines = [f"{'':{left}}  " + "  ".join(group.ljust(widths[group]) for group in groups).rstrip()]
-    for source in matrix.ends:
+    for source in matrix.sources:
         cells = []
         for group in groups:
             marks = (

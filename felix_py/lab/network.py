@@ -56,14 +56,15 @@ def run(lab: Lab, name: str, *steps: plan.Step) -> None:
     with interrupts.held(), namespaces.inside(lab.namespace(name)), IPRoute() as kernel:
         for step in steps:
             try:
-                _do(kernel, step)
+                do(kernel, step)
             except NetlinkError as error:
                 raise Refused(
                     f"the kernel refused {step} in {lab.namespace(name)}: {os.strerror(error.code)}"
                 ) from error
 
 
-def _do(kernel: "IPRoute", step: plan.Step) -> None:
+def do(kernel: "IPRoute", step: plan.Step) -> None:
+    """Do one step where the kernel's socket was opened."""
     match step:
         case plan.Bridge(device):
             kernel.link("add", ifname=device, kind="bridge", br_stp_state=0, br_forward_delay=0, br_mcast_snooping=0)

@@ -2,8 +2,9 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from felix_py.lab import machines, namespaces
 from felix_py.lab.plan import UPLINK
@@ -24,33 +25,37 @@ class Pod:
     node: str
 
 
-def attach(lab: Lab, pods: Sequence[Pod]) -> None:
+Enter: TypeAlias = Callable[[Lab, str], list[str]]
+"""Gives the words before a command that put it on a node."""
+
+
+def attach(lab: Lab, pods: Sequence[Pod], enter: Enter = machines.enter) -> None:
     """ADD every pod, all at the same time, and keep what the plugin answered.
 
     Raises:
         Refused: with the plugin's own words.
     """
-    for pod, answer in _call(lab, "ADD", pods).items():
+    for pod, answer in _call(lab, "ADD", pods, enter).items():
         (lab.directory / "pods" / f"{pod.name}.json").write_text(answer)
 
 
-def detach(lab: Lab, pods: Sequence[Pod]) -> None:
+def detach(lab: Lab, pods: Sequence[Pod], enter: Enter = machines.enter) -> None:
     """DEL every pod.
 
     Raises:
         Refused: with the plugin's own words.
     """
-    for pod in _call(lab, "DEL", pods):
+    for pod in _call(lab, "DEL", pods, enter):
         (lab.directory / "pods" / f"{pod.name}.json").unlink(missing_ok=True)
 
 
-def _call(lab: Lab, command: str, pods: Sequence[Pod]) -> dict[Pod, str]:
+def _call(lab: Lab, command: str, pods: Sequence[Pod], enter: Enter) -> dict[Pod, str]:
     plugin = machines.program("felix-cni")
     started: list[tuple[Pod, subprocess.Popen[str]]] = []
     answers = {}
     try:
         for pod in pods:
-            words = [*machines.enter(lab, pod.node), plugin]
+            words = [*enter(lab, pod.node), plugin]
             process = subprocess.Popen(
                 words, stdin=-1, stdout=-1, stderr=-1, text=True, env=_environment(lab, command, pod)
             )

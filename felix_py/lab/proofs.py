@@ -170,7 +170,7 @@ def outside_by_bgp(on: Stage) -> str:
     addresses = [on.pod(node, version)[1] for version in on.versions]
     for address in addresses:
         on.run(host, "ping", "-c", "3", "-i", "0.1", "-W", "2", address)
-    count, reached = len(health.learned(on.lab, router.name)), " and ".join(addresses)
+    count, reached = len(health.learned(on.lab, router)), " and ".join(addresses)
     return f"{router.name} has {count} routes by BGP, and {host} reaches {reached} on {node.name} through them"
 
 

@@ -132,7 +132,11 @@ def bird_conf(topology: Topology, router: Router) -> str:
         for node in neighbours(topology, router)
         for ends in sessions(router, node)
     )
-    return head + BIRD_LOOPS + "".join(every)
+    others = [*topology.between_routers(router)]
+    if others:
+        head += BIRD_FABRIC
+    beyond = (_bird_router(router, other, network) for other, network in others)
+    return head + BIRD_LOOPS + "".join((*every, *beyond))
 
 
 def _accepted(topology: Topology, version: int) -> str:
@@ -179,6 +183,24 @@ template bgp felix_node6 {{
 }}
 """
 
+BIRD_FABRIC = """
+protocol direct {
+  ipv4;                            # the networks of this router, for the routers beyond
+}
+"""
+
+BIRD_ROUTER = """
+protocol bgp 'router-{name}' {{
+  local {local} as {local_as};
+  neighbor {address} as {remote_as};
+  graceful restart on;
+  connect delay time 1;
+  connect retry time 2;
+  error wait time 1, 5;
+  ipv4 {{ import all; export where source = RTS_DEVICE || source = RTS_BGP; }};
+}}
+"""
+
 BIRD_LOOPS = """
 # What came from an AS is not told to that AS: it would refuse it as a loop (RFC 4271, 9.1.2).
 """
@@ -208,8 +230,10 @@ protocol bgp 'node-{name}' from {template} {{
 
 def _bird_session(topology: Topology, router: Router, node: LabNode, far: IPAddress, near: IPAddress) -> str:
     remote_as = node.as_number or topology.bgp.as_number
-    learned = f"(source = RTS_BGP && ! (bgp_path ~ [= * {remote_as} * =]))"
     six = near.version == 6  # noqa: PLR2004 - IP versions
+    # Where the network goes on beyond this router: nodes are told of pods only, and have a default route for the rest.
+    pods = f" && {_accepted(topology, near.version)}" if any(topology.between_routers(router)) else ""
+    learned = f"(source = RTS_BGP{pods} && ! (bgp_path ~ [= * {remote_as} * =]))"
     default = "default_route6" if six else "default_route"
     return BIRD_SESSION.format(
         name=f"{node.name}-ipv6" if six else node.name,
@@ -220,4 +244,14 @@ def _bird_session(topology: Topology, router: Router, node: LabNode, far: IPAddr
         remote_as=remote_as,
         channel="ipv6" if six else "ipv4",
         export=f'{learned} || proto = "{default}"' if router.announce_default else learned,
+    )
+
+
+def _bird_router(router: Router, other: Router, network: str) -> str:
+    return BIRD_ROUTER.format(
+        name=other.name,
+        local=router.addresses[network].ip,
+        local_as=router.as_number,
+        address=other.addresses[network].ip,
+        remote_as=other.as_number,
     )

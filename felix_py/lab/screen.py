@@ -87,7 +87,7 @@ def _routers(topology: Topology, starts: Sequence[int]) -> list[str]:
     """Draw each router with a line down to each network that it has an address in."""
     lines = []
     for router in topology.routers:
-        title = f"{router.name}  router, BIRD, AS {router.as_number}"
+        title = f"{router.name}  router, {router.daemon.upper()}, AS {router.as_number}"
         at = [starts[place] for place, network in enumerate(topology.networks) if network.name in router.addresses]
         if not at:
             lines.append(title)

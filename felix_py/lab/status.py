@@ -1,9 +1,10 @@
 """`felix-lab status`: what every machine does, in one line each, and what is not as it should be."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from felix_py.ctl import client
-from felix_py.lab import faults, health, machines, matrix, reflectors, screen
+from felix_py.lab import faults, health, machines, matrix, routing, screen
 from felix_py.lab.matrix import End, Matrix
 from felix_py.lab.state import Lab, Refused
 from felix_py.lab.topology import LabNode, Reflector, Router, Topology
@@ -24,11 +25,22 @@ def ends(lab: Lab, topology: Topology, version: int = 4) -> list[End]:
     return found
 
 
-def matrices(lab: Lab, topology: Topology) -> Iterator[tuple[str, Matrix]]:
-    """Yield who reaches whom, by each version of IP that is spoken here, with what to write above it."""
+def matrices(lab: Lab, topology: Topology, here: str | None = None) -> Iterator[tuple[str, Matrix]]:
+    """Yield who reaches whom, by each version of IP that is spoken here, with what to write above it.
+
+    Args:
+        lab: which one.
+        topology: of the lab.
+        here: the machine that we are; only it and its pods ping. None is none of them, and all do.
+    """
     for version in topology.versions:
         title = f"IPv{version}: " if len(topology.versions) > 1 else ""
-        yield title, matrix.ping_all(ends(lab, topology, version))
+        every = ends(lab, topology, version)
+        if here is None:
+            yield title, matrix.ping_all(every)
+            continue
+        every = [replace(end, namespace="") if end.name == here else end for end in every]
+        yield title, matrix.ping_all(every, [end for end in every if end.group == here])
 
 
 def show(lab: Lab, topology: Topology) -> int:
@@ -58,7 +70,8 @@ def _aligned(rows: list[Row]) -> list[str]:
 
 def _router(lab: Lab, topology: Topology, router: Router, problems: list[str]) -> Row:
     problems += health.router_problems(lab, topology, router)
-    state = f"BIRD {_process(lab, router.name, problems)}, {len(health.learned(lab, router.name))} routes learned"
+    title = routing.DAEMONS[router.daemon].title
+    state = f"{title} {_process(lab, router.name, problems)}, {len(health.learned(lab, router))} routes learned"
     every = (each.ip for table in (router.addresses, router.addresses6) for each in table.values())
     return router.name, "router", _listed(every), state
 
@@ -68,7 +81,7 @@ def _listed(addresses: Iterable[IPAddress]) -> str:
 
 
 def _reflector(lab: Lab, reflector: Reflector, problems: list[str]) -> Row:
-    title = reflectors.DAEMONS[reflector.daemon].title
+    title = routing.DAEMONS[reflector.daemon].title
     return reflector.name, "reflector", str(reflector.address.ip), f"{title} {_process(lab, reflector.name, problems)}"
 
 

@@ -1,6 +1,6 @@
 """A lab as a value: networks, routers, nodes with their pods, hosts, and what the nodes have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, TypeAlias
@@ -24,13 +24,18 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """A machine that runs BIRD and forwards between the networks that it has an address in, by network name."""
+    """A machine that speaks BGP and forwards between the networks that it has an address in, by network name.
+
+    Attributes:
+        daemon: `bird` or `frr`.
+    """
 
     name: str
     as_number: int
     addresses: Mapping[str, IPv4Interface]
     announce_default: bool = False
     addresses6: Mapping[str, IPv6Interface] = field(default_factory=dict)
+    daemon: str = "bird"
 
     def ends(self, network: str) -> tuple[IPAddress, ...]:
         """Return its addresses in a network, IPv4 first."""
@@ -139,6 +144,13 @@ class Topology:
         """Whether the nodes hold BGP sessions: not where the agents' settings say `bgp: Disabled`."""
         return str(self.agent.get("bgp", "Enabled")).lower() != "disabled"
 
+    def between_routers(self, router: Router) -> Iterator[tuple[Router, str]]:
+        """Yield the other routers that a router holds sessions with, and the network of each: one without nodes."""
+        with_nodes = {node.network for node in self.nodes}
+        for network in router.addresses:
+            if network not in with_nodes:
+                yield from ((each, network) for each in self.routers if each != router and network in each.addresses)
+
     def node(self, name: str) -> LabNode | None:
         """Return the node of that name."""
         return next((node for node in self.nodes if node.name == name), None)
@@ -151,6 +163,11 @@ class Topology:
     def machines(self) -> tuple[Machine, ...]:
         """Nodes, hosts and route reflectors."""
         return (*self.nodes, *self.hosts, *self.reflectors)
+
+    @property
+    def routing(self) -> tuple[Router | Reflector, ...]:
+        """The machines that run a routing daemon which is not ours."""
+        return (*self.routers, *self.reflectors)
 
     @property
     def with_daemon(self) -> tuple[str, ...]:

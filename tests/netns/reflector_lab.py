@@ -113,7 +113,7 @@ def join(lab: Lab, name: str, **spec: object) -> None:
         partial.write_text(text)
         partial.replace(lab.directory / "resources" / file)
     for router in topology.routers:
-        (lab.of_router(router.name) / "bird.conf").write_text(rendering.bird_conf(topology, router))
+        (lab.of_router(router.name) / "etc" / "bird.conf").write_text(rendering.bird_conf(topology, router))
         run(lab, router.name, "birdc", "configure")
     binds = {directory / folder: target for folder, target in NODE_MOUNTS.items()}
     binds[lab.directory / "resources"] = "/etc/felix/resources"

@@ -135,11 +135,12 @@ def test_a_killed_exabgp_is_started_again(lab: Lab) -> None:
 @pytest.mark.usefixtures("healed")
 def test_a_killed_bird_is_started_again_and_keeps_its_routes(lab: Lab) -> None:
     before = machines.daemon(lab.of_router("tor"))
-    routes = health.learned(lab, "tor")
+    [tor] = lab.topology().routers
+    routes = health.learned(lab, tor)
     assert len(routes) == 4
     assert felix_lab(NAME, "fail", "tor.bgp").status == 0
     assert eventually(lambda: machines.daemon(lab.of_router("tor")) not in (None, before))
-    assert health.learned(lab, "tor") == routes
+    assert health.learned(lab, tor) == routes
 
 
 def test_a_dead_router_cuts_the_racks_and_heals(lab: Lab, healed: None) -> None:  # noqa: ARG001 - heals afterwards
