@@ -16,7 +16,7 @@ STAMP := .venv/.installed
 # Processes that share the tests out; most of them wait for timers most of the time.
 WORKERS ?= 2
 
-.PHONY: help setup demo lab bench test test-vm check unit netns interop lock
+.PHONY: help setup demo lab bench test test-vm test-kubernetes kubernetes-binaries check unit netns interop lock
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -67,16 +67,24 @@ check: setup     ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 unit: setup      ## the pure tests only, with a quick search for counterexamples
-	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=quick -m "not slow and not netns and not interop and not vm and not bench" \
-	  --ignore=tests/interop --ignore=tests/vm --ignore=tests/bench
+	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=quick -m "not slow and not netns and not interop and not vm and not kubernetes and not bench" \
+	  --ignore=tests/interop --ignore=tests/vm --ignore=tests/kubernetes --ignore=tests/bench
 
-test: check      ## everything but test-vm
+test: check      ## everything but test-vm and test-kubernetes
 	@$(call install,$(TEST_PACKAGES))
-	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS) -m "not vm"
+	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS) -m "not vm and not kubernetes"
 
 test-vm: setup   ## the kernel's own IPIP, all pairs of tunnel drivers: under Debian's kernel in QEMU, some 5 minutes
 	@$(call install,$(VM_PACKAGES))
 	$(SUDO) env CI="$(CI)" $(BIN)/pytest tests/vm
+
+KUBERNETES ?= $(HOME)/.cache/felix-py/kubernetes
+
+kubernetes-binaries: ## kube-apiserver from the Go module proxy, etcd from Debian: some 10 minutes, once
+	tests/kubernetes/binaries.sh $(KUBERNETES)
+
+test-kubernetes: setup ## the Kubernetes datastore and its definitions with a real API server, under a minute
+	FELIX_KUBERNETES=$(KUBERNETES) CI="$(CI)" $(BIN)/pytest tests/kubernetes
 
 interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go to docs/interop.md
 	@$(call install,$(INTEROP_PACKAGES))

@@ -13,7 +13,7 @@ from typing import Any, Self
 import structlog
 
 from bgp.exabgp_process import BgpService
-from felix_py import __version__
+from felix_py import __version__, tending
 from felix_py.agent import Agent
 from felix_py.allocations import Allocations
 from felix_py.api import Api, TcpApi
@@ -22,6 +22,7 @@ from felix_py.calc.mtu import UNKNOWN
 from felix_py.cni import podnet
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
+from felix_py.datastore.api import Datastore, Swaps
 from felix_py.datastore.directory import DirectoryDatastore
 from felix_py.datastore.swaps import FolderSwaps
 from felix_py.handlers import Handlers
@@ -113,14 +114,13 @@ class Node:
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
         kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan)
-        swaps = FolderSwaps(settings.resource_directory)
+        datastore, swaps, self._tending_period = store(settings)
         self._store = Allocations(swaps, settings.node_name, before=settings.state_directory)
         self._news = News()
         self.speaker = BgpService(
             on_change=lambda: self.agent.bgp_changed(),  # noqa: PLW0108 - made below
             on_news=self._news.ring,
         )
-        datastore = DirectoryDatastore(settings.resource_directory, settings.secret_directory)
         self.agent = Agent(settings, kernel, datastore, self.speaker, self._store.tunnel_address)
         self._store.addresses.own.cluster = lambda: self.agent.cluster
         self._store.addresses.own.announced = self.agent.announced
@@ -177,7 +177,12 @@ class Node:
         if address is not None:
             probes = Probes(self.observation.health, self._metrics)
             yield "metrics", TcpApi(address, probes.all(), setting="metricsAddress").serve()
-        yield "ipam", Tending(self._store, self._settings.node_name, self.agent.remove_endpoint).run()
+        yield (
+            "ipam",
+            Tending(
+                self._store, self._settings.node_name, self.agent.remove_endpoint, period=self._tending_period
+            ).run(),
+        )
         yield "datastore", self.agent.follow_datastore()
         yield "loop", self.agent.run()
         yield "bgp", self.speaker.run()
@@ -201,6 +206,21 @@ async def _until(stop: asyncio.Event, parts: Iterable[tuple[str, Coroutine[Any, 
         for task in (stopping, *tasks):
             task.cancel()
         await asyncio.gather(stopping, *tasks, return_exceptions=True)
+
+
+def store(settings: Config) -> tuple[Datastore, Swaps, float]:
+    """Return where resources come from, where addresses are written down, and the seconds between two looks at these.
+
+    Raises:
+        Refused: when the datastore cannot be used, with what to do.
+    """
+    if settings.datastore == "kubernetes":
+        # Large, and slow to import: only who uses it has it.
+        from felix_py.datastore import kubernetes_store  # noqa: PLC0415
+
+        return kubernetes_store.opened(settings)
+    folder = settings.resource_directory
+    return DirectoryDatastore(folder, settings.secret_directory), FolderSwaps(folder), tending.PERIOD
 
 
 def families() -> tuple[Family, ...]:

@@ -1,6 +1,6 @@
 """What the agent asks of a datastore."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from felix_py.claims import Found, Stored
@@ -11,7 +11,7 @@ from felix_py.state import Event
 class Datastore(Protocol):
     """Tells the news of the cluster, and what is wrong with what it was given."""
 
-    def events(self) -> AsyncIterator[tuple[Event, ...]]:
+    def events(self) -> AsyncGenerator[tuple[Event, ...], None]:
         """Yield batches of news for ever; the first ends with InSync."""
         ...
 
@@ -71,3 +71,15 @@ class Damaged(Exception):  # noqa: N818 - named for what it is
         self.key = key
         self.place = place
         self.why = why
+
+
+class Unavailable(OSError):  # noqa: N818 - named for what it says of the datastore
+    """A datastore at the other end of a network did not do what it was asked for; nothing was changed.
+
+    Attributes:
+        remedy: what to do.
+    """
+
+    def __init__(self, number: int, words: str, place: str, remedy: str) -> None:
+        super().__init__(number, words, place)
+        self.remedy = remedy
