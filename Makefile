@@ -16,7 +16,7 @@ STAMP := .venv/.installed
 # Processes that share the tests out; most of them wait for timers most of the time.
 WORKERS ?= 2
 
-.PHONY: help setup demo lab bench test test-vm test-kubernetes kubernetes-binaries check unit netns interop lock
+.PHONY: help setup demo lab bench test test-vm test-kubernetes kubernetes-binaries manifests check unit netns interop lock
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -82,6 +82,10 @@ KUBERNETES ?= $(HOME)/.cache/felix-py/kubernetes
 
 kubernetes-binaries: ## kube-apiserver from the Go module proxy, etcd from Debian: some 10 minutes, once
 	tests/kubernetes/binaries.sh $(KUBERNETES)
+
+manifests:       ## write deploy/kubernetes/felix.yaml anew, from its base (needs kubectl)
+	{ cat deploy/kubernetes/header.txt; kubectl kustomize deploy/kubernetes/base; } > deploy/kubernetes/felix.yaml.new
+	mv deploy/kubernetes/felix.yaml.new deploy/kubernetes/felix.yaml
 
 test-kubernetes: setup ## the Kubernetes datastore and its definitions with a real API server, under a minute
 	FELIX_KUBERNETES=$(KUBERNETES) CI="$(CI)" $(BIN)/pytest tests/kubernetes

@@ -1,8 +1,9 @@
 """From objects of a Kubernetes API server to the model: nodes by their annotations, the others as in a folder."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address
 from typing import Any
 
 from felix_py.fields import (
@@ -19,6 +20,7 @@ from felix_py.model import (
     BlockAffinity,
     Fault,
     Invalid,
+    IPAddress,
     IpipMode,
     IPNetwork,
     IPPool,
@@ -39,6 +41,9 @@ IPV4, IPV6, AS = PREFIX + "IPv4Address", PREFIX + "IPv6Address", PREFIX + "ASNum
 CLUSTER_ID = PREFIX + "RouteReflectorClusterID"
 VXLAN_MAC, VXLAN_MAC6 = PREFIX + "VXLANTunnelMACAddr", PREFIX + "VXLANV6TunnelMACAddr"
 """Annotations of Nodes; Calico's words."""
+
+DETECTED = {IPV4: "felix-py/detected-ipv4", IPV6: "felix-py/detected-ipv6"}
+"""By annotation, the one that says what an agent wrote there itself: what somebody else wrote there stays."""
 
 POD_CIDRS = "pod-cidrs"
 """How names of pools and affinities begin that stand for Node.spec.podCIDRs."""
@@ -83,6 +88,21 @@ STORED = {each.kind: each for each in (_custom("IPAMBlock", "ipamblocks"), _cust
 
 
 @dataclass(frozen=True, slots=True)
+class OwnNode:
+    """What an agent has to know of its own Node.
+
+    Attributes:
+        annotations: those of ours and of Calico.
+        internal: the addresses by which kubelet says that it is reached.
+        available: it is said that its network is up.
+    """
+
+    annotations: Mapping[str, str]
+    internal: tuple[IPAddress, ...]
+    available: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Understood:
     """A resource that can be used.
 
@@ -92,6 +112,21 @@ class Understood:
 
     value: Resource
     pod_cidrs: tuple[IPNetwork, ...] = ()
+
+
+def own_node(document: Mapping[str, Any]) -> OwnNode:
+    """Read what an agent has to know of its own Node; what is no address there is none."""
+    noted = document["metadata"].get("annotations") or {}
+    ours = {name: value for name, value in noted.items() if name.startswith((PREFIX, "felix-py/"))}
+    status = document.get("status") or {}
+    up = {"type": "NetworkUnavailable", "status": "False"}.items()
+    available = any(up <= each.items() for each in status.get("conditions") or ())
+    found: list[IPAddress] = []
+    for each in status.get("addresses") or ():
+        if each.get("type") == "InternalIP":
+            with suppress(ValueError):
+                found.append(ip_address(each.get("address", "")))
+    return OwnNode(ours, tuple(found), available)
 
 
 def key_of(kind: str, document: Mapping[str, Any]) -> Key:

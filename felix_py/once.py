@@ -34,9 +34,9 @@ def plan_once(settings: Config) -> Iterator[Step]:
         KernelRefused: when the kernel could not be read.
     """
     with _turns(settings) as turns:
-        datastore, swaps, _ = store_of(settings)
-        store = Allocations(swaps, settings.node_name)
-        resources = _resources(settings, datastore)
+        where = store_of(settings)
+        store = Allocations(where.swaps, settings.node_name)
+        resources = _resources(settings, where.resources)
         resources |= {Key("WorkloadEndpoint", each.name): each for each in store.endpoints()}
         cluster = ClusterState(resources, in_sync=True)
         store.addresses.own.cluster = lambda: cluster

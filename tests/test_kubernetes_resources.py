@@ -1,12 +1,14 @@
 """Objects of the API server as resources: nodes by annotations, custom resources as in a folder, podCIDRs as pools."""
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_network
+import subprocess
+import sys
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_address, ip_network
 from typing import Any
 
 import pytest
 
 from felix_py import contradictions
-from felix_py.kubernetes_resources import FOLLOWED, Understood, pod_cidr_resources, understand
+from felix_py.kubernetes_resources import FOLLOWED, OwnNode, Understood, own_node, pod_cidr_resources, understand
 from felix_py.model import BlockAffinity, Invalid, IpipMode, IPPool, Key, Namespace, Node, NodeName
 from felix_py.resources import KINDS
 
@@ -100,3 +102,24 @@ def test_names_of_pod_cidrs_are_those_that_kubernetes_takes() -> None:
         Key("IPPool", "pod-cidrs-fd24---64"),
         Key("BlockAffinity", "pod-cidrs-fd24---64-a1"),
     }
+
+
+def test_an_own_node_is_its_addresses_and_what_is_noted_of_it() -> None:
+    document = node_object(
+        {"projectcalico.org/IPv4Address": "10.0.0.1/24", "felix-py/detected-ipv4": "10.0.0.1/24", "x": "y"}
+    )
+    listed = [
+        {"type": "Hostname", "address": "a1"},
+        {"type": "InternalIP", "address": "10.0.0.1"},
+        {"type": "InternalIP"},
+    ]
+    document["status"]["addresses"] = listed
+    noted = {"projectcalico.org/IPv4Address": "10.0.0.1/24", "felix-py/detected-ipv4": "10.0.0.1/24"}
+    assert own_node(document) == OwnNode(noted, (ip_address("10.0.0.1"),))
+
+
+@pytest.mark.slow
+def test_who_keeps_resources_in_a_folder_does_not_pay_for_the_client() -> None:
+    question = "import sys, felix_py.__main__, felix_py.ctl.main; print(*{'kubernetes', 'urllib3'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

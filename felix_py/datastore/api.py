@@ -1,7 +1,7 @@
 """What the agent asks of a datastore."""
 
-from collections.abc import AsyncGenerator
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
 
 from felix_py.claims import Found, Stored
 from felix_py.model import Key
@@ -55,6 +55,22 @@ class Swaps(Protocol):
     def put_aside(self, damaged: "Damaged") -> None:
         """Take what cannot be understood out of the way, for people to look at."""
         ...
+
+
+class Store(NamedTuple):
+    """A datastore as an agent uses it.
+
+    Attributes:
+        resources: where they come from.
+        swaps: where addresses are written down.
+        tending: seconds between two looks at all that is written down.
+        keeping: what has to run besides; None where nothing has.
+    """
+
+    resources: Datastore
+    swaps: Swaps
+    tending: float
+    keeping: Callable[[], Coroutine[Any, Any, None]] | None = None
 
 
 class Damaged(Exception):  # noqa: N818 - named for what it is

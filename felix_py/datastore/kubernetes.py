@@ -19,19 +19,27 @@ from felix_py.datastore.kubernetes_client import Client
 from felix_py.datastore.kubernetes_follow import Follower, Told
 from felix_py.datastore.secrets import Passwords
 from felix_py.datastore.settling import Reading, settle
-from felix_py.kubernetes_resources import FOLLOWED, POD_CIDRS, WHERE, Understood, fault, pod_cidr_resources
-from felix_py.model import Fault, Key, NodeName
+from felix_py.kubernetes_resources import FOLLOWED, POD_CIDRS, WHERE, OwnNode, Understood, fault, pod_cidr_resources
+from felix_py.model import Fault, Key, Node, NodeName
 from felix_py.state import Event, InSync
 
 log = structlog.get_logger()
 
 
 class KubernetesDatastore:
-    """What a node's agent has to know, at the API server."""
+    """What a node's agent has to know, at the API server.
+
+    Attributes:
+        own_node: this node's Node as it is; None while it is not known.
+        own_node_changed: set when it is another one.
+    """
 
     def __init__(self, client: Client, node: NodeName, secret_directory: Path) -> None:
+        self.own_node: OwnNode | None = None
+        self.own_node_changed = asyncio.Event()
         self._client = client
         self._node = node
+        self._own_problems: tuple[str, ...] = ()
         self._passwords = Passwords(secret_directory)
         self._good: dict[Key, Understood] = {}
         self._bad: dict[Key, tuple[Fault, ...]] = {}
@@ -47,7 +55,15 @@ class KubernetesDatastore:
     @property
     def faults(self) -> tuple[str, ...]:
         """Every fault of the resources as they are now, and why some cannot be followed, one sentence each."""
-        return tuple(map(str, (*self._absences(), *self._faults)))
+        own = (fault(f"Node {self._node}", problem) for problem in self._own_problems)
+        return tuple(map(str, (*self._absences(), *own, *self._faults)))
+
+    def note_own_node(self, problems: tuple[str, ...]) -> None:
+        """Take note of what is wrong with this node's Node; for any thread."""
+        for problem in problems:
+            if problem not in self._own_problems:
+                log.error("datastore.fault", fault=str(fault(f"Node {self._node}", problem)))
+        self._own_problems = problems
 
     async def events(self) -> AsyncGenerator[tuple[Event, ...], None]:
         """Yield what the server has, then every change of it.
@@ -61,7 +77,7 @@ class KubernetesDatastore:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever listens
                 loop.call_soon_threadsafe(self._hear, told)
 
-        followers = [Follower(self._client, each, tell) for each in FOLLOWED]
+        followers = [Follower(self._client, each, tell, self._node) for each in FOLLOWED]
         with Inotify() as inotify:
             listening = asyncio.create_task(self._listen_for_passwords(inotify), name="passwords")
             for follower in followers:
@@ -87,6 +103,9 @@ class KubernetesDatastore:
     def _hear(self, told: Told) -> None:
         """Take note of what a thread tells; most of it is the heartbeat of some node, which changes nothing."""
         self._bug = self._bug or told.bug
+        if told.own is not None and told.own != self.own_node:
+            self.own_node = told.own
+            self.own_node_changed.set()
         self._note_absence(told.kind, told.away)
         if told.away is None:
             gone = told.gone
@@ -141,7 +160,8 @@ class KubernetesDatastore:
         self._faults = faults
         found = (*settling.news(before, self._in_force), *self._passwords.look(inotify, self._in_force))
         if found:
-            log.info("datastore.loaded", server=self._client.server, resources=len(self._in_force), changed=len(found))
+            facts = {"resources": len(self._in_force), "changed": len(found), "cause": "objects changed"}
+            log.info("datastore.loaded", directory=self._client.server, **facts)
         yield from found
         if not self._in_sync and disbelief is None:
             self._in_sync = True
@@ -153,7 +173,13 @@ class KubernetesDatastore:
             cidrs = {NodeName(key.name): each.pod_cidrs for key, each in self._good.items() if each.pod_cidrs}
             good = {**pod_cidr_resources(cidrs), **good}
         faults = tuple(each for several in self._bad.values() for each in several)
-        return Reading(good, faults, faulty=frozenset(self._bad))
+        kept = frozenset(self._bad)
+        own, before = (placed.get(Key("Node", self._node), ("", None))[1] for placed in (good, self._in_force))
+        if isinstance(own, Node) and own.address is None and isinstance(before, Node) and before.address is not None:
+            # Somebody made the object anew, and its address will be there in a moment: nothing changes for that.
+            kept |= {Key("Node", self._node)}
+            good = {key: placed for key, placed in good.items() if key not in kept}
+        return Reading(good, faults, faulty=kept)
 
     def _disbelief(self, reading: Reading) -> Fault | None:
         """Say why this cannot be all that there is, if so: a server that was restored or emptied costs no route."""

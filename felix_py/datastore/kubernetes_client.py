@@ -25,7 +25,7 @@ from felix_py.datastore.kubernetes_watch import Cause, News, cause_of
 CONNECT_TIMEOUT = 1.0
 """Seconds; longer ones would be noticed after the server's return."""
 
-ANSWER_TIMEOUT = 10.0
+ANSWER_TIMEOUT = 5.0
 """Seconds between two pieces of an answer; not of a watch, which may be silent."""
 
 CONNECTIONS = 32

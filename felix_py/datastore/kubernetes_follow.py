@@ -9,8 +9,8 @@ from typing import Any
 
 from felix_py.datastore.kubernetes_client import Client, Failed
 from felix_py.datastore.kubernetes_watch import Cause, News, Next, Standing, after, cause_of
-from felix_py.kubernetes_resources import Followed, Understood, key_of, understand
-from felix_py.model import Fault, Invalid, Key
+from felix_py.kubernetes_resources import Followed, OwnNode, Understood, key_of, own_node, understand
+from felix_py.model import Fault, Invalid, Key, NodeName
 
 PAGE = 500
 """Objects in a page of a list, as kubectl asks for them."""
@@ -29,6 +29,7 @@ class Told:
         bad: those that cannot, with what is wrong.
         gone: what was removed.
         away: why the kind cannot be followed now; None where it is.
+        own: this node's Node, where it is among them.
         bug: what ended the thread, and is to end the agent.
     """
 
@@ -38,19 +39,31 @@ class Told:
     bad: Mapping[Key, tuple[Fault, ...]] = field(default_factory=dict)
     gone: frozenset[Key] = frozenset()
     away: str | None = None
+    own: OwnNode | None = None
     bug: Exception | None = None
 
 
 class Follower:
-    """One kind, followed until `stop`; `tell` is called in its thread."""
+    """One kind, followed until `stop`; `tell` is called in its thread.
 
-    def __init__(self, client: Client, what: Followed, tell: Callable[[Told], None]) -> None:
+    Args:
+        client: the API server.
+        what: the kind.
+        tell: takes what is new.
+        own: the name of this node, of whose Node more is told; None for none.
+    """
+
+    def __init__(
+        self, client: Client, what: Followed, tell: Callable[[Told], None], own: NodeName | None = None
+    ) -> None:
         self._client = client
         self._what = what
         self._tell = tell
+        self._own = own
         self._standing = Standing()
         self._quiet = threading.Event()
         self._away: str | None = None
+        self._found: OwnNode | None = None
         self._thread = threading.Thread(target=self._run, name=f"follow-{what.kind}", daemon=True)
 
     def start(self) -> None:
@@ -105,7 +118,7 @@ class Follower:
             for document in page["items"]:
                 self._sort(document, good, bad)
             revision = page["metadata"]["resourceVersion"]
-        self._tell(Told(self._what.kind, whole=True, good=good, bad=bad))
+        self._tell(Told(self._what.kind, whole=True, good=good, bad=bad, own=self._found))
         self._set_away(None)
         return News(Cause.LISTED, revision)
 
@@ -132,7 +145,7 @@ class Follower:
             self._tell(Told(self._what.kind, gone=frozenset({key_of(self._what.kind, document)})))
         elif kind != "BOOKMARK":
             self._sort(document, good, bad)
-            self._tell(Told(self._what.kind, good=good, bad=bad))
+            self._tell(Told(self._what.kind, good=good, bad=bad, own=self._found))
         return News(Cause.MOVED, document["metadata"]["resourceVersion"])
 
     def _sort(
@@ -142,6 +155,8 @@ class Follower:
         bad: dict[Key, tuple[Fault, ...]],
     ) -> None:
         key = key_of(self._what.kind, document)
+        if self._what.kind == "Node" and key.name == self._own:
+            self._found = own_node(document)
         try:
             good[key] = understand(self._what.kind, document)
         except Invalid as invalid:

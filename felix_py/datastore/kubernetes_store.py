@@ -2,12 +2,15 @@
 
 import random
 import time
+from collections.abc import Callable
 
 import structlog
 
 from felix_py.config import Config
+from felix_py.datastore.api import Store
 from felix_py.datastore.kubernetes import KubernetesDatastore
 from felix_py.datastore.kubernetes_client import Client, Failed
+from felix_py.datastore.kubernetes_node import NodeKeeper
 from felix_py.datastore.kubernetes_swaps import KubernetesSwaps
 from felix_py.datastore.kubernetes_watch import Standing, after
 from felix_py.kubernetes_resources import STORED
@@ -19,10 +22,14 @@ TENDING = 600.0
 log = structlog.get_logger()
 
 
-def opened(settings: Config) -> tuple[KubernetesDatastore, KubernetesSwaps, float]:
-    """Return the datastore, what changes blocks, and the seconds between two looks at all of them.
+def opened(settings: Config, ready: Callable[[], bool]) -> Store:
+    """Return the datastore, what changes blocks, and how this node's object is kept.
 
     It waits for as long as the API server cannot serve: what is in the kernel stays as it is meanwhile.
+
+    Args:
+        settings: of this node.
+        ready: says whether the routes of this node are in.
 
     Raises:
         Invalid: when nobody can say who we are.
@@ -33,7 +40,8 @@ def opened(settings: Config) -> tuple[KubernetesDatastore, KubernetesSwaps, floa
         raise Invalid(Fault("datastore", "kubeconfig", str(failure))) from failure
     _wait(client)
     datastore = KubernetesDatastore(client, settings.node_name, settings.secret_directory)
-    return datastore, KubernetesSwaps(client, settings.state_directory), TENDING
+    keeper = NodeKeeper(client, settings, datastore, ready)
+    return Store(datastore, KubernetesSwaps(client, settings.state_directory), TENDING, keeper.run)
 
 
 def _wait(client: Client) -> None:
@@ -58,4 +66,4 @@ def _renew(client: Client) -> None:
     try:
         client.renew()
     except Failed as failure:
-        log.warning("datastore.away", reason=str(failure))
+        log.warning("datastore.away", kind="IPAMBlock", reason=str(failure))

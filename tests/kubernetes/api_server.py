@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -43,12 +43,24 @@ def free_port() -> int:
 class ApiServer:
     """The two processes, and requests to them as the administrator."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(
+        self, folder: Path, *options: str, address: str = "127.0.0.1", within: Callable[..., Any] | None = None
+    ) -> None:
+        """Start both.
+
+        Args:
+            folder: for certificates, logs and etcd's data.
+            options: more of kube-apiserver's.
+            address: where it listens.
+            within: runs what makes or asks them, as in a network namespace.
+        """
         self.folder = folder
         self._options = options
-        self.port, self._etcd_port, peer = free_port(), free_port(), free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
-        _certificates(folder)
+        self._address = address
+        self._within = within or _here
+        self.port, self._etcd_port, peer = (self._within(free_port) for _ in range(3))
+        self.url = f"https://{address}:{self.port}"
+        _certificates(folder, address)
         self.kubeconfig = self.write_kubeconfig("admin", {"client-certificate": "admin.crt", "client-key": "admin.key"})
         self._context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
         self._context.load_cert_chain(folder / "admin.crt", folder / "admin.key")
@@ -81,15 +93,17 @@ class ApiServer:
         program = binary(name)
         assert program is not None
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen([program, *words], stdout=log, stderr=log, cwd=self.folder)
+            return self._within(  # type: ignore[no-any-return]
+                subprocess.Popen, [program, *words], stdout=log, stderr=log, cwd=self.folder
+            )
 
     def start(self) -> None:
         """Start the API server, and wait until it is ready."""
         folder = self.folder
         self._server = self._spawn(
-            "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self._etcd_port}", "--bind-address=127.0.0.1",
-            f"--secure-port={self.port}", "--advertise-address=127.0.0.1", f"--tls-cert-file={folder}/apiserver.crt",
-            f"--tls-private-key-file={folder}/apiserver.key", f"--client-ca-file={folder}/ca.crt",
+            "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self._etcd_port}", f"--bind-address={self._address}",
+            f"--secure-port={self.port}", f"--advertise-address={self._address}", f"--client-ca-file={folder}/ca.crt",
+            f"--tls-cert-file={folder}/apiserver.crt", f"--tls-private-key-file={folder}/apiserver.key",
             f"--service-account-key-file={folder}/sa.pub", f"--service-account-signing-key-file={folder}/sa.key",
             "--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=RBAC", f"--cert-dir={folder}", "--disable-admission-plugins=ServiceAccount",
@@ -135,6 +149,9 @@ class ApiServer:
         Raises:
             HTTPError: for anything but success; its words are its message.
         """
+        return self._within(self._request, method, path, body, raw=raw, content=content)
+
+    def _request(self, method: str, path: str, body: object, *, raw: bool, content: str) -> Any:
         data = json.dumps(body).encode() if body is not None else None
         headers = {"Content-Type": f"application/{content}"}
         request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310 - https
@@ -188,12 +205,16 @@ class ApiServer:
 
     def clear(self) -> None:
         """Remove all resources, and nodes."""
-        for plural in sorted(path.stem for path in CRDS.glob("*.yaml")):
+        for plural in sorted(path.stem for path in CRDS.glob("*.yaml") if path.stem != "kustomization"):
             self.request("DELETE", f"/apis/projectcalico.org/v3/{plural}")
         self.request("DELETE", "/api/v1/nodes")
 
 
-def _certificates(folder: Path) -> None:
+def _here(work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    return work(*arguments, **named)
+
+
+def _certificates(folder: Path, address: str) -> None:
     if (folder / "ca.crt").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,7 +225,7 @@ def _certificates(folder: Path) -> None:
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     openssl("req", "-x509", *curve, "-days", "30", "-subj", "/CN=lab-ca", "-keyout", "ca.key", "-out", "ca.crt")
     signed = {
-        "apiserver": ("/CN=kube-apiserver", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+        "apiserver": ("/CN=kube-apiserver", f"subjectAltName=IP:{address},DNS:localhost"),
         "admin": ("/O=system:masters/CN=admin", "extendedKeyUsage=clientAuth"),
     }
     for name, (subject, extension) in signed.items():
