@@ -169,7 +169,7 @@ class KubernetesDatastore:
 
     def _reading(self) -> Reading:
         good: Placed = {key: (WHERE, understood.value) for key, understood in self._good.items()}
-        if not _has_pools(self._good) and not _has_pools(self._bad):
+        if not _has_pools((*self._good, *self._bad)):
             cidrs = {NodeName(key.name): each.pod_cidrs for key, each in self._good.items() if each.pod_cidrs}
             good = {**pod_cidr_resources(cidrs), **good}
         faults = tuple(each for several in self._bad.values() for each in several)
@@ -187,7 +187,7 @@ class KubernetesDatastore:
         if own not in reading.good and own not in self._bad:
             return fault(str(own), f"the API server knows no Node {self._node}, so nothing that it says is acted upon")
         written = (key for key in self._in_force if not key.name.startswith(POD_CIDRS))
-        if _has_pools(written) and not _has_pools(self._good):
+        if _has_pools(written) and not _has_pools((*self._good, *self._bad)):
             sentence = "is gone to the last one, so all that was known stays in force; create one, or restart the agent"
             return fault("IPPool", sentence)
         return None
