@@ -92,6 +92,7 @@ def test_what_cannot_be_used_any_more_keeps_its_last_good_version(heard: Heard) 
 def test_an_own_node_that_was_made_anew_keeps_its_address_until_it_is_written_again(heard: Heard) -> None:
     heard.whole(Node=NODES, IPPool=POOLS)
     assert heard(Told("Node", good={Key("Node", "a1"): Understood(Node(NodeName("a1")))})) == []
+    assert heard.store.faults == ()
     moved = Node(NodeName("a1"), ip_interface("172.31.1.99/24"))
     assert heard(Told("Node", good={Key("Node", "a1"): Understood(moved)})) == [Present(Key("Node", "a1"), moved)]
 

@@ -149,7 +149,7 @@ class KubernetesDatastore:
         if self._unheard or not changed:
             return
         before, reading = self._in_force, self._reading()
-        disbelief = self._disbelief(reading)
+        disbelief = self._disbelief()
         if disbelief is None:
             self._in_force, faults = settle(before, reading)
         else:
@@ -181,10 +181,10 @@ class KubernetesDatastore:
             good = {key: placed for key, placed in good.items() if key not in kept}
         return Reading(good, faults, faulty=kept)
 
-    def _disbelief(self, reading: Reading) -> Fault | None:
+    def _disbelief(self) -> Fault | None:
         """Say why this cannot be all that there is, if so: a server that was restored or emptied costs no route."""
         own = Key("Node", self._node)
-        if own not in reading.good and own not in self._bad:
+        if own not in self._good and own not in self._bad:
             return fault(str(own), f"the API server knows no Node {self._node}, so nothing that it says is acted upon")
         written = (key for key in self._in_force if not key.name.startswith(POD_CIDRS))
         if _has_pools(written) and not _has_pools((*self._good, *self._bad)):
