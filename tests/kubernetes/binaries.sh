@@ -1,6 +1,6 @@
 #!/bin/sh
 # Puts kube-apiserver, kubectl and etcd into a folder: Kubernetes from the Go module proxy, etcd from Debian.
-# Some 10 minutes on 2 processors, once. Needs Go 1.24 or newer, jq, and apt.
+# Some 10 minutes on 2 processors, once. Needs Go 1.24 or newer, jq, and apt. PROGRAM: kube-apiserver (the default), kubectl, helm.
 set -eu
 folder=${1:?usage: binaries.sh FOLDER [PROGRAM...]}
 shift
@@ -30,5 +30,11 @@ minor=${rest%%.*}
 base=k8s.io/component-base/version
 flags="-s -w -X $base.gitVersion=v$version -X $base.gitMajor=$major -X $base.gitMinor=$minor"
 for program in "${@:-kube-apiserver}"; do
-  [ -x "$folder/$program" ] || nice -n 10 go build -ldflags "$flags" -o "$folder/$program" "k8s.io/kubernetes/cmd/$program"
+  [ ! -x "$folder/$program" ] || continue
+  if [ "$program" = helm ]; then # it wants other versions of some modules
+    (mkdir helm && cd helm && go mod init felix.example/helm && go mod edit -require "helm.sh/helm/v3@v${HELM_VERSION:-3.18.6}" &&
+      nice -n 10 go build -ldflags "-s -w" -o "$folder/helm" helm.sh/helm/v3/cmd/helm)
+  else
+    nice -n 10 go build -ldflags "$flags" -o "$folder/$program" "k8s.io/kubernetes/cmd/$program"
+  fi
 done
