@@ -20,8 +20,13 @@ export BASE_IMAGE DOCKER
 STAMP := .venv/.installed
 # Processes that share the tests out; most of them wait for timers most of the time.
 WORKERS ?= 2
+# Layers that need more than a machine and apt, or more than a few minutes, have a target each.
+DEFAULT := not vm and not compose and not kubernetes
+UNIT := -m "$(DEFAULT) and not slow and not netns and not interop and not bench" \
+  $(foreach layer,interop vm compose kubernetes bench,--ignore=tests/$(layer))
 
-.PHONY: help setup demo lab bench test test-vm test-compose image check unit netns interop lock
+.PHONY: help setup demo lab bench test test-vm test-compose test-kubernetes kubernetes-binaries manifests image check unit netns \
+  interop lock
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -85,12 +90,11 @@ check: setup     ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 unit: setup      ## the pure tests only, with a quick search for counterexamples
-	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=quick -m "not slow and not netns and not interop and not vm and not compose and not bench" \
-	  --ignore=tests/interop --ignore=tests/vm --ignore=tests/compose --ignore=tests/bench
+	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=quick $(UNIT)
 
-test: check      ## everything but test-vm and test-compose
+test: check      ## everything but test-vm, test-compose and test-kubernetes
 	@$(call install,$(TEST_PACKAGES))
-	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS) -m "not vm and not compose"
+	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS) -m "$(DEFAULT)"
 
 test-compose: setup ## the lab in containers: faults, and every page of deploy/lab/scenarios; builds the images, some 5 minutes
 	@if ! command -v $(DOCKER) >/dev/null; then
@@ -98,9 +102,21 @@ test-compose: setup ## the lab in containers: faults, and every page of deploy/l
 	fi
 	$(SUDO) env CI="$(CI)" BASE_IMAGE="$(BASE_IMAGE)" DOCKER="$(DOCKER)" $(BIN)/pytest tests/compose
 
-test-vm: setup   ## the kernel's own IPIP, all pairs of tunnel drivers: under Debian's kernel in QEMU, some 7 minutes
+test-vm: setup   ## the kernel's own IPIP, all pairs of tunnel drivers: under Debian's kernel in QEMU, some 5 minutes
 	@$(call install,$(VM_PACKAGES))
 	$(SUDO) env CI="$(CI)" $(BIN)/pytest tests/vm
+
+KUBERNETES ?= $(HOME)/.cache/felix-py/kubernetes
+
+kubernetes-binaries: ## kube-apiserver from the Go module proxy, etcd from Debian: some 10 minutes, once
+	tests/kubernetes/binaries.sh $(KUBERNETES)
+
+manifests:       ## write deploy/kubernetes/felix.yaml anew, from its base (needs kubectl)
+	{ cat deploy/kubernetes/header.txt; kubectl kustomize deploy/kubernetes/base; } > deploy/kubernetes/felix.yaml.new
+	mv deploy/kubernetes/felix.yaml.new deploy/kubernetes/felix.yaml
+
+test-kubernetes: setup ## the Kubernetes datastore and its definitions with a real API server, under a minute
+	FELIX_KUBERNETES=$(KUBERNETES) CI="$(CI)" $(BIN)/pytest tests/kubernetes
 
 interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go to docs/interop.md
 	@$(call install,$(INTEROP_PACKAGES))

@@ -17,7 +17,7 @@ from felix_py import ipam, old_allocations
 from felix_py.addresses import Addresses, Held, Wish
 from felix_py.choosing import Client
 from felix_py.claims import Conflict
-from felix_py.datastore.api import Swaps
+from felix_py.datastore.api import Swaps, Unavailable
 from felix_py.gathering import Gathering
 from felix_py.ipam import Block, Holder, NotAssigned
 from felix_py.kernel import links, ownership, route_codec
@@ -371,6 +371,8 @@ class Allocations:
 def _failed(error: OSError | Conflict) -> StoreFailed:
     if isinstance(error, Conflict):
         return StoreFailed(f"{error}; nothing was changed")
+    if isinstance(error, Unavailable):
+        return StoreFailed(f"{error.filename} cannot be used: {error.strerror}; {error.remedy}; nothing was changed")
     remedy = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
     return StoreFailed(f"{error.filename} cannot be written: {error.strerror}; {remedy}; nothing was changed")
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
+from felix_py import node_address
 from felix_py.model import Fault, Invalid, NodeName
+from felix_py.node_address import METHODS, Method
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "console")
@@ -28,6 +31,8 @@ class ListenAddress(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
+
+AS_KUBELET = Method("kubernetes-internal-ip")
 
 METRICS_ADDRESS = ListenAddress("127.0.0.1", 9099)
 """Only this machine may ask, on the port that Felix serves its health on."""
@@ -51,6 +56,12 @@ class Config:
         metrics_address: where /metrics, /livez and /readyz are served; None serves them nowhere.
         netfilter: the nftables table of ours is kept; otherwise there is none.
         bgp: sessions are held and paths learned; otherwise routes to other nodes come from the datastore.
+        datastore: where resources and addresses are kept: the resource directory, or a Kubernetes API server.
+        kubeconfig: who we are there; None for the service account of the pod that we run in.
+        kubernetes_servers: URLs of API servers, tried in turn; none for the one that the credentials come with.
+        node_address, node_address6: how the addresses of this node are found, which its Node then says; None: as that
+            says already. With Kubernetes only.
+        cni_conflist: the file that tells the container runtime to ask felix-cni; None where somebody else writes it.
     """
 
     node_name: NodeName
@@ -67,6 +78,12 @@ class Config:
     metrics_address: ListenAddress | None = METRICS_ADDRESS
     netfilter: bool = True
     bgp: bool = True
+    datastore: Literal["directory", "kubernetes"] = "directory"
+    kubeconfig: Path | None = None
+    kubernetes_servers: tuple[str, ...] = ()
+    node_address: Method | None = AS_KUBELET
+    node_address6: Method | None = None
+    cni_conflist: Path | None = None
 
 
 def _choice(options: tuple[str, ...]) -> Callable[[Any], str]:
@@ -121,6 +138,18 @@ def _listen_address(raw: Any) -> ListenAddress | None:
     return ListenAddress(str(address), int(port))
 
 
+def _servers(raw: Any) -> tuple[str, ...]:
+    urls = tuple(each.strip() for each in _text(raw).split(","))
+    if not all(urlsplit(each).scheme in ("https", "http") and urlsplit(each).hostname for each in urls):
+        raise ValueError
+    return urls
+
+
+def _method(raw: Any) -> Method | None:
+    text = _text(raw)
+    return None if text.lower() == "none" else node_address.parse(text)
+
+
 SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "nodeName": ("node_name", _text, "the name of this machine's Node resource"),
     "resourceDirectory": ("resource_directory", _path, "an absolute path"),
@@ -140,6 +169,12 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
         _listen_address,
         "an IP address and a port, as 127.0.0.1:9099 or [::1]:9099, or none",
     ),
+    "datastore": ("datastore", _choice(("directory", "kubernetes")), "directory or kubernetes"),
+    "kubeconfig": ("kubeconfig", _path, "the absolute path of a kubeconfig"),
+    "nodeAddress": ("node_address", _method, f"{METHODS}, or none"),
+    "nodeAddress6": ("node_address6", _method, f"{METHODS}, or none"),
+    "cniConflist": ("cni_conflist", _path, "an absolute path, as /etc/cni/net.d/10-felix.conflist"),
+    "kubernetesServers": ("kubernetes_servers", _servers, "URLs with commas between, as https://10.0.0.1:6443"),
 }
 """Name in felix.yaml: attribute, parser, and what to give. In the environment: FELIX_ and the name in capitals."""
 

@@ -5,7 +5,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -13,15 +13,17 @@ from typing import Any, Self
 import structlog
 
 from bgp.exabgp_process import BgpService
-from felix_py import __version__
+from felix_py import __version__, tending
 from felix_py.agent import Agent
 from felix_py.allocations import Allocations
 from felix_py.api import Api, TcpApi
 from felix_py.bell import Bell
 from felix_py.calc.mtu import UNKNOWN
 from felix_py.cni import podnet
+from felix_py.cni.conflist import Conflist
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
+from felix_py.datastore.api import Store
 from felix_py.datastore.directory import DirectoryDatastore
 from felix_py.datastore.swaps import FolderSwaps
 from felix_py.handlers import Handlers
@@ -113,15 +115,14 @@ class Node:
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
         kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan)
-        swaps = FolderSwaps(settings.resource_directory)
-        self._store = Allocations(swaps, settings.node_name, before=settings.state_directory)
+        self._where = store(settings, lambda: self.agent.turns > 0)
+        self._store = Allocations(self._where.swaps, settings.node_name, before=settings.state_directory)
         self._news = News()
         self.speaker = BgpService(
             on_change=lambda: self.agent.bgp_changed(),  # noqa: PLW0108 - made below
             on_news=self._news.ring,
         )
-        datastore = DirectoryDatastore(settings.resource_directory, settings.secret_directory)
-        self.agent = Agent(settings, kernel, datastore, self.speaker, self._store.tunnel_address)
+        self.agent = Agent(settings, kernel, self._where.resources, self.speaker, self._store.tunnel_address)
         self._store.addresses.own.cluster = lambda: self.agent.cluster
         self._store.addresses.own.announced = self.agent.announced
         # Pods of before are known before anything is compared: no turn happens until the datastore is in sync.
@@ -130,6 +131,7 @@ class Node:
         self.agent.adjust = self._standing.applied
         self.observation = Observation(metrics, self.agent, self.speaker, self._store, self._conntrack)
         self._mtu_file = MtuFile(settings.state_directory)
+        self._conflist = Conflist(settings.cni_conflist) if settings.cni_conflist is not None else None
         self.observation.on_turn = self._turned
         self.agent.onlooker = self.observation
         self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.stir)  # noqa: PLW0108 - reopened
@@ -140,6 +142,8 @@ class Node:
     def _turned(self) -> None:
         if self.agent.picture.desired.pod_mtu is not UNKNOWN:
             self._mtu_file.put(self.agent.pod_mtu())
+            if self._conflist is not None:
+                self._conflist.put()
         self._news.ring()
 
     def _arm(self) -> None:
@@ -177,8 +181,15 @@ class Node:
         if address is not None:
             probes = Probes(self.observation.health, self._metrics)
             yield "metrics", TcpApi(address, probes.all(), setting="metricsAddress").serve()
-        yield "ipam", Tending(self._store, self._settings.node_name, self.agent.remove_endpoint).run()
+        yield (
+            "ipam",
+            Tending(
+                self._store, self._settings.node_name, self.agent.remove_endpoint, period=self._where.tending
+            ).run(),
+        )
         yield "datastore", self.agent.follow_datastore()
+        if self._where.keeping is not None:
+            yield "node", self._where.keeping()
         yield "loop", self.agent.run()
         yield "bgp", self.speaker.run()
 
@@ -201,6 +212,25 @@ async def _until(stop: asyncio.Event, parts: Iterable[tuple[str, Coroutine[Any, 
         for task in (stopping, *tasks):
             task.cancel()
         await asyncio.gather(stopping, *tasks, return_exceptions=True)
+
+
+def store(settings: Config, ready: Callable[[], bool] = bool) -> Store:
+    """Return the datastore that the settings name.
+
+    Args:
+        settings: of this node.
+        ready: says whether the routes of this node are in.
+
+    Raises:
+        Invalid: when it cannot be used, with what to do.
+    """
+    if settings.datastore == "kubernetes":
+        # Large, and slow to import: only who uses it has it.
+        from felix_py.datastore import kubernetes_store  # noqa: PLC0415
+
+        return kubernetes_store.opened(settings, ready)
+    folder = settings.resource_directory
+    return Store(DirectoryDatastore(folder, settings.secret_directory), FolderSwaps(folder), tending.PERIOD)
 
 
 def families() -> tuple[Family, ...]:

@@ -93,11 +93,14 @@ TABLE: Mapping[str, Row] = {
     "cni.added": _row("{pod}", "attached|, {address}|, {interface}", usually="CNI ADD"),
     "cni.deleted": _row("{pod}", "detached", "CNI {cause}", usually="CNI DEL"),
     "cni.refused": _row("{pod}", "CNI| {command}| refused", "{reason}"),
+    "cni.conflist": _row("network configuration", "not written", "{reason}"),
     "conntrack.absent": _row("kernel", "connection tracking is not reachable", "{reason}"),
     "conntrack.purged": _row(
         "{address}", "{entries} tracked connections forgotten", usually="address left", matters=_any("entries")
     ),
     "conntrack.refused": _row("{address}", "tracked connections not forgotten", "{reason}"),
+    "datastore.away": _row("datastore", "cannot be asked for {kind}", "{reason}"),
+    "datastore.back": _row("datastore", "answers again|, at {server}"),
     "datastore.loaded": _row(
         "{directory}", "{changed} resources changed|, {resources} in force", usually="file edited"
     ),
@@ -118,6 +121,8 @@ TABLE: Mapping[str, Row] = {
     "netfilter.delete": _row("nftables table {table}", "removed"),
     "next_hop.put": _row("next hop {id}", "installed|: {hop}|, was {was}"),
     "next_hop.delete": _row("next hop {id}", "removed|: {hop}"),
+    "node.address": _row("{address}", "is this node's address"),
+    "node.announced": _row("Node {node}", "told to the API server|, network available: {available}"),
     "route.put": _row("{dst}", "installed|: {route}|, was {was}"),
     "route.repaired": _row("{dst}", "repaired|: {route}|, was {was}"),
     "route.delete": _row("{dst}", "removed|: {route}"),

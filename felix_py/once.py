@@ -1,5 +1,7 @@
 """What `felix-agent plan` and `cleanup` do: look at the kernel once, with no agent around it."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +11,16 @@ from felix_py.calc import sessions
 from felix_py.cni import podnet
 from felix_py.config import Config
 from felix_py.daemon import families, only_one
+from felix_py.daemon import store as store_of
 from felix_py.datastore import directory
-from felix_py.datastore.swaps import FolderSwaps
+from felix_py.datastore.api import Datastore
 from felix_py.kernel import sysctl
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.objects import KernelRefused, KernelState, Step
 from felix_py.kernel.purge import NoPurger
 from felix_py.kernel.rtnetlink import Rtnetlink
-from felix_py.model import Key
+from felix_py.model import Key, Resource
 from felix_py.state import ClusterState
 from felix_py.turn import Knowledge, Turns
 from ipip.device import Device, TunnelRefused
@@ -31,9 +34,9 @@ def plan_once(settings: Config) -> Iterator[Step]:
         KernelRefused: when the kernel could not be read.
     """
     with _turns(settings) as turns:
-        store = Allocations(FolderSwaps(settings.resource_directory), settings.node_name)
-        reading = directory.read(settings.resource_directory)
-        resources = {key: value for key, (_, value) in reading.good.items()}
+        where = store_of(settings)
+        store = Allocations(where.swaps, settings.node_name)
+        resources = _resources(settings, where.resources)
         resources |= {Key("WorkloadEndpoint", each.name): each for each in store.endpoints()}
         cluster = ClusterState(resources, in_sync=True)
         store.addresses.own.cluster = lambda: cluster
@@ -65,6 +68,23 @@ def clean_up(settings: Config) -> tuple[list[Step], list[tuple[Step, str]]]:
         if report.routes.broken is not None:
             raise KernelRefused(report.routes.broken)
         return [*report.done, *turns.written(report.routes)], [*report.failed, *turns.refused(report.routes)]
+
+
+def _resources(settings: Config, datastore: Datastore) -> dict[Key, Resource]:
+    """Return all resources as they are now."""
+    if settings.datastore == "directory":  # following it would make folders
+        return {key: value for key, (_, value) in directory.read(settings.resource_directory).good.items()}
+    return dict(asyncio.run(_in_sync(datastore)).resources)
+
+
+async def _in_sync(datastore: Datastore) -> ClusterState:
+    cluster = ClusterState()
+    async with contextlib.aclosing(datastore.events()) as events:
+        async for news in events:
+            cluster = cluster.after_all(news)
+            if cluster.in_sync:
+                break
+    return cluster
 
 
 @contextmanager

@@ -74,7 +74,17 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
     reader.known(
         spec,
         "spec",
-        {"cidr", "ipipMode", "vxlanMode", "blockSize", "disabled", "natOutgoing", *SELECTORS, "allowedUses"},
+        {
+            "allowedUses", "assignmentMode", "blockSize", "cidr", "disableBGPExport", "disabled", "ipipMode",
+            "natOutgoing", "vxlanMode", *SELECTORS,
+        },
+    )  # fmt: skip
+    # Calico writes both into every pool; that is taken where it asks for nothing.
+    reader.value(
+        spec, "assignmentMode", "spec", one_of("Automatic"), "Automatic, the only mode that is supported", None
+    )
+    reader.value(
+        spec, "disableBGPExport", "spec", _false, "false; what is not to be announced, a BGPFilter rejects", None
     )
     expected = "a network without host bits, as 10.65.0.0/16 or fd65::/48"
     cidr = reader.value(spec, "cidr", "spec", network, expected)
@@ -102,6 +112,12 @@ def _pool(reader: Reader, name: str, spec: Mapping[str, Any]) -> IPPool:
         namespace_selector=ipam_resources.pool_selector(reader, spec, "namespaceSelector"),
         uses=ipam_resources.uses(reader, spec),
     )
+
+
+def _false(raw: object) -> bool:
+    if boolean(raw):
+        raise ValueError
+    return False
 
 
 def _endpoint(reader: Reader, name: str, spec: Mapping[str, Any]) -> WorkloadEndpoint:

@@ -35,6 +35,7 @@ class Tending:
         node: its name.
         forget: told of each pod whose interface has been gone for so long that its addresses were taken back.
         clock: the time of day.
+        period: seconds between two looks.
     """
 
     def __init__(
@@ -43,7 +44,10 @@ class Tending:
         node: NodeName,
         forget: Callable[[str], Awaitable[None]],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        period: float = PERIOD,
     ) -> None:
+        self._period = period
         self._store = store
         self._node = node
         self._forget = forget
@@ -53,12 +57,12 @@ class Tending:
         self._ownerless: Suspects[Block] = Suspects()
 
     async def run(self) -> None:
-        """Look as soon as resources are known, and every PERIOD seconds from then on, until cancelled."""
+        """Look as soon as resources are known, and every `period` seconds from then on, until cancelled."""
         while True:
             in_sync = self._store.addresses.own.cluster().in_sync
             for name in await asyncio.to_thread(self.look) if in_sync else ():
                 await self._forget(name)
-            await asyncio.sleep(PERIOD if in_sync else SHORTLY)
+            await asyncio.sleep(self._period if in_sync else SHORTLY)
 
     def look(self, grace: timedelta = leaks.GRACE) -> tuple[str, ...]:
         """Look once; return the names of pods that are gone for good.

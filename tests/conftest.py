@@ -44,6 +44,11 @@ def program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
 
 
+def kubernetes_program(name: str) -> Callable[[], bool]:
+    folder = Path(os.environ.get("FELIX_KUBERNETES", Path.home() / ".cache/felix-py/kubernetes"))
+    return lambda: (folder / name).exists() or program(name)()
+
+
 NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
     "netns": (
         (root, "needs root for network namespaces: sudo .venv/bin/pytest"),
@@ -65,6 +70,10 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
         (root, "needs root: sudo .venv/bin/pytest"),
         (program("qemu-system-x86_64"), "needs QEMU: apt-get install qemu-system-x86"),
         (program("busybox"), "needs busybox: apt-get install busybox-static"),
+    ),
+    "kubernetes": (
+        (kubernetes_program("kube-apiserver"), "needs kube-apiserver: make kubernetes-binaries"),
+        (kubernetes_program("etcd"), "needs etcd: make kubernetes-binaries"),
     ),
     "compose": (
         (root, "needs root, who may speak to Docker: sudo .venv/bin/pytest"),

@@ -1,7 +1,7 @@
 """What the agent asks of a datastore."""
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
 
 from felix_py.claims import Found, Stored
 from felix_py.model import Key
@@ -11,7 +11,7 @@ from felix_py.state import Event
 class Datastore(Protocol):
     """Tells the news of the cluster, and what is wrong with what it was given."""
 
-    def events(self) -> AsyncIterator[tuple[Event, ...]]:
+    def events(self) -> AsyncGenerator[tuple[Event, ...], None]:
         """Yield batches of news for ever; the first ends with InSync."""
         ...
 
@@ -57,6 +57,22 @@ class Swaps(Protocol):
         ...
 
 
+class Store(NamedTuple):
+    """A datastore as an agent uses it.
+
+    Attributes:
+        resources: where they come from.
+        swaps: where addresses are written down.
+        tending: seconds between two looks at all that is written down.
+        keeping: what has to run besides; None where nothing has.
+    """
+
+    resources: Datastore
+    swaps: Swaps
+    tending: float
+    keeping: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+
 class Damaged(Exception):  # noqa: N818 - named for what it is
     """A stored resource that cannot be understood.
 
@@ -71,3 +87,15 @@ class Damaged(Exception):  # noqa: N818 - named for what it is
         self.key = key
         self.place = place
         self.why = why
+
+
+class Unavailable(OSError):  # noqa: N818 - named for what it says of the datastore
+    """A datastore at the other end of a network did not do what it was asked for; nothing was changed.
+
+    Attributes:
+        remedy: what to do.
+    """
+
+    def __init__(self, number: int, words: str, place: str, remedy: str) -> None:
+        super().__init__(number, words, place)
+        self.remedy = remedy

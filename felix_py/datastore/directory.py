@@ -2,47 +2,28 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
 from itertools import chain
 from pathlib import Path
 
 import structlog
 import yaml
-from asyncinotify import Inotify, Mask
+from asyncinotify import Inotify
 
-from felix_py import contradictions, durable, resources
+from felix_py import durable, resources
 from felix_py.contradictions import Placed
-from felix_py.datastore import secrets
+from felix_py.datastore import secrets, settling
+from felix_py.datastore.secrets import CHANGES, Passwords
+from felix_py.datastore.settling import Reading, settle
 from felix_py.datastore.swaps import FOLDER, PLACES
-from felix_py.model import Fault, Invalid, Key, Resource, Secret
-from felix_py.state import Absent, Event, InSync, Present
+from felix_py.model import Fault, Invalid, Key, Resource
+from felix_py.state import Event, InSync
 
 SUFFIXES = (".yaml", ".yml", ".json")
-CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.CREATE | Mask.ATTRIB
-"""ATTRIB, since a password that was open to others may be read once its mode is changed."""
-
 CLAIMS = Path(FOLDER, PLACES["BlockAffinity"])
 """Where nodes keep the blocks that they claim; watched, while what becomes of single addresses is not."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One look at the folder.
-
-    Attributes:
-        good: resources that are valid by themselves.
-        faults: what is wrong with the others.
-        unreadable: files that are no YAML at all; what they gave last stays in force.
-        faulty: resources that were named but cannot be used; their last good version stays in force.
-    """
-
-    good: Placed = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
-    unreadable: frozenset[str] = frozenset()
-    faulty: frozenset[Key] = frozenset()
 
 
 def read(folder: Path) -> Reading:
@@ -101,42 +82,13 @@ def _take(document: object, where: str, good: dict[Key, tuple[str, Resource]]) -
     good[key] = (where, value)
 
 
-def settle(before: Placed, reading: Reading) -> tuple[Placed, tuple[Fault, ...]]:
-    """Return what is in force after this reading, and what is wrong in it.
-
-    Half-written YAML, a typing error or a contradiction must not cost a route: the last good version of what cannot
-    be used stays in force, and what was in force before wins over news that contradict it.
-    """
-    kept = {key: placed for key, placed in before.items() if placed[0] in reading.unreadable or key in reading.faulty}
-    now = {**kept, **reading.good}
-    faults: dict[Key, Fault] = {}
-    while losers := dict(contradictions.find(now, before)):
-        faults |= losers
-        for key in losers:
-            if key in before and before[key][1] != now[key][1]:
-                now[key] = before[key]
-            else:
-                del now[key]
-    return now, (*reading.faults, *faults.values())
-
-
-def _news(before: Placed, now: Placed) -> Iterator[Event]:
-    for key, (_, value) in now.items():
-        if key not in before or before[key][1] != value:
-            yield Present(key, value)
-    for key in before:
-        if key not in now:
-            yield Absent(key)
-
-
 class DirectoryDatastore:
     """A folder of resources; editing a file is applying it."""
 
     def __init__(self, folder: Path, secret_directory: Path = secrets.DIRECTORY) -> None:
         self._folder = folder
-        self._secret_directory = secret_directory
         self._in_force: Placed = {}
-        self._secrets: dict[str, Secret] = {}
+        self._passwords = Passwords(secret_directory)
         self._faults: tuple[Fault, ...] = ()
 
     @property
@@ -144,7 +96,7 @@ class DirectoryDatastore:
         """Every fault of the files as they are now, one sentence each."""
         return tuple(map(str, self._faults))
 
-    async def events(self) -> AsyncIterator[tuple[Event, ...]]:
+    async def events(self) -> AsyncGenerator[tuple[Event, ...], None]:
         """Yield what the folder holds, then every change of it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with Inotify() as inotify:
@@ -162,27 +114,11 @@ class DirectoryDatastore:
             inotify.add_watch(self._folder / CLAIMS, CHANGES)
         before = self._in_force
         self._in_force, faults = settle(before, read(self._folder))
-        news = (*_news(before, self._in_force), *self._look_at_secrets(inotify))
+        found = (*settling.news(before, self._in_force), *self._passwords.look(inotify, self._in_force))
         for fault in faults:
             if fault not in self._faults:
                 log.error("datastore.fault", fault=str(fault))
         self._faults = faults
-        if news:
-            log.info("datastore.loaded", directory=str(self._folder), resources=len(self._in_force), changed=len(news))
-        return news
-
-    def _look_at_secrets(self, inotify: Inotify) -> Iterator[Event]:
-        """Read the passwords that resources refer to; watched first, so that no change falls in between."""
-        names = secrets.referred(value for _, value in self._in_force.values())
-        for folder in secrets.folders(names, self._secret_directory):
-            with contextlib.suppress(OSError):  # it is not there, or gone since: the folder around it is watched, too
-                inotify.add_watch(folder, CHANGES)
-        before, self._secrets = self._secrets, {name: secrets.read(name, self._secret_directory) for name in names}
-        for name, secret in self._secrets.items():
-            if before.get(name) != secret:
-                yield Present(Key("Secret", name), secret)
-                if secret.problem is not None:
-                    log.error("datastore.fault", fault=secret.problem)
-        for name in before:
-            if name not in names:
-                yield Absent(Key("Secret", name))
+        if found:
+            log.info("datastore.loaded", directory=str(self._folder), resources=len(self._in_force), changed=len(found))
+        return found

@@ -1,14 +1,25 @@
-"""Passwords that resources refer to: read from files that others cannot read, and never shown."""
+"""Passwords that resources refer to: read from files that others cannot read, watched, and never shown."""
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from felix_py.model import BGPConfiguration, BGPPeer, Resource, Secret
+import structlog
+from asyncinotify import Inotify, Mask
+
+from felix_py.contradictions import Placed
+from felix_py.model import BGPConfiguration, BGPPeer, Key, Resource, Secret
+from felix_py.state import Absent, Event, Present
 
 DIRECTORY = Path("/etc/felix/secrets")
 """Where Secrets are: a directory for each, with a file for each key, as Kubernetes mounts them."""
+
+CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.CREATE | Mask.ATTRIB
+"""ATTRIB, since a password that was open to others may be read once its mode is changed."""
+
+log = structlog.get_logger()
 
 LONGEST = 80
 """Octets of a TCP MD5 password that Linux takes (TCP_MD5SIG_MAXKEYLEN in linux/tcp.h)."""
@@ -84,3 +95,27 @@ def folders(names: Iterable[str], directory: Path) -> Iterator[Path]:
             yield folder
             if folder.is_dir():
                 break
+
+
+class Passwords:
+    """The passwords that resources refer to, each as it was found last."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._found: dict[str, Secret] = {}
+
+    def look(self, inotify: Inotify, resources: Placed) -> Iterator[Event]:
+        """Read those that resources refer to now; they are watched first, so that no change falls in between."""
+        names = referred(value for _, value in resources.values())
+        for folder in folders(names, self._directory):
+            with contextlib.suppress(OSError):  # it is not there, or gone since: the folder around it is watched, too
+                inotify.add_watch(folder, CHANGES)
+        before, self._found = self._found, {name: read(name, self._directory) for name in names}
+        for name, secret in self._found.items():
+            if before.get(name) != secret:
+                yield Present(Key("Secret", name), secret)
+                if secret.problem is not None:
+                    log.error("datastore.fault", fault=secret.problem)
+        for name in before:
+            if name not in names:
+                yield Absent(Key("Secret", name))

@@ -1,0 +1,69 @@
+"""Opens the datastore of a Kubernetes cluster: waits until the API server answers, for nothing can be known before."""
+
+import random
+import time
+from collections.abc import Callable
+
+import structlog
+
+from felix_py.config import Config
+from felix_py.datastore.api import Store
+from felix_py.datastore.kubernetes import KubernetesDatastore
+from felix_py.datastore.kubernetes_client import Client, Failed
+from felix_py.datastore.kubernetes_node import NodeKeeper
+from felix_py.datastore.kubernetes_swaps import KubernetesSwaps
+from felix_py.datastore.kubernetes_watch import Standing, after
+from felix_py.kubernetes_resources import STORED
+from felix_py.model import Fault, Invalid
+
+TENDING = 600.0
+"""Seconds between two looks at the blocks of the cluster: each of them lists all, and everybody does it."""
+
+log = structlog.get_logger()
+
+
+def opened(settings: Config, ready: Callable[[], bool]) -> Store:
+    """Return the datastore, what changes blocks, and how this node's object is kept.
+
+    It waits for as long as the API server cannot serve: what is in the kernel stays as it is meanwhile.
+
+    Args:
+        settings: of this node.
+        ready: says whether the routes of this node are in.
+
+    Raises:
+        Invalid: when nobody can say who we are.
+    """
+    try:
+        client = Client(settings.kubeconfig, settings.kubernetes_servers)
+    except Failed as failure:
+        raise Invalid(Fault("datastore", "kubeconfig", str(failure))) from failure
+    _wait(client)
+    datastore = KubernetesDatastore(client, settings.node_name, settings.secret_directory)
+    keeper = NodeKeeper(client, settings, datastore, ready)
+    return Store(datastore, KubernetesSwaps(client, settings.state_directory), TENDING, keeper.run)
+
+
+def _wait(client: Client) -> None:
+    standing, said = Standing(), ""
+    while True:
+        try:
+            client.ask("GET", STORED["IPAMBlock"].path, limit=1)
+        except Failed as failure:
+            following = after(standing, failure.news, random.random())  # noqa: S311 - no secret, only a spread
+            standing = following.standing
+            if following.reason != said:
+                said = following.reason
+                log.warning("datastore.away", kind="IPAMBlock", reason=said)
+            time.sleep(following.wait)
+            if following.renew:
+                _renew(client)
+        else:
+            return
+
+
+def _renew(client: Client) -> None:
+    try:
+        client.renew()
+    except Failed as failure:
+        log.warning("datastore.away", kind="IPAMBlock", reason=str(failure))
