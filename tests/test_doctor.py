@@ -125,6 +125,13 @@ FAULTS = [
         "what pods send by cali1 and 1 more interfaces",
         "start the agent, with netfilter: Enabled",
     ),
+    (
+        "pod guard",
+        replace(WELL, cni=(("00-felix.conflist", ("felix-cni", "bandwidth")),)),
+        State.WARNING,
+        "plugin bandwidth cannot limit",
+        "give podGuard: nftables",
+    ),
     ("packet filter", replace(WELL, table=False), State.FAILED, "not there", "netfilter: Enabled"),
     ("packet filter", replace(WELL, nftables="no library"), State.FAILED, "no library", "libnftables1"),
     (

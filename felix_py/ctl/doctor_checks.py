@@ -99,6 +99,16 @@ def _pod_guard(facts: Facts) -> Finding:
             f"nothing looks at what pods send by {first}{f' and {len(more)} more interfaces' if more else ''}",
             "start the agent, with netfilter: Enabled (its default) in felix.yaml; if it runs: `felixctl status`",
         )
+    if (
+        facts.status is not None
+        and facts.status["guard"]["kind"] == "ebpf"
+        and any("bandwidth" in each for _, each in facts.cni)
+    ):
+        return Finding(
+            State.WARNING,
+            "the CNI plugin bandwidth cannot limit what pods send, for our programs stand in its place",
+            "give podGuard: nftables in felix.yaml where pods have the annotation kubernetes.io/egress-bandwidth",
+        )
     why = facts.status["guard"]["why"] if facts.status is not None else "by whom, no agent says"
     return ok(f"pods' interfaces are guarded ({why})")
 

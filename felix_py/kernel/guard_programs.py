@@ -28,6 +28,12 @@ NAME = "felix-guard"
 FROM_POD, REFUSE = "from_pod", "refuse"
 """The programs of guard.bpf.c: where packets of pods arrive, and where those to no known pod leave."""
 
+SHARED = (
+    "{name} has somebody's queueing discipline `ingress`, which may divert packets before our program sees them "
+    "(the CNI plugin bandwidth does so); give podGuard: nftables in felix.yaml"
+)
+"""Where one of that kind stands in the place of `clsact`, filters for both ends are the same ones."""
+
 GONE = frozenset({errno.ENODEV, errno.EINVAL})
 """What the kernel says of an interface that went while we looked; EINVAL where it went in the midst of it."""
 
@@ -46,10 +52,6 @@ class Place:
     enters: bool = False
     refuses: bool = False
     ours: tuple[bool, bool] = (False, False)
-
-    def stands(self, index: int, *, refused: bool) -> bool:
-        """Say whether all is as it should be for a pod's interface, or one that is refused."""
-        return self.index == index and self.enters and self.refuses is refused is self.ours[1]
 
 
 class GuardPrograms:
@@ -116,11 +118,15 @@ class GuardPrograms:
             if not self._maps:
                 self._maps = guard_maps.make(_object().maps)
             guard_maps.change(self._maps, self._contents, _contents(want, links))
-            for names, refused in ((want.sources, False), (want.refused, True)):
-                for name in names:
-                    place, link = self._places.get(name), links.get(name)
-                    if link is not None and (place is None or not place.stands(link.index, refused=refused)):
-                        self._attach(name, link.index, refused=refused)
+            due = [
+                (name, links[name].index, refused)
+                for names, refused in ((want.sources, False), (want.refused, True))
+                for name in names
+                if name in links and not self._stands(name, links[name].index, refused=refused)
+            ]
+            shared = [name for name, index, refused in due if not self._attach(name, index, refused=refused)]
+        if shared:
+            raise KernelRefused(SHARED.format(name=shared[0]))
 
     def counters(self) -> dict[str, int]:
         """Return how many packets were dropped, by reason; nothing where no program is attached."""
@@ -128,8 +134,15 @@ class GuardPrograms:
 
     # --- one interface
 
+    def _stands(self, name: str, index: int, *, refused: bool) -> bool:
+        """Say whether all is as it should be for a pod's interface, or one that is refused."""
+        place = self._places.get(name)
+        return place == Place(index, enters=True, refuses=refused, ours=(True, refused))
+
     def _look(self, index: int) -> Place:
         entering, leaving = (_find(index, end) for end in (traffic.INGRESS, traffic.EGRESS))
+        if entering is not None and entering == leaving:
+            return Place(index, ours=(True, False))  # as `SHARED` says
         ours = tuple(each is not None and each.name.startswith(NAME) for each in (entering, leaving))
         if entering is not None and entering.name == self._version and not self._maps:
             self._maps = bpf.program_maps(entering.program)
@@ -146,14 +159,22 @@ class GuardPrograms:
             guard_maps.close(maps)
         return self._counters_of[found.program] == self._maps["counters"].number
 
-    def _attach(self, name: str, index: int, *, refused: bool) -> None:
-        """Have the right programs at an interface; one that went meanwhile tells so by an event."""
+    def _attach(self, name: str, index: int, *, refused: bool) -> bool:
+        """Have the right programs at an interface; one that went meanwhile tells so by an event.
+
+        Returns:
+            False where they are in vain, as `SHARED` says.
+        """
         place = self._places.get(name, Place(index))
         if place.index != index:
             place = Place(index)
         try:
             if not place.enters:
                 traffic.attach(index, traffic.INGRESS, self._version, self._program(FROM_POD))
+                entering, leaving = (_find(index, end) for end in (traffic.INGRESS, traffic.EGRESS))
+                if entering is not None and entering == leaving:
+                    self._places[name] = Place(index, ours=(True, False))
+                    return False
             if refused and not place.refuses:
                 traffic.attach(index, traffic.EGRESS, self._version, self._program(REFUSE))
             elif not refused and place.ours[1]:
@@ -162,8 +183,9 @@ class GuardPrograms:
             if error.errno not in GONE:
                 raise
             self._places.pop(name, None)
-            return
-        self._places[name] = Place(index, enters=True, refuses=refused, ours=(True, refused))
+        else:
+            self._places[name] = Place(index, enters=True, refuses=refused, ours=(True, refused))
+        return True
 
     def _program(self, name: str) -> int:
         """Return the descriptor of a program that uses our maps."""

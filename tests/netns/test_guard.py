@@ -126,6 +126,20 @@ def test_filters_of_others_stay(space: Space, ours: GuardPrograms) -> None:
     assert space.run("tc", "filter", "show", "dev", "cali0", "ingress") == before
 
 
+def test_a_queueing_discipline_that_diverts_packets_is_named_and_left_alone(space: Space, ours: GuardPrograms) -> None:
+    space.run("tc", "qdisc", "add", "dev", "cali0", "ingress")
+    for _ in range(2):
+        with pytest.raises(
+            KernelRefused, match=r"^cali0 has somebody's queueing discipline `ingress`.*podGuard: nftables"
+        ):
+            space.do(ours.write, EVERY["a pod"], links(space))
+        found = space.do(ours.read, links(space))
+        assert found is not None
+        assert "cali0" not in found.sources
+        assert found.refused == {"cali1", "cali2"}, "others are guarded all the same"
+    assert "qdisc ingress" in space.run("tc", "qdisc", "show", "dev", "cali0")
+
+
 def test_a_map_that_is_full_says_so(space: Space, ours: GuardPrograms, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bpf, "write", lambda *_: (_ for _ in ()).throw(OSError(7, "Argument list too long")))
     with pytest.raises(KernelRefused, match=r"cannot be guarded by BPF: Argument list too long; podGuard: nftables"):
