@@ -12,14 +12,17 @@ from fakes import FakeFilter, FakeHost, FakeParameters, FakeTunnels
 from felix_py.calc import netfilter
 from felix_py.calc.desired import Desired, desired
 from felix_py.calc.netfilter import IPIP, TunnelProtocol
-from felix_py.kernel import guard, reconcile
+from felix_py.kernel import guard, guard_maps, guard_programs, reconcile
 from felix_py.kernel.guard import Guard
+from felix_py.kernel.guard_maps import Contents
 from felix_py.kernel.kernel import Kernel, Report
 from felix_py.kernel.objects import DeleteFilterTable, DeleteGuard, KernelRefused, KernelState, PutFilterTable, PutGuard
 from felix_py.kernel.objects import Link as KernelLink
 from felix_py.kernel.purge import NoPurger
 from felix_py.model import IPAddress, IpipMode, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState, Event
+from ipip import bpf_object
+from ipip.bpf_object import MapShape
 
 A1 = NodeName("a1")
 WEB = WorkloadEndpoint("web", A1, "cali1", (ip_network("10.65.0.2/32"), ip_network("fd65::2/128")))
@@ -80,6 +83,43 @@ def test_what_guards_tunnels_and_masquerades_stays_in_the_table() -> None:
 @pytest.mark.parametrize(("guarded", "filtered"), [(False, True), (True, False), (False, False)])
 def test_no_programs_are_wanted_where_the_table_guards_pods_or_nothing_does(guarded: bool, filtered: bool) -> None:  # noqa: FBT001 - parameters of a test
     assert wish(guarded=guarded, filtered=filtered).state.guard is None
+
+
+# --- the programs
+
+
+OBJECT = bpf_object.parse(guard_programs.OBJECT.read_bytes())
+SOURCE = guard_programs.OBJECT.with_suffix(".c").read_text()
+
+
+def test_the_object_offers_both_programs_and_all_maps() -> None:
+    assert OBJECT.programs.keys() == {guard_programs.FROM_POD, guard_programs.REFUSE}
+    assert OBJECT.maps == {
+        "pods": MapShape(kind=1, key=4, value=1, entries=16384, flags=1),
+        "sources": MapShape(kind=1, key=8, value=1, entries=65536, flags=1),
+        "sources6": MapShape(kind=1, key=20, value=1, entries=65536, flags=1),
+        "ports": MapShape(kind=2, key=4, value=2 * guard_maps.MOST_PORTS, entries=1, flags=0),
+        "counters": MapShape(kind=6, key=4, value=guard_maps.COUNT.size, entries=len(guard_maps.COUNTERS), flags=0),
+    }
+
+
+def test_whoever_has_the_first_program_has_all_maps() -> None:
+    assert {name for _, name in OBJECT.programs[guard_programs.FROM_POD].references} == OBJECT.maps.keys()
+    assert {name for _, name in OBJECT.programs[guard_programs.REFUSE].references} == {"counters"}
+
+
+def test_the_order_of_the_counters_is_that_of_the_source() -> None:
+    words = SOURCE.partition("enum reason {")[2].partition(", REASONS")[0].replace(",", " ").split()
+    assert [name.rpartition("-")[2] for name in guard_maps.COUNTERS] == [word.lower() for word in words]
+
+
+def test_an_older_verifier_takes_programs_of_this_length() -> None:
+    assert max(len(each.code) // 8 for each in OBJECT.programs.values()) < 4096, "the limit before Linux 5.2"
+
+
+def test_more_ports_than_the_map_holds_are_refused_before_anything_is_written() -> None:
+    with pytest.raises(ValueError, match="5 ports of tunnels, and room for 4"):
+        guard_maps.change({}, Contents(), Contents(ports=frozenset(range(1, 6))))
 
 
 # --- in words

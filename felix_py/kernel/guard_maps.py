@@ -80,7 +80,12 @@ def read(maps: Maps) -> Contents:
 
 
 def change(maps: Maps, have: Contents, want: Contents) -> None:
-    """Write what differs, and note it in `have` as it is done; who may send less is told that first."""
+    """Write what differs, and note it in `have` as it is done; who may send less is told that first.
+
+    Raises:
+        ValueError: when there are more than MOST_PORTS ports; nothing was written then.
+    """
+    ports = _octets(want.ports)
     for index, address in have.sources - want.sources:
         bpf.remove(maps[_map(address)], INDEX.pack(index) + address.packed)
         have.sources.discard((index, address))
@@ -88,7 +93,7 @@ def change(maps: Maps, have: Contents, want: Contents) -> None:
         bpf.remove(maps["pods"], INDEX.pack(index))
         have.pods.discard(index)
     if have.ports != want.ports:
-        bpf.write(maps["ports"], FIRST, _octets(want.ports))
+        bpf.write(maps["ports"], FIRST, ports)
         have.ports = want.ports
     for index in want.pods - have.pods:
         bpf.write(maps["pods"], INDEX.pack(index), YES)
