@@ -118,6 +118,7 @@ FAULTS = [
         "pods may send from any address",
         "rp_filter=1",
     ),
+    ("pod guard", replace(WELL, unguarded=None), State.SKIPPED, "only to root", ""),
     (
         "pod guard",
         replace(WELL, unguarded=("cali1", "cali2")),

@@ -92,6 +92,8 @@ def _table(facts: Facts) -> Finding:
 
 
 def _pod_guard(facts: Facts) -> Finding:
+    if facts.unguarded is None:
+        return Finding(State.SKIPPED, "the kernel tells of programs at pods' interfaces only to root")
     if facts.unguarded:
         first, *more = facts.unguarded
         return Finding(

@@ -45,7 +45,8 @@ class Facts:
         chains: base chains of all tables of nftables, those of iptables-nft among them.
         table: whether the table of ours is there.
         nftables: why nftables could not be asked; None where it could.
-        unguarded: interfaces of pods at which neither our programs nor our table look at what they send.
+        unguarded: interfaces of pods at which neither our programs nor our table look at what they send; None where the
+            kernel does not tell whoever asks.
         legacy: tables of the old iptables.
         listeners: who listens on TCP port 179 here, as `process 42 (bird)`.
         programs: other programs in this network namespace, name to process.
@@ -85,7 +86,7 @@ class Facts:
     plugin: bool = False
     network_manager: tuple[str, ...] = ()
     networkd: tuple[str, ...] = ()
-    unguarded: tuple[str, ...] = ()
+    unguarded: tuple[str, ...] | None = ()
 
     @property
     def here(self) -> Mapping[str, Any] | None:
@@ -179,11 +180,14 @@ def _nftables() -> tuple[tuple[Chain, ...], bool, str | None]:
     return tuple(chains_of(ruleset)), f"table {filter_table.NAME} {{" in ruleset, None
 
 
-def _unguarded(links: Mapping[str, Link], chains: tuple[Chain, ...]) -> tuple[str, ...]:
+def _unguarded(links: Mapping[str, Link], chains: tuple[Chain, ...]) -> tuple[str, ...] | None:
     if any((each.table, each.hook) == (filter_table.NAME, "prerouting") for each in chains):
         return ()
-    with GuardPrograms() as programs:
-        guard = programs.read(links) or Guard()
+    try:
+        with GuardPrograms() as programs:
+            guard = programs.read(links) or Guard()
+    except KernelRefused:
+        return None
     pods = (name for name in links if ownership.is_workload_device(name))
     return tuple(name for name in pods if name not in guard.sources and name not in guard.refused)
 
