@@ -125,8 +125,9 @@ class Pair:
             finally:
                 server.kill()
 
-    def gigabits(self) -> float:
-        """Return what arrives at the far pod in one slice of the stream, in Gbit/s."""
+    def under(self, kind: str | None, *, nat: bool = False, tunnels: Mapping[str, TunnelProtocol] = {}) -> float:
+        """Return what arrives at the far pod in one slice of the stream, in Gbit/s; arguments as of `guard`."""
+        self.guard(kind, nat=nat, tunnels=tunnels)
         time.sleep(SETTLE)
         started, before = time.perf_counter(), self._received()
         time.sleep(SLICE)
@@ -219,18 +220,18 @@ def measure() -> int:
         ("the same with natOutgoing and a tunnel", TRACKED_REACH, {"kind": "ebpf", "nat": True, **TUNNEL}),
         ("the same guarded by nftables", NFTABLES_REACH, {"kind": "nftables"}),
     ]
-    plain: list[float] = []
     found: dict[str, list[float]] = {name: [] for name, _, _ in ways}
-    with pair() as two, two.stream(RUNS * ROUNDS * (len(ways) + 1) * (SLICE + SETTLE + 0.5) + 10):
+    plain: dict[str, list[float]] = {name: [] for name, _, _ in ways}
+    with pair() as two, two.stream(RUNS * ROUNDS * 2 * len(ways) * (SLICE + SETTLE + 0.2) + 10):
+        before = two.under(None)
         for number in range(RUNS * ROUNDS):
-            plainly = [(plain, {"kind": None})]
-            these = [*plainly, *((found[name], how) for name, _, how in ways)]
-            # There and back again: what changes steadily meanwhile is the same for all.
-            for values, how in these if number % 2 == 0 else reversed(these):
-                two.guard(**how)
-                values.append(two.gigabits())
-    peer = "veths and routes without our rules"
-    kept += [tell_ratio(name, found[name], "Gbit/s", peer, plain, reach) for name, reach, _ in ways]
+            for name, _, how in ways if number % 2 == 0 else reversed(ways):
+                found[name].append(two.under(**how))
+                after = two.under(None)
+                plain[name].append((before + after) / 2)
+                before = after
+    peer = "veths and routes without our rules, right before and after"
+    kept += [tell_ratio(name, found[name], "Gbit/s", peer, plain[name], reach) for name, reach, _ in ways]
     kept.append(tell(f"one more pod in the table, {MANY} there", [*one_more()], "ms", ADD_REACH))
     name = f"one more pod in the programs' maps, {MANY} there"
     kept.append(tell(name, [*one_more_guarded()], "ms", ADD_REACH))

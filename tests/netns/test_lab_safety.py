@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from crafted import udp
 from lab_node import NAME, crosses, on_a1
 from labs import eventually, on_machine
 
@@ -26,6 +27,13 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
     print(server.recvfrom(99)[1][0], flush=True)
 """
 SPEAK = "import socket, sys; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', (sys.argv[1], 7777))"
+
+FORGE = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+    raw.sendto(bytes.fromhex(sys.argv[1]), (sys.argv[2], 0))
+"""
+"""Sends a packet as it is."""
 
 
 def inside(lab: Lab, machine: str, script: str, *words: str) -> list[str]:
@@ -148,10 +156,8 @@ def test_status_says_who_guards_pods_and_why_and_a_spoofed_packet_is_counted(lab
         return next(float(line.split()[-1]) for line in lines if 'counter="pod-spoofed"' in line)
 
     before = spoofed()
-    steal = SPEAK.replace("socket.socket(", "(s := socket.socket(").replace(
-        "SOCK_DGRAM)", "SOCK_DGRAM), s.setsockopt(0, 15, 1), s.bind(('10.99.9.9', 0)))[0]"
-    )  # IP_FREEBIND: an address that is nobody's
-    subprocess.run(inside(lab, "a1-pod1", steal, "172.31.9.10"), check=True)
+    stolen = udp("10.99.9.9", "172.31.9.10", b"stolen").hex()
+    subprocess.run(inside(lab, "a1-pod1", FORGE, stolen, "172.31.9.10"), check=True)
     assert eventually(lambda: spoofed() == before + 1)
 
 
