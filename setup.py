@@ -21,12 +21,11 @@ FLAGS = ("-static", "-Os", "-s", *WARNINGS)
 COMPILERS = ("musl-gcc", "gcc", "cc")
 """musl first: its static binary has 40 kB and starts in 0.2 ms, glibc's has 800 kB and takes twice as long."""
 
-BPF_SOURCE = Path("ipip/tunnel.bpf.c")
-BPF_OBJECT = Path("ipip/tunnel.bpf.o")
+BPF_SOURCES = (Path("ipip/tunnel.bpf.c"), Path("felix_py/kernel/guard.bpf.c"))
 BPF_FLAGS = ("-target", "bpf", "-O2", "-fno-jump-tables", "-Wall", "-Wextra", "-Werror")
 """Jump tables would be constant data, which the loader does not know."""
 
-BPF_REMEDY = "the ebpf tunnel driver was not built: apt-get install clang, then install felix-py again"
+BPF_REMEDY = "the ebpf tunnel driver and pod guard were not built: apt-get install clang, then install felix-py again"
 
 REMEDY = "felix-cni was not built, for no C compiler could: apt-get install musl-tools, then install felix-py again"
 
@@ -96,12 +95,14 @@ class BuildBpf(Command):
 
     def run(self) -> None:
         """Compile, with the kernel's own headers where Debian keeps those of this machine."""
-        BPF_OBJECT.unlink(missing_ok=True)
         includes = (f"-I/usr/include/{platform.machine()}-linux-gnu",)
-        if which("clang") is None:
+        present = which("clang") is not None
+        if not present:
             self.warn(BPF_REMEDY)
-            return
-        compiled(self, "clang", (*BPF_FLAGS, *includes, "-c"), BPF_SOURCE, BPF_OBJECT)
+        for source in BPF_SOURCES:
+            source.with_suffix(".o").unlink(missing_ok=True)
+            if present:
+                compiled(self, "clang", (*BPF_FLAGS, *includes, "-c"), source, source.with_suffix(".o"))
 
 
 class Build(build):

@@ -57,6 +57,7 @@ class Agent:
         onlooker: told of each turn; None where nobody looks.
         rearm: called after each turn, when the kernel's events have been taken: whoever watches for more goes on.
         adjust: makes of BGP's settings by the resources what people want of them for now.
+        guarded: our programs guard pods' interfaces, where there is a packet filter.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Agent:
         self.onlooker: Onlooker | None = None
         self.rearm: Callable[[], None] = _nothing
         self.adjust: Callable[[SpeakerSettings], SpeakerSettings] = _unchanged
+        self.guarded = False
         self._kernel = Turns(kernel, config.node_name, clock)
         self._datastore = datastore
         self._speaker = speaker
@@ -297,6 +299,7 @@ class Agent:
                 self._speaker.next_hops(),
                 selecting,
                 off,
+                self.guarded,
             )
         return self._knowledge
 

@@ -14,6 +14,7 @@ from felix_py.node_address import METHODS, Method
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "console")
 DRIVERS = ("auto", "kernel", "ebpf", "tun")
+GUARDS = ("auto", "ebpf", "nftables")
 OLD_DRIVERS = {"userspace": "tun"}
 """Former names, still taken."""
 
@@ -55,6 +56,8 @@ class Config:
         settle_milliseconds: how long a burst of changed resources is gathered before it is acted upon.
         metrics_address: where /metrics, /livez and /readyz are served; None serves them nowhere.
         netfilter: the nftables table of ours is kept; otherwise there is none.
+        pod_guard: what guards pods' interfaces: our BPF programs, that table, or the first of these that works; nothing
+            does without `netfilter`.
         bgp: sessions are held and paths learned; otherwise routes to other nodes come from the datastore.
         datastore: where resources and addresses are kept: the resource directory, or a Kubernetes API server.
         kubeconfig: who we are there; None for the service account of the pod that we run in.
@@ -77,6 +80,7 @@ class Config:
     settle_milliseconds: float = 10.0
     metrics_address: ListenAddress | None = METRICS_ADDRESS
     netfilter: bool = True
+    pod_guard: Literal["auto", "ebpf", "nftables"] = "auto"
     bgp: bool = True
     datastore: Literal["directory", "kubernetes"] = "directory"
     kubeconfig: Path | None = None
@@ -162,6 +166,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "tunnelDriver": ("tunnel_driver", _driver, "auto, kernel, ebpf or tun"),
     "nextHopObjects": ("next_hop_objects", _switch, "Enabled or Disabled"),
     "netfilter": ("netfilter", _switch, "Enabled or Disabled"),
+    "podGuard": ("pod_guard", _choice(GUARDS), "auto, ebpf or nftables"),
     "bgp": ("bgp", _switch, "Enabled or Disabled"),
     "settleMilliseconds": ("settle_milliseconds", _positive, "a number of milliseconds above 0"),
     "metricsAddress": (

@@ -31,6 +31,8 @@ from felix_py.ipam_answers import IpamAnswers
 from felix_py.journal import Journal
 from felix_py.kernel import sysctl
 from felix_py.kernel.conntrack import Conntrack
+from felix_py.kernel.guard_choice import choose
+from felix_py.kernel.guard_programs import GuardPrograms
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.rtnetlink import Rtnetlink
@@ -97,6 +99,7 @@ async def run(settings: Config, journal: Journal, metrics: Metrics) -> int:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         log.info("agent.started", node=settings.node_name, version=__version__, pid=os.getpid())
         log.info("tunnel.driver", driver=node.device.driver, reason=node.device.why)
+        log.info("guard.chosen", guard=node.guard.kind, reason=node.guard.why)
         try:
             await _until(stop, node.parts())
         finally:
@@ -112,9 +115,10 @@ class Node:
         self._settings, self._journal, self._metrics = settings, journal, metrics
         self.device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
         self._wire, self._netfilter, self.vxlan = Rtnetlink(), Nftables(), VxlanDevice()
+        self.guard, self._programs = choose(settings.pod_guard, filtered=settings.netfilter), GuardPrograms()
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
-        kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan)
+        kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan, self._programs)
         self._where = store(settings, lambda: self.agent.turns > 0)
         self._store = Allocations(self._where.swaps, settings.node_name, before=settings.state_directory)
         self._news = News()
@@ -123,13 +127,14 @@ class Node:
             on_news=self._news.ring,
         )
         self.agent = Agent(settings, kernel, self._where.resources, self.speaker, self._store.tunnel_address)
+        self.agent.guarded = self.guard.kind == "ebpf"
         self._store.addresses.own.cluster = lambda: self.agent.cluster
         self._store.addresses.own.announced = self.agent.announced
         # Pods of before are known before anything is compared: no turn happens until the datastore is in sync.
         self.agent.tell(*(Present(Key("WorkloadEndpoint", each.name), each) for each in self._store.endpoints()))
         self._standing = MaintenanceFile(settings.state_directory)
         self.agent.adjust = self._standing.applied
-        self.observation = Observation(metrics, self.agent, self.speaker, self._store, self._conntrack)
+        self.observation = Observation(metrics, self.agent, self.speaker, self._store, self._conntrack, self._programs)
         self._mtu_file = MtuFile(settings.state_directory)
         self._conflist = Conflist(settings.cni_conflist) if settings.cni_conflist is not None else None
         self.observation.on_turn = self._turned
@@ -165,6 +170,7 @@ class Node:
         self._knock.disarm()
         self._conntrack.close()
         self._netfilter.close()
+        self._programs.close()
         self.vxlan.close()
         self._wire.close()
 
@@ -172,7 +178,8 @@ class Node:
         """Yield what has to run, with its name."""
         directory, address = self._settings.run_directory, self._settings.metrics_address
         ipam = IpamAnswers(self._store, self._settings.node_name)
-        answers = Handlers(self.agent, self.speaker, (self.device, self.vxlan), self._standing, self._news, ipam)
+        devices = self.device, self.vxlan
+        answers = Handlers(self.agent, self.speaker, devices, self._standing, self._news, ipam, self.guard)
         handlers, actions = {**answers.all(), "events": self._journal.events}, answers.actions()
         # In this order: who reads on one socket that the node is in sync finds the other one open.
         yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()

@@ -23,6 +23,7 @@ from felix_py.bgp_actions import BgpActions
 from felix_py.calc import sessions
 from felix_py.calc.candidates import Candidate
 from felix_py.ipam_answers import IpamAnswers
+from felix_py.kernel.guard_choice import Choice
 from felix_py.kernel.objects import KernelRefused, RouteKey, Tunnel
 from felix_py.maintenance_file import MaintenanceFile
 from felix_py.news import News
@@ -54,6 +55,7 @@ class Handlers:
         standing: MaintenanceFile,
         news: News,
         ipam: IpamAnswers,
+        guard: Choice,
     ) -> None:
         self._agent = agent
         self._speaker = speaker
@@ -62,6 +64,7 @@ class Handlers:
         self._news = news
         self._traces = TraceAnswers(agent, self._ipip)
         self._ipam = ipam
+        self._guard = guard
 
     def all(self) -> Mapping[str, Handler]:
         """Return each handler by the name after /v1/."""
@@ -108,6 +111,7 @@ class Handlers:
                 "off": self._off(),
                 **self._maintenance(),
             },
+            "guard": self._guard._asdict(),
             "podMTU": self._agent.picture.desired.pod_mtu._asdict(),
             "tunnel": next(iter(tunnels), None),
             "tunnels": tunnels,

@@ -208,7 +208,7 @@ class _FactsCollector(Collector):
 
 
 def _packets(counters: Mapping[str, int]) -> CounterMetricFamily:
-    text = "Packets, or of masqueraded connections the first ones, by the counters of the nftables table"
+    text = "Packets, or of masqueraded connections the first ones, by the counters of the packet filter"
     family = CounterMetricFamily("felix_netfilter_packets", text, labels=["counter"])
     for name, count in counters.items():
         family.add_metric([name], count)

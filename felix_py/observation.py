@@ -11,6 +11,7 @@ from felix_py.allocations import Allocations
 from felix_py.health import Health
 from felix_py.kernel import filter_counters
 from felix_py.kernel.conntrack import Conntrack
+from felix_py.kernel.guard_programs import GuardPrograms
 from felix_py.metrics import Metrics, PeerFacts, peer_facts
 from felix_py.model import IPPool, lies_in
 from felix_py.turn import Done
@@ -33,6 +34,7 @@ class Observation:
         speaker: BgpService,
         store: Allocations,
         conntrack: Conntrack,
+        programs: GuardPrograms,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._metrics = metrics
@@ -40,6 +42,7 @@ class Observation:
         self._speaker = speaker
         self._store = store
         self._conntrack = conntrack
+        self._programs = programs
         self._clock = clock
         self.on_turn: Callable[[], None] = lambda: None
         self._states: Mapping[str, int] = {}
@@ -118,8 +121,10 @@ class Observation:
         return bool(self._agent.faults)
 
     def filtered(self) -> Mapping[str, int]:
-        """Return the packets that the packet filter has counted."""
-        return filter_counters.read() if self._agent.config.netfilter else {}
+        """Return the packets that the packet filter has counted, and the programs that stand in for a part of it."""
+        if not self._agent.config.netfilter:
+            return {}
+        return {**(self._programs.counters() if self._agent.guarded else {}), **filter_counters.read()}
 
     # --- why the node is not ready
 

@@ -15,6 +15,8 @@ from felix_py.daemon import store as store_of
 from felix_py.datastore import directory
 from felix_py.datastore.api import Datastore
 from felix_py.kernel import sysctl
+from felix_py.kernel.guard_choice import choose
+from felix_py.kernel.guard_programs import GuardPrograms
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.objects import KernelRefused, KernelState, Step
@@ -45,7 +47,12 @@ def plan_once(settings: Config) -> Iterator[Step]:
         addresses = tuple(each for each in given if each is not None)
         off = not settings.bgp
         knowledge = Knowledge(
-            cluster, converged=off, tunnel_addresses=addresses, filtered=settings.netfilter, by_datastore=off
+            cluster,
+            converged=off,
+            tunnel_addresses=addresses,
+            filtered=settings.netfilter,
+            by_datastore=off,
+            guarded=choose(settings.pod_guard, filtered=settings.netfilter).kind == "ebpf",
         )
         steps, intentions = turns.plan(knowledge)
         yield from steps
@@ -54,7 +61,7 @@ def plan_once(settings: Config) -> Iterator[Step]:
 
 
 def clean_up(settings: Config) -> tuple[list[Step], list[tuple[Step, str]]]:
-    """Remove every route, tunnel and packet filter of ours; refuses while an agent runs, which would put them back.
+    """Remove all routes, tunnels, filters and programs of ours; refuses while an agent runs, which would put them back.
 
     Returns:
         what was done, and what was refused with the reason.
@@ -90,12 +97,14 @@ async def _in_sync(datastore: Datastore) -> ClusterState:
 @contextmanager
 def _turns(settings: Config) -> Iterator[Turns]:
     """Look at the kernel once, without anybody who watches."""
-    wire, netfilter, vxlan = Rtnetlink(), Nftables(), VxlanDevice()
+    wire, netfilter, vxlan, programs = Rtnetlink(), Nftables(), VxlanDevice(), GuardPrograms()
     try:
         device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
-        kernel = Kernel(wire, device, TunnelRefused, sysctl, NoPurger(), families(), netfilter, podnet, vxlan)
+        parts = (wire, device, TunnelRefused, sysctl, NoPurger())
+        kernel = Kernel(*parts, families(), netfilter, podnet, vxlan, programs)
         yield Turns(kernel, settings.node_name, time.monotonic)
     finally:
         wire.close()
         netfilter.close()
+        programs.close()
         vxlan.close()

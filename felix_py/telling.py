@@ -8,14 +8,16 @@ from pathlib import Path
 import structlog
 
 from bgp.speaker_words import NextHops
-from felix_py.kernel import filter_table, next_hop_codec
+from felix_py.kernel import filter_table, guard, next_hop_codec
 from felix_py.kernel.engine import RouteEngine
 from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.kernel import Report
 from felix_py.kernel.objects import (
     DeleteFilterTable,
+    DeleteGuard,
     DeleteTunnel,
     PutFilterTable,
+    PutGuard,
     PutPodLink,
     PutSysctl,
     PutTunnel,
@@ -115,6 +117,10 @@ def _step(step: Step) -> None:
             log.info("netfilter.put", table=filter_table.NAME, what=what, cause=cause)
         case DeleteFilterTable():
             log.info("netfilter.delete", table=filter_table.NAME)
+        case PutGuard(wanted, replaced):
+            log.info("guard.put", what=guard.difference(wanted, replaced))
+        case DeleteGuard():
+            log.info("guard.delete")
 
 
 def sentences(report: Report, engine: RouteEngine) -> tuple[str, ...]:
@@ -134,24 +140,27 @@ def sentences(report: Report, engine: RouteEngine) -> tuple[str, ...]:
 
 
 def unguarded(report: Report) -> str | None:
-    """Say why the packet filter could not be made as it should be; None where it is well."""
-    return next((why for step, why in report.failed if isinstance(step, PutFilterTable)), None)
+    """Say why the packet filter or the pods' guard could not be made as it should be; None where both are well."""
+    return next((why for step, why in report.failed if isinstance(step, PutFilterTable | PutGuard)), None)
 
 
 def _object(step: Step) -> str:
     match step:
         case PutTunnel(tunnel):
-            return f"tunnel {tunnel.name}"
+            words = f"tunnel {tunnel.name}"
         case DeleteTunnel(name):
-            return f"tunnel {name}"
+            words = f"tunnel {name}"
         case PutSysctl(path, _):
-            return f"sysctl {path}"
+            words = f"sysctl {path}"
         case PutPodLink(name, link):
-            return f"MTU {link.mtu} of {name}"
+            words = f"MTU {link.mtu} of {name}"
         case PutFilterTable() | DeleteFilterTable():
-            return f"nftables table {filter_table.NAME}"
+            words = f"nftables table {filter_table.NAME}"
+        case PutGuard() | DeleteGuard():
+            words = "guard of pods' interfaces"
         case other:
-            return f"route {other.key}"
+            words = f"route {other.key}"
+    return words
 
 
 def _key(identity: bytes, engine: RouteEngine) -> str:

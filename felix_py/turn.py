@@ -46,6 +46,7 @@ class Knowledge:
         by_datastore: routes to other nodes come from the datastore, since BGP is off.
         objects: routes to other nodes go through next-hop objects where enough share one.
         filtered: this node has a packet filter of ours.
+        guarded: our programs guard pods' interfaces in its place.
         next_hops: those of BGP's paths; the wish does not depend on them, the turn says which of them can be reached.
     """
 
@@ -58,11 +59,13 @@ class Knowledge:
     next_hops: frozenset[IPAddress] = field(default=frozenset(), compare=False)
     selecting: bool = True
     by_datastore: bool = False
+    guarded: bool = False
 
     @property
     def settled(self) -> tuple[object, ...]:
         """Everything but what BGP says."""
-        return self.cluster, self.converged, self.tunnel_addresses, self.objects, self.filtered, self.by_datastore
+        filters = self.filtered, self.guarded
+        return self.cluster, self.converged, self.tunnel_addresses, self.objects, filters, self.by_datastore
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +298,7 @@ class Turns:
             deferred=not knowledge.selecting,
             objects=knowledge.objects,
             filtered=knowledge.filtered,
+            guarded=knowledge.guarded,
         )
         self._known, self._heard = known, heard.mark
 

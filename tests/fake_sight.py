@@ -8,6 +8,7 @@ from builders import link, links
 from felix_py.calc.longest_match import LongestMatch
 from felix_py.kernel.base_chains import Chain
 from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.guard import Guard
 from felix_py.kernel.lookup_codec import Found
 from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
@@ -16,7 +17,7 @@ from felix_py.model import IPAddress, IPNetwork
 NODE = links(link("eth0", "172.31.1.11/24"), link("tunl0", "10.65.0.0/32", mtu=1480), link("cali1", mtu=1480))
 
 FILTER = FilterTable(
-    "table inet felix {\n\tchain encapsulated {\n\t}\n}\n",
+    "table inet felix {\n\tchain from-pod {\n\t}\n\n\tchain encapsulated {\n\t}\n}\n",
     {
         "pods": frozenset({'"cali1"'}),
         "pod-addresses": frozenset({'"cali1" . 10.65.0.1'}),
@@ -38,6 +39,7 @@ class FakeSight:
     def __init__(self) -> None:
         self.links = dict(NODE)
         self.table: FilterTable | None = FILTER
+        self.guard: Guard | None = None
         self.chains: tuple[Chain, ...] = ()
         self.parameters: dict[str, str] = {"net/ipv4/conf/eth0/forwarding": "1", "net/ipv4/conf/cali1/forwarding": "1"}
         self.neighbours: dict[str, str] = {}

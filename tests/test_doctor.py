@@ -27,6 +27,7 @@ STATUS: dict[str, Any] = {
         "overhead": 20,
     },
     "bgp": {"childPid": 42},
+    "guard": {"kind": "ebpf", "why": "ebpf: this kernel takes our BPF programs"},
 }
 HERE = {"name": "a1", "addresses": ["172.31.1.11/24"], "blocks": ["10.65.0.0/26", "fd65::/122"], "here": True}
 OTHER = {"name": "b2", "addresses": ["172.31.2.12/24"], "blocks": ["10.65.3.0/26"], "here": False}
@@ -116,6 +117,21 @@ FAULTS = [
         State.FAILED,
         "pods may send from any address",
         "rp_filter=1",
+    ),
+    ("pod guard", replace(WELL, unguarded=None), State.SKIPPED, "only to root", ""),
+    (
+        "pod guard",
+        replace(WELL, unguarded=("cali1", "cali2")),
+        State.FAILED,
+        "what pods send by cali1 and 1 more interfaces",
+        "start the agent, with netfilter: Enabled",
+    ),
+    (
+        "pod guard",
+        replace(WELL, cni=(("00-felix.conflist", ("felix-cni", "bandwidth")),)),
+        State.WARNING,
+        "plugin bandwidth cannot limit",
+        "give podGuard: nftables",
     ),
     ("packet filter", replace(WELL, table=False), State.FAILED, "not there", "netfilter: Enabled"),
     ("packet filter", replace(WELL, nftables="no library"), State.FAILED, "no library", "libnftables1"),

@@ -32,11 +32,13 @@ def looking(clock: Clock, peers: tuple[str, ...] = ()) -> tuple[Observation, Met
         turns=1,
         faults=(),
         blocks=tuple,
+        guarded=True,
     )
     speaker = SimpleNamespace(problem=None, peers=lambda: [SimpleNamespace(state=state) for state in peers])
     conntrack = SimpleNamespace(entries_removed=0)
     store = SimpleNamespace(block=None)
-    observation = Observation(metrics, agent, speaker, store, conntrack, clock)  # type: ignore[arg-type]
+    programs = SimpleNamespace(counters=lambda: {"pod-spoofed": 7})
+    observation = Observation(metrics, agent, speaker, store, conntrack, programs, clock)  # type: ignore[arg-type]
     return observation, metrics, agent
 
 
@@ -51,6 +53,13 @@ def value(metrics: Metrics, line: str) -> float:
     found = [text.split()[-1] for text in metrics.text().decode().splitlines() if text.startswith(line + " ")]
     assert found, f"no series {line}"
     return float(found[0])
+
+
+def test_what_the_programs_drop_is_counted_where_they_guard_pods() -> None:
+    observation, metrics, agent = looking(Clock(), ())
+    assert value(metrics, 'felix_netfilter_packets_total{counter="pod-spoofed"}') == 7
+    agent.guarded = False
+    assert "pod-spoofed" not in observation.filtered()
 
 
 def test_a_turn_is_counted() -> None:

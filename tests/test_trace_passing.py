@@ -8,6 +8,8 @@ import pytest
 from fake_sight import FakeSight, found
 
 from felix_py.kernel.base_chains import Chain
+from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.guard import Guard
 from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
 from felix_py.trace.passing import passing
@@ -235,6 +237,41 @@ def test_an_interface_of_no_known_pod_carries_nothing() -> None:
     unknown = "interface-unknown of table inet felix: cali1 is of no known pod"
     assert ask(OUT, sight).legs[-1].reason == unknown
     assert ask(Packet(REMOTE, POD), sight, via="172.31.1.11").legs[-1].reason == unknown
+
+
+def guarded(**sources: IPv4Address) -> FakeSight:
+    """Return a node whose pods our programs guard; its table knows nothing of them."""
+    sight = FakeSight()
+    sight.links["cali1"] = replace(sight.links["cali1"], addresses=frozenset({"169.254.1.1/32"}))
+    sight.table = FilterTable("table inet felix {\n}\n")
+    sight.guard = Guard({name: frozenset({address}) for name, address in sources.items()})
+    return sight
+
+
+@pytest.mark.parametrize(
+    ("packet", "sight", "reason"),
+    [
+        pytest.param(
+            _from("10.65.0.9"), guarded(cali1=POD), "pod-spoofed of our programs: 10.65.0.9 is no address", id="spoofed"
+        ),
+        pytest.param(BACK, guarded(cali1=POD), "pod-encapsulated of our programs: pods may not send", id="a tunnel"),
+        pytest.param(OUT, guarded(), "interface-unknown of our programs: cali1 is of no known pod", id="unknown"),
+    ],
+)
+def test_what_our_programs_do_not_let_pass_ends_there(packet: Packet, sight: FakeSight, reason: str) -> None:
+    assert ask(packet, sight).legs[-1].reason.startswith(reason)
+
+
+def test_our_programs_let_a_pods_own_packets_pass_both_ways() -> None:
+    assert ask(OUT, guarded(cali1=POD)).legs == ask(OUT, FakeSight()).legs
+    back = Packet(REMOTE, POD)
+    assert ask(back, guarded(cali1=POD), via="172.31.1.11").legs == ask(back, FakeSight(), via="172.31.1.11").legs
+
+
+def test_where_nothing_guards_pods_trace_claims_nothing() -> None:
+    sight = guarded()
+    sight.guard = None
+    assert ask(OUT, sight).legs[-1].verdict is not Verdict.DROPPED
 
 
 def test_tunnels_into_themselves_end() -> None:

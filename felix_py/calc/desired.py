@@ -88,6 +88,7 @@ def desired(
     deferred: bool = False,
     objects: bool = False,
     filtered: bool = False,
+    guarded: bool = False,
 ) -> Desired:
     """Return the wish; equal arguments give equal wishes, whatever happened before.
 
@@ -107,6 +108,7 @@ def desired(
         deferred: kept routes go before what BGP says, since peers that may say better have not spoken yet.
         objects: whether routes to a next hop that many share go through a next-hop object.
         filtered: whether the node has a packet filter of ours.
+        guarded: whether our programs guard pods' interfaces in its place.
     """
     nodes, felix = cluster.of(Node), cluster.felix(me)
     bare_view = view_of(cluster.node(me) or Node(me), links, underlay or {})
@@ -132,11 +134,13 @@ def desired(
         bare = _tunnel(cluster, view, tunnel_address, mtu.of_tunnel(IPIP, host, felix).value)
     inner = {version: mtu.of_tunnel(encap.Encapsulation.VXLAN, host, felix, version).value for version in (4, 6)}
     wrapped = tuple(vxlans.wanted(view, felix, devices, {4: tunnel_address, 6: tunnel_address6}, inner))
+    protocols = _protocols(cluster, me, devices | former.guarded)
     basis = Basis(remotes, standing, bare, wrapped, objects)
     state = KernelState(
         sysctls=dict(endpoints.sysctls(local, links, objects=objects, ipv6=_routes_ipv6(pools, local))),
         policy=RoutePolicy(felix.remove_external_routes is not False, felix.route_sync_disabled is not True),
-        netfilter=_filter(cluster, me, local, devices | former.guarded) if filtered else None,
+        netfilter=_filter(cluster, me, local, protocols, of_pods=not guarded) if filtered else None,
+        guard=netfilter.guard(local, links, protocols) if filtered and guarded else None,
         pod_links=dict(endpoints.pod_links(local, links, of_pods.value)),
     )
     tables = Tables()
@@ -228,13 +232,22 @@ def _tunnel(
     )
 
 
+def _protocols(cluster: ClusterState, me: NodeName, devices: Collection[str]) -> Mapping[str, netfilter.TunnelProtocol]:
+    vxlan = netfilter.TunnelProtocol(netfilter.UDP, cluster.felix(me).vxlan_port)
+    return {name: netfilter.IPIP if name == tunnel.DEVICE else vxlan for name in devices}
+
+
 def _filter(
-    cluster: ClusterState, me: NodeName, local: Iterable[WorkloadEndpoint], devices: Collection[str]
+    cluster: ClusterState,
+    me: NodeName,
+    local: Iterable[WorkloadEndpoint],
+    protocols: Mapping[str, netfilter.TunnelProtocol],
+    *,
+    of_pods: bool,
 ) -> FilterTable:
-    felix = cluster.felix(me)
-    vxlan = netfilter.TunnelProtocol(netfilter.UDP, felix.vxlan_port)
-    protocols = {name: netfilter.IPIP if name == tunnel.DEVICE else vxlan for name in devices}
-    return netfilter.table(me, cluster.of(Node), felix.external_nodes or (), cluster.of(IPPool), local, protocols)
+    external = cluster.felix(me).external_nodes or ()
+    pools, nodes = cluster.of(IPPool), cluster.of(Node)
+    return netfilter.table(me, nodes, external, pools, local, protocols, of_pods=of_pods)
 
 
 def _filled(

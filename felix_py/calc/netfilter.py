@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import NamedTuple
 
+from felix_py.kernel import ownership
 from felix_py.kernel.filter_table import FilterTable
-from felix_py.model import IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
+from felix_py.kernel.guard import Guard
+from felix_py.model import IPAddress, IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
 
 
 class TunnelProtocol(NamedTuple):
@@ -30,8 +32,11 @@ UDP = 17
 VXLAN = TunnelProtocol(UDP, 4789)
 """VXLAN at the port that IANA has assigned to it (RFC 7348 section 5)."""
 
-HEAD = """\
+COMMENT = """\
 	comment "kept by felix-agent; changes by others are undone"
+"""
+
+OF_PODS = """\
 	counter pod-encapsulated {
 		comment "packets of pods that are tunnel packets already: dropped"
 	}
@@ -44,6 +49,10 @@ HEAD = """\
 		comment "packets from and to cali interfaces of no known pod: dropped"
 	}
 
+"""
+"""Counters that the programs at pods' interfaces have too."""
+
+COUNTERS = """\
 	counter tunnel-stranger {
 		comment "tunnel packets from addresses of no known node: dropped"
 	}
@@ -57,10 +66,14 @@ HEAD = """\
 	}
 """
 
-SETS: Mapping[str, tuple[str, str]] = {
+SETS_OF_PODS: Mapping[str, tuple[str, str]] = {
     "pods": ("type ifname", "interfaces of this node's pods"),
     "pod-addresses": ("type ifname . ipv4_addr", "what each may send from"),
     "pod-addresses6": ("type ifname . ipv6_addr", "what each may send from"),
+}
+"""Name: type and purpose, in the order in which the table lists them; those of `SETS` come after them."""
+
+SETS: Mapping[str, tuple[str, str]] = {
     "nodes": ("type ipv4_addr", "the other nodes, which may send through the tunnel"),
     "nodes6": ("type ipv6_addr", "the other nodes, which may send through the tunnel"),
     "external-nodes": ("type ipv4_addr\n\t\tflags interval", "externalNodesList, which may do so too"),
@@ -70,7 +83,6 @@ SETS: Mapping[str, tuple[str, str]] = {
     "masqueraded": ("type ipv4_addr\n\t\tflags interval", "pools with natOutgoing"),
     "masqueraded6": ("type ipv6_addr\n\t\tflags interval", "pools with natOutgoing"),
 }
-"""Name: type and purpose, in the order in which the table lists them."""
 
 FROM_POD = """\
 		iifname . ip saddr @pod-addresses accept
@@ -118,6 +130,8 @@ def table(
     pools: Iterable[IPPool],
     local: Iterable[WorkloadEndpoint],
     tunnels: Mapping[str, TunnelProtocol],
+    *,
+    of_pods: bool = True,
 ) -> FilterTable:
     """Return the table that this node should have.
 
@@ -128,20 +142,22 @@ def table(
         pools: all pools, those too from which no new pod gets an address.
         local: the pods of this node.
         tunnels: each tunnel device of this node, with what it carries packets in.
+        of_pods: the table guards pods' interfaces; otherwise our programs do, and forwarded packets meet no chain of
+            ours but that of masquerading.
     """
     pools, local = tuple(pools), tuple(local)
     rules = "\n\n".join(
         (
-            HEAD + "".join(_sets()) + _chain("from-pod", _from_pod(tunnels)),
-            _chain("prerouting", PREROUTING),
-            _chain("forward", FORWARD),
+            COMMENT + (OF_PODS if of_pods else "") + COUNTERS + "".join(_sets(of_pods=of_pods)).rstrip("\n"),
+            *(_pod_chains(tunnels) if of_pods else ()),
             *_tunnel_chains(tunnels),
             *_nat_chain(pools, tunnels),
         )
     )
+    guarded = local if of_pods else ()
     named = {
-        "pods": frozenset(f'"{each.interface}"' for each in local),
-        **_by_version("pod-addresses", _addresses(local)),
+        "pods": frozenset(f'"{each.interface}"' for each in guarded),
+        **_by_version("pod-addresses", _addresses(guarded)),
         **_by_version("nodes", ((ip.version, str(ip)) for each in nodes if each.name != me for ip in each.addresses)),
         **_by_version("external-nodes", _ranges(external)),
         **_by_version("pools", _ranges(pool.cidr for pool in pools)),
@@ -150,10 +166,33 @@ def table(
     return FilterTable(f"table inet felix {{\n{rules}\n}}\n", {name: each for name, each in named.items() if each})
 
 
-def _sets() -> Iterator[str]:
-    for name, (kind, purpose) in SETS.items():
+def guard(local: Iterable[WorkloadEndpoint], links: Iterable[str], tunnels: Mapping[str, TunnelProtocol]) -> Guard:
+    """Return what our programs at pods' interfaces should let pass.
+
+    Args:
+        local: the pods of this node.
+        links: the names of the interfaces that there are.
+        tunnels: as for `table`.
+    """
+    there = {name for name in links if ownership.is_workload_device(name)}
+    sources: dict[str, frozenset[IPAddress]] = {}
+    for each in local:
+        if each.interface in there:
+            own = frozenset(network.network_address for network in each.networks)
+            sources[each.interface] = sources.get(each.interface, frozenset()) | own
+    ports = frozenset(each.port for each in (VXLAN, *tunnels.values()) if each.port is not None)
+    return Guard(sources, frozenset(there - sources.keys()), ports)
+
+
+def _sets(*, of_pods: bool) -> Iterator[str]:
+    for name, (kind, purpose) in {**(SETS_OF_PODS if of_pods else {}), **SETS}.items():
         yield f'\n\tset {name} {{\n\t\t{kind}\n\t\tcomment "{purpose}"\n\t}}\n'
-    yield "\n"
+
+
+def _pod_chains(tunnels: Mapping[str, TunnelProtocol]) -> Iterator[str]:
+    yield _chain("from-pod", _from_pod(tunnels))
+    yield _chain("prerouting", PREROUTING)
+    yield _chain("forward", FORWARD)
 
 
 def _chain(name: str, lines: str) -> str:

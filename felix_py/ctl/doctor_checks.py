@@ -91,6 +91,30 @@ def _table(facts: Facts) -> Finding:
     return ok("the table inet felix is there")
 
 
+def _pod_guard(facts: Facts) -> Finding:
+    if facts.unguarded is None:
+        return Finding(State.SKIPPED, "the kernel tells of programs at pods' interfaces only to root")
+    if facts.unguarded:
+        first, *more = facts.unguarded
+        return Finding(
+            State.FAILED,
+            f"nothing looks at what pods send by {first}{f' and {len(more)} more interfaces' if more else ''}",
+            "start the agent, with netfilter: Enabled (its default) in felix.yaml; if it runs: `felixctl status`",
+        )
+    if (
+        facts.status is not None
+        and facts.status["guard"]["kind"] == "ebpf"
+        and any("bandwidth" in each for _, each in facts.cni)
+    ):
+        return Finding(
+            State.WARNING,
+            "the CNI plugin bandwidth cannot limit what pods send, for our programs stand in its place",
+            "give podGuard: nftables in felix.yaml where pods have the annotation kubernetes.io/egress-bandwidth",
+        )
+    why = facts.status["guard"]["why"] if facts.status is not None else "by whom, no agent says"
+    return ok(f"pods' interfaces are guarded ({why})")
+
+
 def _policy(facts: Facts, hook: str, fix: Callable[[Chain], str], allowed: Callable[[Chain], bool]) -> Finding:
     if facts.nftables is not None:
         return Finding(State.SKIPPED, f"nftables could not be asked: {facts.nftables}")
@@ -202,6 +226,7 @@ CHECKS: tuple[tuple[str, Callable[[Facts], Finding]], ...] = (
     ("gateway", _gateway),
     ("reverse path", _reverse_path),
     ("packet filter", _table),
+    ("pod guard", _pod_guard),
     ("FORWARD policy", _forward_policy),
     ("INPUT policy", _input_policy),
     ("old iptables", _legacy),

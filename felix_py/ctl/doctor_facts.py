@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from felix_py.ctl import doctor_files, tunnel_probe
 from felix_py.ctl.tunnel_probe import Probe
-from felix_py.kernel import filter_table, sysctl
+from felix_py.kernel import filter_table, ownership, sysctl
 from felix_py.kernel.base_chains import Chain, chains_of
+from felix_py.kernel.guard import Guard
+from felix_py.kernel.guard_programs import GuardPrograms
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.objects import KernelRefused, Link
 from felix_py.kernel.rtnetlink import Rtnetlink
@@ -43,6 +45,8 @@ class Facts:
         chains: base chains of all tables of nftables, those of iptables-nft among them.
         table: whether the table of ours is there.
         nftables: why nftables could not be asked; None where it could.
+        unguarded: interfaces of pods at which neither our programs nor our table look at what they send; None where the
+            kernel does not tell whoever asks.
         legacy: tables of the old iptables.
         listeners: who listens on TCP port 179 here, as `process 42 (bird)`.
         programs: other programs in this network namespace, name to process.
@@ -82,6 +86,7 @@ class Facts:
     plugin: bool = False
     network_manager: tuple[str, ...] = ()
     networkd: tuple[str, ...] = ()
+    unguarded: tuple[str, ...] | None = ()
 
     @property
     def here(self) -> Mapping[str, Any] | None:
@@ -133,6 +138,7 @@ def gather(said: Answers, *, probing: bool = True, port: int = 179) -> Facts:
         plugin=doctor_files.PLUGIN.exists(),
         network_manager=tuple(doctor_files.settings(doctor_files.NETWORK_MANAGER)),
         networkd=tuple(doctor_files.settings(doctor_files.NETWORKD)),
+        unguarded=_unguarded(links, chains),
     )
 
 
@@ -172,6 +178,18 @@ def _nftables() -> tuple[tuple[Chain, ...], bool, str | None]:
     finally:
         nftables.close()
     return tuple(chains_of(ruleset)), f"table {filter_table.NAME} {{" in ruleset, None
+
+
+def _unguarded(links: Mapping[str, Link], chains: tuple[Chain, ...]) -> tuple[str, ...] | None:
+    if any((each.table, each.hook) == (filter_table.NAME, "prerouting") for each in chains):
+        return ()
+    try:
+        with GuardPrograms() as programs:
+            guard = programs.read(links) or Guard()
+    except KernelRefused:
+        return None
+    pods = (name for name in links if ownership.is_workload_device(name))
+    return tuple(name for name in pods if name not in guard.sources and name not in guard.refused)
 
 
 def _routed() -> Iterator[tuple[str, str]]:

@@ -37,6 +37,7 @@ def _print(status: dict[str, Any]) -> None:
         line("tunnel", f"{tunnel['device']}, {tunnel['why']}")
     if not status["tunnels"]:
         line("tunnel", "not needed")
+    line("guard", f"of pods' interfaces: {status['guard']['why']}")
     line("pods' MTU", f"{status['podMTU']['value']}: {status['podMTU']['why']}")
     line("repairs", ", ".join(f"{count} {cause}" for cause, count in status["repairs"].items()) or "none")
     line("resources", ", ".join(f"{count} {kind}" for kind, count in status["resources"].items()) or "none")

@@ -12,6 +12,9 @@ ELEMENTS = re.compile(r"\n\t\telements = \{ (.*?) \}", re.DOTALL)
 SET = re.compile(r"\n\tset (\S+) \{(.*?)\n\t\}", re.DOTALL)
 """What `nft` makes of the sets of a table."""
 
+OF_PODS = "\tchain from-pod {"
+"""In the rules of a table that guards pods."""
+
 WORDS_SHOWN = 3
 """Elements of one set that a plan names; of more it tells the number."""
 

@@ -11,12 +11,13 @@ from typing import Protocol
 
 from felix_py.kernel import next_hop_codec, ownership, reconcile
 from felix_py.kernel.engine import RouteEngine
-from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.guarding import WITHHELD, Guarding, PacketFilter, PodGuard
 from felix_py.kernel.holds import Hold, after_refusal
 from felix_py.kernel.interfaces import Interfaces, LinkChange
 from felix_py.kernel.objects import (
     MAIN_TABLE,
     DeleteFilterTable,
+    DeleteGuard,
     DeleteTunnel,
     KernelRefused,
     KernelState,
@@ -24,6 +25,7 @@ from felix_py.kernel.objects import (
     NextHopObject,
     PodLink,
     PutFilterTable,
+    PutGuard,
     PutPodLink,
     PutSysctl,
     PutTunnel,
@@ -59,22 +61,6 @@ class Parameters(Protocol):
 
     def write(self, path: str, value: str) -> None:
         """Set one; raises KernelRefused."""
-
-
-class PacketFilter(Protocol):
-    """Our nftables table; `kernel.nftables` offers it. Each method raises KernelRefused with the reason."""
-
-    def changed(self) -> bool:
-        """Say whether somebody else may have changed it since it was read or written."""
-
-    def changed_by(self) -> str:
-        """Name whoever did so last."""
-
-    def read(self) -> FilterTable | None:
-        """Return the table as it is, None where there is none."""
-
-    def write(self, want: FilterTable | None, have: FilterTable | None) -> None:
-        """Make it so; None removes it."""
 
 
 class PodLinks(Protocol):
@@ -122,6 +108,7 @@ class Kernel:
         netfilter: PacketFilter | None = None,
         pod_links: PodLinks | None = None,
         vxlan: VxlanDevices | None = None,
+        guard: PodGuard | None = None,
     ) -> None:
         self.routes = RouteEngine(wire, purger, families)
         self.interfaces = Interfaces()
@@ -130,12 +117,11 @@ class Kernel:
         self._tunnels = Tunnels(tunnels, vxlan)
         self._tunnel_refused = tunnel_refused
         self._parameters = parameters
-        self._netfilter = netfilter
+        self._guarding = Guarding(netfilter, guard)
         self._pod_links = pod_links
         self._unread: set[str] = {"start"}
         self._stale_devices: set[str] = set()
         self._holds: dict[Step, Hold] = {}
-        self._filter_unread, self._filter_cause = True, "wanted"
 
     # --- what happens
 
@@ -254,12 +240,7 @@ class Kernel:
         """Return what comes before the routes, and what comes after them."""
         have = self.have
         first, last = reconcile.parameters_and_tunnels(want, have), reconcile.after_routes(want, have)
-        if self._netfilter is None:
-            return tuple(first), tuple(last)
-        return (*reconcile.filter_to_put(want, have, self._filter_cause), *first), (
-            *last,
-            *reconcile.filter_to_remove(want, have),
-        )
+        return (*self._guarding.first(want, have), *first), (*last, *self._guarding.last(want, have))
 
     def _wish(self, want: KernelState) -> None:
         indexes = {name: link.index for name, link in self.interfaces.by_name.items()}
@@ -278,29 +259,16 @@ class Kernel:
             sysctls |= self._parameters.read(unknown)
         tunnels = self._tunnels.read_back(have.tunnels, want.tunnels, stale, unread=bool(self._unread))
         pods = reconcile.pod_links_as_they_are(want.pod_links, self.links) if self._pod_links is not None else {}
-        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=self._read_filter(), pod_links=pods)
+        table = self._guarding.read_table(have.netfilter)
+        guard = self._guarding.read_programs(have.guard, self.links, self._stale_devices, unread=bool(self._unread))
+        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=table, guard=guard, pod_links=pods)
         self._unread, self._stale_devices = set(), set()
 
-    def _read_filter(self) -> FilterTable | None:
-        if self._netfilter is None:
-            return None
-        try:
-            # No clock makes us read it again: every change by anybody gives the kernel's tables another number.
-            if self._filter_unread or self._netfilter.changed():
-                before = self.have.netfilter if not self._filter_unread else None
-                self._filter_unread = True
-                found = self._netfilter.read()
-                self._filter_unread = False
-                if before is not None and found != before:
-                    self._filter_cause = f"changed by {self._netfilter.changed_by()}"
-                return found
-        except KernelRefused:
-            # Whoever wants a table hears the reason from the attempt to write it, which replaces whatever stands there.
-            return None
-        return self.have.netfilter
-
     def _attempt(self, step: Step, now: float, done: list[Step], failed: list[tuple[Step, str]]) -> None:
-        """Do one step, unless it was refused a moment ago."""
+        """Do one step, unless it was refused a moment ago, or needs one that was."""
+        if self._guarding.withheld(step, failed):
+            failed.append((step, WITHHELD))
+            return
         hold = self._holds.get(step)
         if hold is not None and hold.refusal is not None and hold.until > now:
             failed.append((step, hold.refusal.text))
@@ -308,7 +276,7 @@ class Kernel:
         try:
             self._do(step)
         except (KernelRefused, self._tunnel_refused) as refused:
-            self._filter_unread |= isinstance(step, PutFilterTable | DeleteFilterTable)
+            self._guarding.refused(step)
             self._holds[step] = after_refusal(Refusal(0, str(refused)), hold, now)
             failed.append((step, str(refused)))
         else:
@@ -325,10 +293,8 @@ class Kernel:
                 self._tunnels.delete(name)
             case PutPodLink(name, link) if self._pod_links is not None:
                 self._pod_links.resize(name, link)
-            case PutFilterTable(table, replaced, _) if self._netfilter is not None:
-                self._netfilter.write(table, replaced)
-            case DeleteFilterTable() if self._netfilter is not None:
-                self._netfilter.write(None, self.have.netfilter)
+            case PutFilterTable() | DeleteFilterTable() | PutGuard() | DeleteGuard():
+                self._guarding.do(step, self.have, self.links)
 
     @property
     def next_due(self) -> float | None:
@@ -339,7 +305,8 @@ class Kernel:
 
     def _keep(self, done: list[Step]) -> None:
         """Remember what was written, so that it need not be read."""
-        sysctls, tunnels, netfilter = dict(self.have.sysctls), dict(self.have.tunnels), self.have.netfilter
+        sysctls, tunnels = dict(self.have.sysctls), dict(self.have.tunnels)
+        netfilter, guard = self.have.netfilter, self.have.guard
         for step in done:
             match step:
                 case PutSysctl(path, value):
@@ -349,10 +316,14 @@ class Kernel:
                 case DeleteTunnel(name):
                     tunnels.pop(name, None)
                 case PutFilterTable(table):
-                    netfilter, self._filter_cause = table, "wanted"
+                    netfilter = table
                 case DeleteFilterTable():
                     netfilter = None
-        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=netfilter)
+                case PutGuard(wanted):
+                    guard = wanted
+                case DeleteGuard():
+                    guard = None
+        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=netfilter, guard=guard)
 
     # --- what others may ask
 

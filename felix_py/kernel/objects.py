@@ -8,6 +8,7 @@ from typing import NamedTuple, Self, TypeAlias
 
 from bgp.spans import comparable
 from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.guard import Guard
 from felix_py.model import IPAddress, IPNetwork
 from ipip.tunnel import Tunnel as Ipip
 from vxlan.tunnel import Vxlan
@@ -253,6 +254,7 @@ class KernelState:
         tunnels: by device name.
         sysctls: path below /proc/sys to value.
         netfilter: our nftables table; None for none.
+        guard: what our programs at pods' interfaces let pass; None for no programs.
         pod_links: pods' veths by the name of the host's end, of which alone the MTU is read back.
         amended: how `routes` came about, for whoever took those before; None where nobody knows.
     """
@@ -263,6 +265,7 @@ class KernelState:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     policy: RoutePolicy = RoutePolicy()
     netfilter: FilterTable | None = None
+    guard: Guard | None = None
     pod_links: Mapping[str, PodLink] = field(default_factory=dict)
     amended: Amended | None = field(default=None, compare=False, repr=False)
 
@@ -316,6 +319,23 @@ class DeleteFilterTable:
 
 
 @dataclass(frozen=True, slots=True)
+class PutGuard:
+    """Have our programs at pods' interfaces let exactly this pass."""
+
+    guard: Guard
+    replaces: Guard | None = None
+
+    def __hash__(self) -> int:
+        """Hash what can be hashed, for the sources are a mapping."""
+        return hash((self.guard.refused, self.guard.ports))
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGuard:
+    """Remove our programs from pods' interfaces."""
+
+
+@dataclass(frozen=True, slots=True)
 class PutRoute:
     """Add the route, or replace in place what stands under its key."""
 
@@ -333,7 +353,16 @@ class DeleteRoute:
 
 
 Step: TypeAlias = (
-    PutTunnel | DeleteTunnel | PutSysctl | PutPodLink | PutFilterTable | DeleteFilterTable | PutRoute | DeleteRoute
+    PutTunnel
+    | DeleteTunnel
+    | PutSysctl
+    | PutPodLink
+    | PutFilterTable
+    | DeleteFilterTable
+    | PutGuard
+    | DeleteGuard
+    | PutRoute
+    | DeleteRoute
 )
 Plan: TypeAlias = tuple[Step, ...]
 

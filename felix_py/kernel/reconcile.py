@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from felix_py.kernel import filter_table, ownership, route_codec
+from felix_py.kernel import filter_table, guard, ownership, route_codec
+from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.objects import (
     DeleteFilterTable,
+    DeleteGuard,
     DeleteRoute,
     DeleteTunnel,
     KernelState,
     Link,
     PodLink,
     PutFilterTable,
+    PutGuard,
     PutPodLink,
     PutRoute,
     PutSysctl,
@@ -71,6 +74,25 @@ def filter_to_put(want: KernelState, have: KernelState, cause: str = "wanted") -
         yield PutFilterTable(want.netfilter, have.netfilter, cause)
 
 
+def leaves_pods(want: FilterTable, have: FilterTable | None) -> bool:
+    """Say whether the table guards pods now and would no longer."""
+    chain = filter_table.OF_PODS
+    return have is not None and chain in have.rules and chain not in want.rules
+
+
+def guard_to_put(want: KernelState, have: KernelState) -> Iterator[PutGuard]:
+    """Yield what comes before all else too: what pods' interfaces let pass."""
+    # Without an interface that a program could be attached to, there is nothing to be seen of a guard.
+    if want.guard is not None and want.guard != have.guard and (have.guard or want.guard.sources or want.guard.refused):
+        yield PutGuard(want.guard, have.guard)
+
+
+def guard_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteGuard]:
+    """Yield what comes after all else: programs that nobody wants any more."""
+    if want.guard is None and have.guard is not None:
+        yield DeleteGuard()
+
+
 def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
     """Yield what comes before the routes: parameters, tunnels beside all that routes may lead to, and pods' MTUs."""
     yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
@@ -128,8 +150,18 @@ def in_words(step: Step) -> tuple[str, str, str]:
             words = "set sysctl", path, value
         case PutPodLink(name, link):
             words = "set link", name, f"mtu {link.mtu}, and {link.inside} in {link.netns}"
-        case PutFilterTable(table, before, _):
-            words = "set nftables", f"table {filter_table.NAME}", filter_table.difference(table, before)
-        case DeleteFilterTable():
-            words = "delete nftables", f"table {filter_table.NAME}", ""
+        case PutFilterTable() | DeleteFilterTable() | PutGuard() | DeleteGuard():
+            words = _guarding_in_words(step)
     return words
+
+
+def _guarding_in_words(step: PutFilterTable | DeleteFilterTable | PutGuard | DeleteGuard) -> tuple[str, str, str]:
+    match step:
+        case PutFilterTable(table, before, _):
+            return "set nftables", f"table {filter_table.NAME}", filter_table.difference(table, before)
+        case DeleteFilterTable():
+            return "delete nftables", f"table {filter_table.NAME}", ""
+        case PutGuard(wanted, before):
+            return "set guard", "of pods' interfaces", guard.difference(wanted, before)
+        case DeleteGuard():
+            return "delete guard", "of pods' interfaces", ""

@@ -4,13 +4,15 @@ Rules of others may jump, count, limit and look at connections. A rule whose eve
 first other one that could drop the packet, judging ends with a note, for a trace claims nothing that it does not know.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import ip_network
 from typing import NamedTuple
 
 from felix_py.kernel import filter_table, ownership
 from felix_py.kernel.base_chains import Chain
 from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.guard import Guard
+from felix_py.model import IPAddress
 from felix_py.trace import encapsulations
 from felix_py.trace.words import Packet
 
@@ -39,27 +41,49 @@ class Judgement(NamedTuple):
 # --- ours
 
 
-def on_entry(packet: Packet, device: str | None, table: FilterTable | None) -> str | None:
-    """Say why our own table drops what comes in by a pod's interface; None where it does not."""
-    if table is None or not ownership.is_workload_device(device):
+class Pods(NamedTuple):
+    """What guards pods' interfaces on this machine, and what it knows.
+
+    Attributes:
+        what: its name.
+        known: the interfaces of known pods.
+        sources: whether a pod may send from an address, by interface and address.
+    """
+
+    what: str
+    known: Collection[str]
+    sources: Callable[[str, IPAddress | None], bool]
+
+
+def guarding(table: FilterTable | None, guard: Guard | None) -> Pods | None:
+    """Return what guards pods' interfaces: our programs, or else our table; None where nothing does."""
+    if guard is not None:
+        return Pods("our programs", guard.sources, lambda name, source: source in guard.sources.get(name, ()))
+    if table is None or filter_table.OF_PODS not in table.rules:
         return None
-    name = "pod-addresses" if packet.destination.version == 4 else "pod-addresses6"  # noqa: PLR2004 - IP versions
+    known = {each.strip('"') for each in table.elements.get("pods", frozenset())}
+    addresses = table.elements.get("pod-addresses", frozenset()) | table.elements.get("pod-addresses6", frozenset())
+    return Pods(f"table {filter_table.NAME}", known, lambda name, source: f'"{name}" . {source}' in addresses)
+
+
+def on_entry(packet: Packet, device: str | None, pods: Pods | None) -> str | None:
+    """Say why what guards pods drops what comes in by a pod's interface; None where it does not."""
+    if pods is None or device is None or not ownership.is_workload_device(device):
+        return None
     if packet.inner is not None:
-        return f"pod-encapsulated of table {filter_table.NAME}: pods may not send tunnel packets"
-    if f'"{device}" . {packet.source}' in table.elements.get(name, frozenset()):
+        return f"pod-encapsulated of {pods.what}: pods may not send tunnel packets"
+    if pods.sources(device, packet.source):
         return None
-    if f'"{device}"' not in table.elements.get("pods", frozenset()):
-        return f"interface-unknown of table {filter_table.NAME}: {device} is of no known pod"
-    return f"pod-spoofed of table {filter_table.NAME}: {packet.source} is no address of the pod behind {device}"
+    if device not in pods.known:
+        return f"interface-unknown of {pods.what}: {device} is of no known pod"
+    return f"pod-spoofed of {pods.what}: {packet.source} is no address of the pod behind {device}"
 
 
-def on_exit(device: str, table: FilterTable | None) -> str | None:
-    """Say why our own table drops what is forwarded to a pod's interface; None where it does not."""
-    if table is None or not ownership.is_workload_device(device):
+def on_exit(device: str, pods: Pods | None) -> str | None:
+    """Say why what guards pods drops what is forwarded to a pod's interface; None where it does not."""
+    if pods is None or not ownership.is_workload_device(device) or device in pods.known:
         return None
-    if f'"{device}"' in table.elements.get("pods", frozenset()):
-        return None
-    return f"interface-unknown of table {filter_table.NAME}: {device} is of no known pod"
+    return f"interface-unknown of {pods.what}: {device} is of no known pod"
 
 
 def on_decapsulation(packet: Packet, table: FilterTable | None) -> str | None:

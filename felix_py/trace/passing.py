@@ -76,7 +76,7 @@ def _obstacle(device: str, sight: Sight) -> str | None:
 
 def _look(packet: Packet, device: str | None, sight: Sight, tunnels: Mapping[str, TunnelFacts]) -> _Look:
     dropped = Leg(packet, Verdict.DROPPED, "", device)
-    if reason := filters.on_entry(packet, device, sight.table):
+    if reason := filters.on_entry(packet, device, filters.guarding(sight.table, sight.guard)):
         return _Look(replace(dropped, reason=reason))
     # With the interface that it came in by, the kernel judges the source as well, as it does with a real packet.
     found = sight.lookup(packet.destination, packet.source, device)
@@ -140,7 +140,9 @@ def _leaving(leg: Leg, found: Found, sight: Sight, tunnels: Mapping[str, TunnelF
     hook = "output" if leg.arrives is None else "forward"
     judged = filters.others(Passage(packet, hook, leg.arrives, device), sight.chains)
     leg = replace(leg, notes=judged.notes)
-    reason = judged.dropped or (filters.on_exit(device, sight.table) if leg.arrives is not None else None)
+    reason = judged.dropped
+    if reason is None and leg.arrives is not None:
+        reason = filters.on_exit(device, filters.guarding(sight.table, sight.guard))
     if reason is None and packet.size is not None and packet.size > (leg.mtu or 0):
         reason = f"{packet.size} bytes with don't fragment do not fit {device}, whose MTU is {leg.mtu}"
     if reason is not None:

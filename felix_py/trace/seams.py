@@ -6,6 +6,7 @@ from typing import Protocol
 
 from felix_py.kernel.base_chains import Chain
 from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.guard import Guard
 from felix_py.kernel.lookup_codec import Found
 from felix_py.kernel.objects import Link, RouteType
 from felix_py.kernel.wire import Refusal
@@ -17,6 +18,7 @@ class Sight(Protocol):
 
     links: Mapping[str, Link]
     table: FilterTable | None
+    guard: Guard | None
     chains: tuple[Chain, ...]
 
     def lookup(self, destination: IPAddress, source: IPAddress | None, device: str | None) -> Found | Refusal:

@@ -10,6 +10,8 @@ from felix_py.kernel import filter_table, sysctl
 from felix_py.kernel.base_chains import Chain, chains_of
 from felix_py.kernel.dump import Reader
 from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.guard import Guard
+from felix_py.kernel.guard_programs import GuardPrograms
 from felix_py.kernel.lookup import Lookup
 from felix_py.kernel.lookup_codec import Found
 from felix_py.kernel.objects import KernelRefused, Link, RouteType
@@ -41,10 +43,13 @@ class KernelSight:
             self.links: Mapping[str, Link] = {link.name: link for link in reader.links()}
         self._names = dict(socket.if_nameindex())
         self._lookup = Lookup()
+        self.guard: Guard | None = None
         self.table: FilterTable | None = None
         self.chains: tuple[Chain, ...] = ()
         self.unfiltered: str | None = None
         try:
+            with GuardPrograms() as programs:
+                self.guard = programs.read(self.links)
             ruleset = _ruleset()
         except KernelRefused as refused:
             self.unfiltered = str(refused)

@@ -7,6 +7,9 @@ from ipaddress import ip_address
 
 from spaces import SECONDS, Space
 
+from felix_py.kernel.dump import Reader
+from felix_py.kernel.guard_programs import GuardPrograms
+
 IPV6_HDRINCL = 36
 """include/uapi/linux/in6.h."""
 
@@ -75,7 +78,15 @@ class Listener:
 
 
 def dropped(space: Space) -> dict[str, int]:
-    """Return the counters of our table that are not zero."""
+    """Return the counters of our table, and of our programs at pods' interfaces, that are not zero."""
     said = json.loads(space.run("nft", "--json", "list", "counters", "table", "inet", "felix"))["nftables"]
     counters = (each["counter"] for each in said if "counter" in each)
-    return {each["name"]: each["packets"] for each in counters if each["packets"]}
+    found = {each["name"]: each["packets"] for each in counters} | space.do(_dropped_by_programs)
+    return {name: packets for name, packets in found.items() if packets}
+
+
+def _dropped_by_programs() -> dict[str, int]:
+    """Find the programs as an agent without memory does."""
+    with Reader() as reader, GuardPrograms() as programs:
+        programs.read({link.name: link for link in reader.links()})
+        return programs.counters()

@@ -1,5 +1,7 @@
 """A node with two pods and a router on its wire that can be anybody, for tests of what may be sent and by whom."""
 
+from typing import Literal
+
 from builders import pod
 from crafted import PORT, Listener
 from route_node import Lab, RouteNode
@@ -16,7 +18,9 @@ WEB6 = "fd65::2"
 class Guarded:
     """A node with the pods `web` and `other`, and the router on its wire, which can be anybody."""
 
-    def __init__(self, made: Lab, *events: Event, driver: Asked = "auto") -> None:
+    def __init__(
+        self, made: Lab, *events: Event, driver: Asked = "auto", guard: Literal["ebpf", "nftables"] = "ebpf"
+    ) -> None:
         self.lab = made
         self.driver = driver
         self.host, self.router = made.space(), made.space()
@@ -44,6 +48,7 @@ class Guarded:
             pod("default/other", "a1", "cali2", f"{OTHER}/32"),
             space=self.host,
             driver=driver,
+            guard=guard,
         )
         assert self.node.until(lambda: f"{WEB} dev cali1 proto 80 scope link" in self.host.routes())
 

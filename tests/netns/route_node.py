@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from builders import block, node, pool
 from spaces import SECONDS, Monitor, Pod, Space
@@ -29,6 +29,7 @@ from felix_py.daemon import Bell
 from felix_py.kernel import sysctl
 from felix_py.kernel.conntrack import Conntrack, Table
 from felix_py.kernel.conntrack_table import KernelTable
+from felix_py.kernel.guard_programs import GuardPrograms
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.messages import BUFFER
 from felix_py.kernel.nftables import Nftables
@@ -111,6 +112,7 @@ class Settings(NamedTuple):
         wrap: puts something between the engine and the real wire.
         event_buffer: bytes of queue for events.
         open_table: the table of tracked connections.
+        guard: what guards pods' interfaces, where `netfilter` is on.
     """
 
     name: str = "a1"
@@ -122,6 +124,7 @@ class Settings(NamedTuple):
     netfilter: bool = True
     driver: Asked = "auto"
     bgp: bool = True
+    guard: Literal["ebpf", "nftables"] = "ebpf"
 
 
 class RouteNode:
@@ -189,7 +192,8 @@ class RouteNode:
         netfilter = Nftables()
         parts = (wire, self.device, TunnelRefused, sysctl, self.conntrack)
         self.vxlan = VxlanDevice()
-        self.kernel = Kernel(*parts, tuple(Family), netfilter, vxlan=self.vxlan)
+        programs = GuardPrograms()
+        self.kernel = Kernel(*parts, tuple(Family), netfilter, vxlan=self.vxlan, guard=programs)
         config = Config(
             NodeName(settings.name),
             run_directory=self._directory,
@@ -206,6 +210,7 @@ class RouteNode:
             lambda block: IPv4Address(address) if address and block.version == 4 else block[1],
             self._clock,
         )
+        self.agent.guarded = settings.guard == "ebpf"
         # After `reopen` it is another one.
         bell = Bell(self._loop, lambda: self.rtnetlink.watch.fileno(), self.agent.stir)  # noqa: PLW0108
 
@@ -241,6 +246,7 @@ class RouteNode:
             self.conntrack.close()
             self.rtnetlink.close()
             netfilter.close()
+            programs.close()
             self.vxlan.close()
 
     def _clock(self) -> float:

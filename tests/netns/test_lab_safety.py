@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from crafted import udp
 from lab_node import NAME, crosses, on_a1
 from labs import eventually, on_machine
 
@@ -27,6 +28,13 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
 """
 SPEAK = "import socket, sys; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', (sys.argv[1], 7777))"
 
+FORGE = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+    raw.sendto(bytes.fromhex(sys.argv[1]), (sys.argv[2], 0))
+"""
+"""Sends a packet as it is."""
+
 
 def inside(lab: Lab, machine: str, script: str, *words: str) -> list[str]:
     return ["ip", "netns", "exec", lab.namespace(machine), sys.executable, "-c", script, *words]
@@ -43,6 +51,12 @@ def source_seen(lab: Lab, source: str, target: str, address: str) -> str:
 
 def table() -> str:
     return on_a1("nft", "--stateless", "list", "table", "inet", "felix")
+
+
+def programs() -> dict[str, str]:
+    """Return what stands where packets of each pod arrive, with the kernel's numbers of it."""
+    pods = [line.split("@")[0] for line in on_a1("ip", "-br", "link").splitlines() if line.startswith("cali")]
+    return {name: on_a1("tc", "filter", "show", "dev", name, "ingress") for name in pods}
 
 
 @contextmanager
@@ -98,21 +112,53 @@ def test_the_hosts_own_packets_into_the_tunnel_come_from_its_end_of_it(lab: Lab)
 @pytest.mark.parametrize("signal", ["KILL", "TERM"])
 def test_a_dead_agent_leaves_the_table_and_a_new_one_does_not_touch_it(lab: Lab, signal: str) -> None:
     before = on_a1("nft", "--stateless", "--handle", "list", "table", "inet", "felix")
+    guarded = programs()
+    assert all("felix-guard:" in each for each in guarded.values())
     process = machines.daemon(lab.of_node("a1"))
     subprocess.run(["kill", f"-{signal}", str(process)], check=True)
     assert on_a1("nft", "--stateless", "--handle", "list", "table", "inet", "felix") == before
+    assert programs() == guarded
     assert eventually(lambda: machines.daemon(lab.of_node("a1")) not in (None, process))
     assert eventually(lambda: on_machine(NAME, "a1", "felixctl", "status").status == 0)
     assert on_a1("nft", "--stateless", "--handle", "list", "table", "inet", "felix") == before
+    assert programs() == guarded, "not even loaded anew"
 
 
-def test_plan_shows_what_differs_and_cleanup_removes_the_table(lab: Lab) -> None:
+def test_plan_shows_what_differs_and_cleanup_removes_the_table_and_the_programs(lab: Lab) -> None:
+    with agent_down(lab):
+        name = next(iter(programs()))
+        on_a1("tc", "qdisc", "del", "dev", name, "clsact")
+        assert on_a1("felix-agent", "plan").startswith(f"set guard of pods' interfaces {name} from 10.65.")
+        assert "felix-guard:" not in programs()[name], "a plan writes nothing"
+        machines.signal_supervisor(lab.of_node("a1"), run=True)
+        assert eventually(lambda: all("felix-guard:" in each for each in programs().values()))
     with agent_down(lab):
         on_a1("nft", "add element inet felix nodes { 192.0.2.1 }")
         assert on_a1("felix-agent", "plan") == "set nftables table inet felix nodes without 192.0.2.1\n"
-        assert "delete nftables table inet felix\n" in on_a1("felix-agent", "cleanup")
+        said = on_a1("felix-agent", "cleanup")
+        assert "delete nftables table inet felix\n" in said
+        assert "delete guard of pods' interfaces\n" in said
         assert on_a1("nft", "list", "tables") == ""
-    assert eventually(lambda: "chain from-pod" in on_machine(NAME, "a1", "nft", "list", "ruleset").out)
+        assert set(programs().values()) == {""}
+        assert not any(line.startswith("qdisc clsact") for line in on_a1("tc", "qdisc", "show").splitlines())
+    assert eventually(lambda: "table inet felix" in on_machine(NAME, "a1", "nft", "list", "ruleset").out)
+    assert eventually(lambda: all("felix-guard:" in each for each in programs().values()))
+
+
+def test_status_says_who_guards_pods_and_why_and_a_spoofed_packet_is_counted(lab: Lab) -> None:
+    status = json.loads(on_a1("felixctl", "status", "-o", "json"))
+    assert status["guard"] == {"kind": "ebpf", "why": "ebpf: this kernel takes our BPF programs"}
+    assert "guard      of pods' interfaces: ebpf: this kernel takes our BPF programs\n" in on_a1("felixctl", "status")
+
+    def spoofed() -> float:
+        ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9099/metrics').read().decode())"
+        lines = subprocess.run(inside(lab, "a1", ask), capture_output=True, text=True, check=True).stdout.splitlines()
+        return next(float(line.split()[-1]) for line in lines if 'counter="pod-spoofed"' in line)
+
+    before = spoofed()
+    stolen = udp("10.99.9.9", "172.31.9.10", b"stolen").hex()
+    subprocess.run(inside(lab, "a1-pod1", FORGE, stolen, "172.31.9.10"), check=True)
+    assert eventually(lambda: spoofed() == before + 1)
 
 
 # --- the doctor, on a node that is well and on broken ones

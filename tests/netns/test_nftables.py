@@ -66,7 +66,10 @@ def table(pods: int = 2, *, nat: bool = True, tunnels: dict[str, TunnelProtocol]
     return netfilter.table(A1, nodes, external, pools, local, {"tunl0": IPIP} if tunnels is None else tunnels)
 
 
+WITHOUT_PODS = netfilter.table(A1, (), (), (), (), {}, of_pods=False)
+
 EVERY = {
+    "for other guards of pods, without a tunnel": WITHOUT_PODS,
     "everything": table(),
     "no pods": table(0),
     "no tunnel": table(tunnels={}),
@@ -149,7 +152,7 @@ def test_without_the_library_a_sentence_says_what_to_install(space: Space, monke
 
 def test_a_flushed_table_is_back_within_a_second() -> None:
     with lab() as made:
-        running, _ = one_pod(made)
+        running, _ = one_pod(made, guard="nftables")
         before = running.space.run("nft", "--stateless", *OURS)
         start = time.monotonic()
         running.space.run("nft", "flush ruleset")
@@ -173,7 +176,7 @@ def test_a_flushed_table_is_back_within_a_second() -> None:
 )
 def test_harm_is_undone(harm: str) -> None:
     with lab() as made:
-        running, _ = one_pod(made)
+        running, _ = one_pod(made, guard="nftables")
         before = running.space.run("nft", "--stateless", *OURS)
         running.space.run("nft", harm)
         assert running.until(lambda: running.space.run("nft", "--stateless", *OURS) == before)
@@ -182,7 +185,7 @@ def test_harm_is_undone(harm: str) -> None:
 
 def test_a_restarted_agent_and_others_tables_make_it_write_nothing() -> None:
     with lab() as made:
-        running, _ = one_pod(made)
+        running, _ = one_pod(made, guard="nftables")
         running.stop()
         running.space.run("nft", "add table ip elsewhere")
         handles = running.space.run("nft", "--handle", *OURS)
@@ -199,7 +202,7 @@ def test_a_restarted_agent_and_others_tables_make_it_write_nothing() -> None:
 
 def test_a_node_that_is_switched_off_removes_the_table() -> None:
     with lab() as made:
-        running, _ = one_pod(made)
+        running, _ = one_pod(made, guard="nftables")
         running.stop()
         running.settings = running.settings._replace(netfilter=False)
         running.start()
@@ -209,7 +212,7 @@ def test_a_node_that_is_switched_off_removes_the_table() -> None:
 
 def test_a_pod_is_in_the_table_before_it_is_routed() -> None:
     with lab() as made:
-        running, _ = one_pod(made)
+        running, _ = one_pod(made, guard="nftables")
         running.forget("WorkloadEndpoint", "default/web")
         assert running.until(lambda: "cali1" not in running.space.run("nft", *OURS))
         seen = made.monitor(running.space)
