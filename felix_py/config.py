@@ -10,6 +10,7 @@ from felix_py.model import Fault, Invalid, NodeName
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "console")
+PAGES = ("loopback", "enabled", "disabled")
 DRIVERS = ("auto", "kernel", "ebpf", "tun")
 OLD_DRIVERS = {"userspace": "tun"}
 """Former names, still taken."""
@@ -49,6 +50,7 @@ class Config:
         next_hop_objects: routes to other nodes go through next-hop objects where many share one; see decision 6.
         settle_milliseconds: how long a burst of changed resources is gathered before it is acted upon.
         metrics_address: where /metrics, /livez and /readyz are served; None serves them nowhere.
+        page: who may look at the page there: this machine, everybody who reaches it, or nobody.
         netfilter: the nftables table of ours is kept; otherwise there is none.
         bgp: sessions are held and paths learned; otherwise routes to other nodes come from the datastore.
     """
@@ -65,6 +67,7 @@ class Config:
     next_hop_objects: bool = False
     settle_milliseconds: float = 10.0
     metrics_address: ListenAddress | None = METRICS_ADDRESS
+    page: Literal["loopback", "enabled", "disabled"] = "loopback"
     netfilter: bool = True
     bgp: bool = True
 
@@ -106,7 +109,12 @@ def _path(raw: Any) -> Path:
     return path
 
 
-def _listen_address(raw: Any) -> ListenAddress | None:
+def listen_address(raw: Any) -> ListenAddress | None:
+    """Read an address and a port; None for `none`.
+
+    Raises:
+        ValueError: when it is neither.
+    """
     text = _text(raw)
     if text.lower() == "none":
         return None
@@ -137,9 +145,10 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "settleMilliseconds": ("settle_milliseconds", _positive, "a number of milliseconds above 0"),
     "metricsAddress": (
         "metrics_address",
-        _listen_address,
+        listen_address,
         "an IP address and a port, as 127.0.0.1:9099 or [::1]:9099, or none",
     ),
+    "page": ("page", _choice(PAGES), "Loopback, Enabled or Disabled"),
 }
 """Name in felix.yaml: attribute, parser, and what to give. In the environment: FELIX_ and the name in capitals."""
 

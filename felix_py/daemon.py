@@ -39,6 +39,10 @@ from felix_py.model import Key
 from felix_py.mtu_file import MtuFile
 from felix_py.news import News
 from felix_py.observation import Observation
+from felix_py.page.feed import Feed
+from felix_py.page.gate import Reach
+from felix_py.page.of_agent import AgentSource
+from felix_py.page.server import PageServer
 from felix_py.probes import Probes
 from felix_py.state import Present
 from felix_py.tending import Tending
@@ -169,14 +173,19 @@ class Node:
         directory, address = self._settings.run_directory, self._settings.metrics_address
         ipam = IpamAnswers(self._store, self._settings.node_name)
         answers = Handlers(self.agent, self.speaker, (self.device, self.vxlan), self._standing, self._news, ipam)
-        handlers, actions = {**answers.all(), "events": self._journal.events}, answers.actions()
+        source = AgentSource(self.agent, self.speaker, answers, self._news, self._journal)
+        more = {"events": self._journal.events, "page": self._news.waiting(source.document)}
+        handlers, actions = {**answers.all(), **more}, answers.actions()
         # In this order: who reads on one socket that the node is in sync finds the other one open.
         yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()
         yield "api", Api(directory / "agent.sock", handlers, actions).serve()
         yield "journal", self._journal.run()
         if address is not None:
-            probes = Probes(self.observation.health, self._metrics)
-            yield "metrics", TcpApi(address, probes.all(), setting="metricsAddress").serve()
+            probes, feed = Probes(self.observation.health, self._metrics), Feed(source)
+            page = PageServer(feed, source.ask, Reach(self._settings.page))
+            served = {**page.all(), **probes.all()}
+            yield "metrics", TcpApi(address, served, setting="metricsAddress", admit=page.admit).serve()
+            yield "page", feed.run()
         yield "ipam", Tending(self._store, self._settings.node_name, self.agent.remove_endpoint).run()
         yield "datastore", self.agent.follow_datastore()
         yield "loop", self.agent.run()
