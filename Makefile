@@ -11,7 +11,7 @@ PACKAGES := bird2 iproute2 iputils-ping nftables procps python3-venv tcpdump mus
 INTEROP_PACKAGES := frr gobgpd
 TEST_PACKAGES := $(INTEROP_PACKAGES) chromium prometheus
 VM_PACKAGES := qemu-system-x86 busybox-static kmod
-BENCH_PACKAGES := iperf3 gcc libc6-dev
+BENCH_PACKAGES := iperf3 gcc libc6-dev chromium
 STAMP := .venv/.installed
 # Processes that share the tests out; most of them wait for timers most of the time.
 WORKERS ?= 2
