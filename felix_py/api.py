@@ -5,7 +5,7 @@ import contextlib
 import grp
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -31,17 +31,41 @@ GROUP = "felix"
 """Members of this group may use the socket; without the group only root may."""
 
 
+STALLED = 60.0
+"""Seconds that the reader of a stream may take for one part of it; its connection is cut then."""
+
+
 class Text(NamedTuple):
     """A body that is no JSON document."""
 
     content_type: str
     body: bytes
+    headers: Mapping[str, str] = {}
+
+
+class Stream(NamedTuple):
+    """A body without an end; each part is made when the one before has left for the client."""
+
+    content_type: str
+    parts: AsyncGenerator[bytes, None]
+    headers: Mapping[str, str] = {}
+
+
+class Asker(NamedTuple):
+    """Who asks: `host` is whom the client believes to ask, `address` where it connects from by TCP."""
+
+    host: str | None
+    address: str | None
 
 
 Answer: TypeAlias = tuple[int, Mapping[str, Any]]
 Page: TypeAlias = tuple[int, Text]
-Handler: TypeAlias = Callable[[tuple[str, ...], Mapping[str, str]], Awaitable[Answer | Page]]
+Flow: TypeAlias = tuple[int, Stream]
+Handler: TypeAlias = Callable[[tuple[str, ...], Mapping[str, str]], Awaitable[Answer | Page | Flow]]
 """Gets the parts of the path after the handler's own name, and the query; returns status and document, or a page."""
+
+Admit: TypeAlias = Callable[[str, Asker], Answer | None]
+"""Gets the name of a handler, and who asks; returns what to answer instead, None where the handler may."""
 
 log = structlog.get_logger()
 
@@ -50,11 +74,17 @@ class _Server:
     """Answers every request, rubbish with a sentence, and lets no client wait for another."""
 
     def __init__(
-        self, name: str, root: str, handlers: Mapping[str, Handler], actions: Mapping[str, Handler] | None = None
+        self,
+        name: str,
+        root: str,
+        handlers: Mapping[str, Handler],
+        actions: Mapping[str, Handler] | None = None,
+        admit: Admit | None = None,
     ) -> None:
         self._name = name
         self._root = root
         self._methods = {b"GET": handlers, **({b"POST": actions} if actions else {})}
+        self._admit = admit
         self._clients: set[asyncio.Task[None] | None] = set()
         self._closing = False
 
@@ -94,16 +124,20 @@ class _Server:
                 request = await _request(connection, reader)
         except h11.RemoteProtocolError as error:
             log.warning("api.rubbish", socket=self._name, reason=str(error))
-            answer: Answer | Page = 400, {"error": f"this is no HTTP request: {error}"}
+            answer: Answer | Page | Flow = 400, {"error": f"this is no HTTP request: {error}"}
         else:
             if request is None:
                 return
-            answer = await self._answer(request)
-        writer.write(_response(connection, *answer))
+            answer = await self._answer(request, Asker(_host(request), _address(writer)))
+        status, content = answer
+        if isinstance(content, Stream):
+            await _flow(connection, content, reader, writer)
+            return
+        writer.write(_response(connection, status, content))
         async with asyncio.timeout(DEADLINE):
             await writer.drain()
 
-    async def _answer(self, request: h11.Request) -> Answer | Page:
+    async def _answer(self, request: h11.Request, asker: Asker) -> Answer | Page | Flow:
         target = urlsplit(request.target.decode("ascii", "replace"))
         parts = [unquote(part) for part in target.path.split("/") if part]
         root = [part for part in self._root.split("/") if part]
@@ -116,6 +150,8 @@ class _Server:
         if handler is None:
             method, known = request.method.decode("ascii", "replace"), " or ".join(each.decode() for each in usable)
             return 405, {"error": f"method {method} is not known for {target.path}; use {known}"}
+        if self._admit is not None and (refused := self._admit(name, asker)) is not None:
+            return refused
         query = {name: values[-1] for name, values in parse_qs(target.query, keep_blank_values=True).items()}
         return await handler(tuple(parts[len(root) + 1 :]), query)
 
@@ -153,8 +189,10 @@ class TcpApi(_Server):
         port: where they can come then; not the one of `address` if that is 0, by which the kernel chooses.
     """
 
-    def __init__(self, address: ListenAddress, handlers: Mapping[str, Handler], *, setting: str) -> None:
-        super().__init__(str(address), "/", handlers)
+    def __init__(
+        self, address: ListenAddress, handlers: Mapping[str, Handler], *, setting: str, admit: Admit | None = None
+    ) -> None:
+        super().__init__(str(address), "/", handlers, admit=admit)
         self._address = address
         self._setting = setting
         self.listening = asyncio.Event()
@@ -207,10 +245,58 @@ def _response(connection: h11.Connection, status: int, content: Mapping[str, Any
     length = str(len(page.body))
     head = h11.Response(
         status_code=status,
-        headers=[("Content-Type", page.content_type), ("Content-Length", length), ("Connection", "close")],
+        headers=[
+            ("Content-Type", page.content_type),
+            ("Content-Length", length),
+            ("Connection", "close"),
+            *page.headers.items(),
+        ],
     )
     events = (head, h11.Data(data=page.body), h11.EndOfMessage())
     return b"".join(connection.send(event) or b"" for event in events)
+
+
+async def _flow(
+    connection: h11.Connection, stream: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Send a stream until the client goes; one that does not read is given no further part."""
+    headers = [("Content-Type", stream.content_type), ("Connection", "close"), *stream.headers.items()]
+    writer.transport.set_write_buffer_limits(high=0)  # "drained" is then: all of it is the kernel's business
+    writer.write(connection.send(h11.Response(status_code=200, headers=headers)) or b"")
+    sending = asyncio.create_task(_send(connection, stream.parts, writer))
+    leaving = asyncio.create_task(_until_left(reader))
+    try:
+        await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sending.cancel()
+        leaving.cancel()
+        results = await asyncio.gather(sending, leaving, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _send(connection: h11.Connection, parts: AsyncGenerator[bytes, None], writer: asyncio.StreamWriter) -> None:
+    async with contextlib.aclosing(parts):
+        async for part in parts:
+            writer.write(connection.send(h11.Data(data=part)) or b"")
+            async with asyncio.timeout(STALLED):
+                await writer.drain()
+
+
+async def _until_left(reader: asyncio.StreamReader) -> None:
+    while await reader.read(1 << 10):
+        pass  # whatever else it says, nobody listens
+
+
+def _host(request: h11.Request) -> str | None:
+    return next((value.decode("ascii", "replace") for name, value in request.headers if name == b"host"), None)
+
+
+def _address(writer: asyncio.StreamWriter) -> str | None:
+    """Return where a client of TCP connects from."""
+    name = writer.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) else None
 
 
 def _permit(path: Path) -> None:

@@ -13,6 +13,7 @@ from felix_py.node_address import METHODS, Method
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "console")
+PAGES = ("loopback", "enabled", "disabled")
 DRIVERS = ("auto", "kernel", "ebpf", "tun")
 GUARDS = ("auto", "ebpf", "nftables")
 OLD_DRIVERS = {"userspace": "tun"}
@@ -55,6 +56,7 @@ class Config:
         next_hop_objects: routes to other nodes go through next-hop objects where many share one; see decision 6.
         settle_milliseconds: how long a burst of changed resources is gathered before it is acted upon.
         metrics_address: where /metrics, /livez and /readyz are served; None serves them nowhere.
+        page: who may look at the page there: this machine, everybody who reaches it, or nobody.
         netfilter: the nftables table of ours is kept; otherwise there is none.
         pod_guard: what guards pods' interfaces: our BPF programs, that table, or the first of these that works; nothing
             does without `netfilter`.
@@ -79,6 +81,7 @@ class Config:
     next_hop_objects: bool = False
     settle_milliseconds: float = 10.0
     metrics_address: ListenAddress | None = METRICS_ADDRESS
+    page: Literal["loopback", "enabled", "disabled"] = "loopback"
     netfilter: bool = True
     pod_guard: Literal["auto", "ebpf", "nftables"] = "auto"
     bgp: bool = True
@@ -127,7 +130,12 @@ def _path(raw: Any) -> Path:
     return path
 
 
-def _listen_address(raw: Any) -> ListenAddress | None:
+def listen_address(raw: Any) -> ListenAddress | None:
+    """Read an address and a port; None for `none`.
+
+    Raises:
+        ValueError: when it is neither.
+    """
     text = _text(raw)
     if text.lower() == "none":
         return None
@@ -171,7 +179,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "settleMilliseconds": ("settle_milliseconds", _positive, "a number of milliseconds above 0"),
     "metricsAddress": (
         "metrics_address",
-        _listen_address,
+        listen_address,
         "an IP address and a port, as 127.0.0.1:9099 or [::1]:9099, or none",
     ),
     "datastore": ("datastore", _choice(("directory", "kubernetes")), "directory or kubernetes"),
@@ -180,6 +188,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "nodeAddress6": ("node_address6", _method, f"{METHODS}, or none"),
     "cniConflist": ("cni_conflist", _path, "an absolute path, as /etc/cni/net.d/10-felix.conflist"),
     "kubernetesServers": ("kubernetes_servers", _servers, "URLs with commas between, as https://10.0.0.1:6443"),
+    "page": ("page", _choice(PAGES), "Loopback, Enabled or Disabled"),
 }
 """Name in felix.yaml: attribute, parser, and what to give. In the environment: FELIX_ and the name in capitals."""
 

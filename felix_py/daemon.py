@@ -43,6 +43,10 @@ from felix_py.model import Key
 from felix_py.mtu_file import MtuFile
 from felix_py.news import News
 from felix_py.observation import Observation
+from felix_py.page.feed import Feed
+from felix_py.page.gate import Reach
+from felix_py.page.of_agent import AgentSource
+from felix_py.page.server import PageServer
 from felix_py.probes import Probes
 from felix_py.state import Present
 from felix_py.tending import Tending
@@ -180,20 +184,21 @@ class Node:
         ipam = IpamAnswers(self._store, self._settings.node_name)
         devices = self.device, self.vxlan
         answers = Handlers(self.agent, self.speaker, devices, self._standing, self._news, ipam, self.guard)
-        handlers, actions = {**answers.all(), "events": self._journal.events}, answers.actions()
+        source = AgentSource(self.agent, self.speaker, answers, self._news, self._journal)
+        more = {"events": self._journal.events, "page": self._news.waiting(source.document)}
+        handlers, actions = {**answers.all(), **more}, answers.actions()
         # In this order: who reads on one socket that the node is in sync finds the other one open.
         yield "cni", CniServer(directory / "cni.sock", self.agent, self._store).serve()
         yield "api", Api(directory / "agent.sock", handlers, actions).serve()
         yield "journal", self._journal.run()
         if address is not None:
-            probes = Probes(self.observation.health, self._metrics)
-            yield "metrics", TcpApi(address, probes.all(), setting="metricsAddress").serve()
-        yield (
-            "ipam",
-            Tending(
-                self._store, self._settings.node_name, self.agent.remove_endpoint, period=self._where.tending
-            ).run(),
-        )
+            probes, feed = Probes(self.observation.health, self._metrics), Feed(source)
+            page = PageServer(feed, source.ask, Reach(self._settings.page))
+            served = {**page.all(), **probes.all()}
+            yield "metrics", TcpApi(address, served, setting="metricsAddress", admit=page.admit).serve()
+            yield "page", feed.run()
+        tending = Tending(self._store, self._settings.node_name, self.agent.remove_endpoint, period=self._where.tending)
+        yield "ipam", tending.run()
         yield "datastore", self.agent.follow_datastore()
         if self._where.keeping is not None:
             yield "node", self._where.keeping()

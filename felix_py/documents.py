@@ -3,8 +3,8 @@
 What looks at routes takes `turns` and runs in the kernel's thread, by `agent.ask(partial(documents.routes, agent))`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from felix_py.agent import Agent
@@ -25,7 +25,13 @@ def time(moment: datetime | None) -> str | None:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
-def routes(agent: Agent, turns: Turns, *, which: str = "all", prefix: str | None = None) -> Document:
+Moment = Callable[[float], Any]
+"""Writes a moment of the loop's clock as whoever asks reads times."""
+
+
+def routes(
+    agent: Agent, turns: Turns, *, which: str = "all", prefix: str | None = None, whole: bool = True
+) -> Document:
     """Return the routes of this node.
 
     Args:
@@ -34,48 +40,95 @@ def routes(agent: Agent, turns: Turns, *, which: str = "all", prefix: str | None
         which: `all` is what we want and what is ours; `kernel` what the main tables hold now, whoever owns it; `rib`
             what we want, installed or not.
         prefix: only this one.
+        whole: with the reasons; otherwise what a line of a table needs.
 
     Raises:
         WireBroken: when the kernel could not be read.
     """
-    listed = _kernel_routes(turns) if which == "kernel" else _our_routes(agent, turns, rib_only=which == "rib")
-    chosen = [row for row in listed if prefix in (None, row["prefix"])]
-    return {"node": agent.node_name, "inSync": agent.cluster.in_sync and agent.turns > 0, "routes": chosen}
+    if which == "kernel":
+        rows = [row for row in _kernel_routes(turns) if prefix in (None, row["prefix"])]
+    else:
+        brief = Briefs(turns, moments(agent))
+        keys = (key for key in keys_of(turns, rib_only=which == "rib") if prefix is None or prefix == str(key))
+        rows = [_row(key, turns, brief) if whole else brief(key) for key in keys]
+    return {"node": agent.node_name, "inSync": agent.cluster.in_sync and agent.turns > 0, "routes": rows}
 
 
-def _our_routes(agent: Agent, turns: Turns, *, rib_only: bool) -> Iterator[Document]:
+def keys_of(turns: Turns, *, rib_only: bool = False) -> list[RouteKey]:
+    """Return the identities of the routes that we want, and of those that are ours although nobody wants them."""
     keys = set(turns.wish.chosen)
-    if not rib_only:
-        keys |= turns.kernel.ours().keys()
-    for key in sorted(keys, key=_order):
-        yield _row(key, agent, turns)
+    return sorted(keys if rib_only else keys | turns.unwanted(), key=_order)
+
+
+def moments(agent: Agent) -> Moment:
+    """Return what writes moments as RFC 3339 does, all of them by one reading of the clock."""
+    base = agent.moment(0.0)
+    assert base is not None  # noqa: S101 - only no moment has no time of day
+    return lambda at: time(base + timedelta(seconds=at))
 
 
 def _order(key: RouteKey) -> tuple[int, int, int, int]:
     return key.dst.version, int(key.dst.network_address), key.dst.prefixlen, key.metric
 
 
-def _row(key: RouteKey, agent: Agent, turns: Turns) -> Document:
-    winner, standing = turns.wish.chosen.get(key), turns.standing(key)
-    installed = turns.installed(standing)
-    route = winner.route if winner else installed or Route()
-    state, reason = _state(winner, standing, installed)
+def _row(key: RouteKey, turns: Turns, brief: "Briefs") -> Document:
+    winner, installed = turns.wish.chosen.get(key), turns.installed(turns.standing(key))
     wanted = turns.wish.state.routes.get(key, winner.route) if winner else None
     return {
-        "prefix": str(key),
+        **brief(key),
+        "wanted": str(wanted) if wanted else None,
+        "installed": str(installed) if installed else None,
+        "why": list(_why(winner)) if winner else ["nobody wants it any more"],
+        "candidates": _candidates(winner, turns.wish.lost.get(key, ())) if winner else [],
+    }
+
+
+class Briefs:
+    """Writes what a line of a table says of a route; what many routes have in common it writes once.
+
+    Args:
+        turns: of the agent; to be called in the kernel's thread, and thrown away when the question is answered.
+        moment: how times are written.
+    """
+
+    def __init__(self, turns: Turns, moment: Moment) -> None:
+        self._turns = turns
+        self._moment = moment
+        self._ways: dict[int, Document] = {}
+        self._times: dict[float, Any] = {}
+
+    def __call__(self, key: RouteKey) -> Document:
+        """Write one."""
+        turns = self._turns
+        winner, standing = turns.wish.chosen.get(key), turns.standing(key)
+        # To decode what the kernel holds takes longest, and nobody needs it of a route that is as it should be.
+        installed = turns.installed(standing) if winner is None or standing.reason is not None else None
+        state, reason = _state(winner, standing, installed)
+        way = _way(None, installed or Route()) if winner is None else self._way_of(winner)
+        since = self._time(standing.since) if standing.since is not None else None
+        return {"prefix": str(key), **way, "since": since, "state": state, "reason": reason}
+
+    def _way_of(self, winner: Candidate) -> Document:
+        # One candidate is the same object for all prefixes that it is wanted for, and the wish keeps it alive.
+        way = self._ways.get(id(winner))
+        if way is None:
+            way = self._ways[id(winner)] = _way(winner, winner.route)
+        return way
+
+    def _time(self, at: float) -> Any:
+        if at not in self._times:
+            self._times[at] = self._moment(at)
+        return self._times[at]
+
+
+def _way(winner: Candidate | None, route: Route) -> Document:
+    return {
         "kind": str(winner.kind) if winner else "unwanted",
         "nextHop": str(route.via) if route.via else None,
         "nextHops": [{"nextHop": str(hop.via), "device": hop.device, "weight": hop.weight} for hop in route.hops],
         "device": route.device,
         "encapsulation": str(winner.encapsulation.encapsulation) if winner and winner.encapsulation else None,
         "from": winner.origin if winner else "-",
-        "since": time(agent.moment(standing.since)),
-        "state": state,
-        "reason": reason,
-        "wanted": str(wanted) if wanted else None,
-        "installed": str(installed) if installed else None,
-        "why": list(_why(winner)) if winner else ["nobody wants it any more"],
-        "candidates": _candidates(winner, turns.wish.lost.get(key, ())) if winner else [],
     }
 
 
@@ -210,7 +263,7 @@ def status(agent: Agent, turns: Turns, *, extra: Mapping[str, Any], problems: tu
         extra: documents of the other parts, by name.
         problems: what the other parts find wrong, one sentence each.
     """
-    rows = [_row(key, agent, turns) for key in sorted(turns.unsettled(), key=_order)]
+    rows = list(map(Briefs(turns, moments(agent)), sorted(turns.unsettled(), key=_order)))
     wrong = tuple(f"{row['prefix']} is {row['state']}: {row['reason']}" for row in rows if row["state"] in BAD)
     counts = {state: count for state, count in turns.states().items() if count and state != "contested"}
     in_sync = agent.cluster.in_sync and agent.turns > 0

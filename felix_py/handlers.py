@@ -146,15 +146,24 @@ class Handlers:
         if isinstance(prefix, str):
             return 400, {"error": prefix}
         asked = str(prefix) if prefix else None  # of many spellings, ours
+        whole = "brief" not in query
         try:
-            document = await self._agent.ask(partial(documents.routes, self._agent, which=which, prefix=asked))
+            document = await self._agent.ask(
+                partial(documents.routes, self._agent, which=which, prefix=asked, whole=whole)
+            )
         except KernelRefused as refusal:
             return 503, {"error": f"the kernel could not be read: {refusal}"}
-        paths = bgp_path_documents.by_prefix(self._speaker.routes())
+        if not whole:
+            return 200, document
+        paths = bgp_path_documents.by_prefix(self._speaker.routes(prefix=prefix))
         for row in document["routes"]:
-            row["driver"] = DRIVERS.get(row["encapsulation"], self._ipip.driver)
+            row["driver"] = self.driver(row["encapsulation"])
             row["paths"] = paths.get(row["prefix"], []) if row["kind"] == "remote" else []
         return 200, document
+
+    def driver(self, encapsulation: str | None) -> str | None:
+        """Return what carries packets of an encapsulation."""
+        return DRIVERS.get(encapsulation, self._ipip.driver)
 
     async def bgp(self, parts: tuple[str, ...], query: Mapping[str, str]) -> Answer:
         """Answer about sessions and paths."""

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -128,6 +128,17 @@ class Journal:
             )
 
     # --- what is asked
+
+    @property
+    def last(self) -> int:
+        """The number of the newest entry."""
+        return self._number
+
+    def newest(self, count: int) -> list[dict[str, Any]]:
+        """Return the newest entries as documents, the oldest of them first."""
+        with self._lock:
+            found = list(islice(reversed(self._entries), count))
+        return [document(entry) for entry in reversed(found)]
 
     def entries(self, *, since: float = -math.inf, after: int = 0) -> tuple[tuple[Entry, ...], int]:
         """Return entries, oldest first, and the number to ask `after` next time.

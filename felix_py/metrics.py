@@ -63,6 +63,15 @@ class Facts(Protocol):
     def filtered(self) -> Mapping[str, int]:
         """Return the packets of each counter of our nftables table."""
 
+    def blocks(self) -> Mapping[tuple[str, str], int]:
+        """Return how many blocks of each pool are claimed by any node, and free, by pool and state."""
+
+    def tunnels(self) -> Mapping[str, int]:
+        """Return how many other nodes are sent encapsulated packets, by the tunnel's device."""
+
+    def checks(self) -> Mapping[tuple[str, str], bool]:
+        """Return whether each check of /livez and /readyz passes, by probe (live, ready) and check."""
+
 
 def peer_facts(report: PeerReport) -> PeerFacts:
     """Take what counts from the speaker's report of one session."""
@@ -204,6 +213,24 @@ class _FactsCollector(Collector):
         stale = "1 while a resource is refused and its last good version in force"
         yield _gauge("felix_config_stale", stale, (), [((), int(self._facts.config_stale()))])
         yield _packets(self._facts.filtered())
+        yield _gauge(
+            "felix_ipam_blocks",
+            "Blocks of a pool, claimed by any node of the cluster or free",
+            ["pool", "state"],
+            self._facts.blocks().items(),
+        )
+        yield _gauge(
+            "felix_tunnel_remotes",
+            "Other nodes that are sent encapsulated packets",
+            ["device"],
+            (((device,), count) for device, count in self._facts.tunnels().items()),
+        )
+        yield _gauge(
+            "felix_health_check",
+            "1 where a check of /livez or /readyz passes, 0 where it fails",
+            ["probe", "check"],
+            ((key, int(passes)) for key, passes in self._facts.checks().items()),
+        )
         yield from _sessions(tuple(self._facts.peers()))
 
 

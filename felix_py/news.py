@@ -23,6 +23,20 @@ class News:
         if not self._changed.is_set():
             self._changed.set()
 
+    @property
+    def number(self) -> int:
+        """How many changes there were."""
+        return self._number
+
+    async def changed(self, after: int, seconds: float) -> None:
+        """Wait until there were more changes than `after`, for some seconds at most."""
+        if after != self._number or seconds <= 0:
+            return
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
     def waiting(self, handler: Handler) -> Handler:
         """Return a handler that takes `after` and `wait` too: it answers when something has changed, or after a while.
 
@@ -48,9 +62,5 @@ class News:
             return "after and wait are numbers: after=REVISION&wait=SECONDS"
         if not 0 <= seconds <= LONGEST_WAIT:
             return f"wait is {query['wait']!r}; give 0 to {LONGEST_WAIT:.0f} seconds"
-        if after == self._number and seconds:
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._changed.wait()
+        await self.changed(after, seconds)
         return None

@@ -13,8 +13,9 @@ from felix_py.kernel import filter_counters
 from felix_py.kernel.conntrack import Conntrack
 from felix_py.kernel.guard_programs import GuardPrograms
 from felix_py.metrics import Metrics, PeerFacts, peer_facts
-from felix_py.model import IPPool, lies_in
+from felix_py.model import BlockAffinity, IPPool, lies_in
 from felix_py.turn import Done
+from vxlan.tunnel import Vxlan
 
 MARGIN = 30.0
 """Seconds that a turn may take beyond the time at which it was due."""
@@ -125,6 +126,29 @@ class Observation:
         if not self._agent.config.netfilter:
             return {}
         return {**(self._programs.counters() if self._agent.guarded else {}), **filter_counters.read()}
+
+    def blocks(self) -> Mapping[tuple[str, str], int]:
+        """Return how many blocks of each pool some node has claimed, and how many nobody has."""
+        blocks = [each.cidr for each in self._agent.cluster.of(BlockAffinity)]
+        counts: dict[tuple[str, str], int] = {}
+        for pool in self._agent.cluster.of(IPPool):
+            claimed = sum(lies_in(each, pool.cidr) for each in blocks)
+            counts[pool.name, "claimed"] = claimed
+            counts[pool.name, "free"] = max(0, (1 << max(0, pool.block_size - pool.cidr.prefixlen)) - claimed)
+        return counts
+
+    def tunnels(self) -> Mapping[str, int]:
+        """Return how many other nodes each tunnel leads to."""
+        wanted = self._agent.picture.desired.state.tunnels.values()
+        return {
+            each.name: len(each.forwarding if isinstance(each, Vxlan) else {node for _, node in each.routes})
+            for each in wanted
+        }
+
+    def checks(self) -> Mapping[tuple[str, str], bool]:
+        """Return whether each check passes now."""
+        verdicts = {"live": self.health.live(self._clock()), "ready": self.health.ready()}
+        return {(probe, each.name): each.reason is None for probe, found in verdicts.items() for each in found.checks}
 
     # --- why the node is not ready
 

@@ -206,6 +206,12 @@ class Turns:
             keys | {key for key in self.wish.state.routes if route_codec.identity_of(key) in unmade} if unmade else keys
         )
 
+    def unwanted(self) -> set[RouteKey]:
+        """Return the routes in the kernel that are ours and that nobody wants; those that are wanted need no look."""
+        routes, wanted = self.kernel.routes, self.kernel.routes.books.wish.bodies
+        strays = (routes.readable(body) for body in routes.ours() if route_codec.identity(body) not in wanted)
+        return {entry[0] for entry in strays if entry is not None}
+
     def states(self) -> Mapping[str, int]:
         """Count the routes of this node by state, without looking at each: what is not as wanted is known."""
         books, wish = self.kernel.routes.books, self.wish

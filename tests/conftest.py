@@ -66,6 +66,8 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
         (program("gobgpd"), "needs GoBGP: apt-get install gobgpd"),
         (program("gobgp"), "needs GoBGP's client: apt-get install gobgpd"),
     ),
+    "browser": ((program("chromium"), "needs Chromium: apt-get install --no-install-recommends chromium"),),
+    "promtool": ((program("promtool"), "needs promtool: apt-get install --no-install-recommends prometheus"),),
     "vm": (
         (root, "needs root: sudo .venv/bin/pytest"),
         (program("qemu-system-x86_64"), "needs QEMU: apt-get install qemu-system-x86"),

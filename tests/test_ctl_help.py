@@ -75,3 +75,30 @@ def test_bash_completes_with_the_script() -> None:
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert (done.stdout, done.stderr) == ("drain\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "module"),
+    [
+        pytest.param("routes 10.65.0.0/26 --why", "routes", id="a command"),
+        pytest.param("--node status -o json blocks", "pools", id="behind options whose values look like commands"),
+        pytest.param("--socket=/run/x bgp peers", "bgp", id="an option with its value in one word"),
+        pytest.param("--help", None, id="help lists all commands"),
+        pytest.param("-o wide --help routes", None, id="help before a command"),
+        pytest.param("rotues", None, id="an unknown command is answered with all that are known"),
+        pytest.param("complete -- bgp", None, id="completion knows all of them"),
+        pytest.param("", None, id="nothing"),
+    ],
+)
+def test_only_the_module_of_the_command_is_imported(line: str, module: str | None) -> None:
+    assert main._module_of(line.split()) == module
+
+
+def test_every_command_is_found_in_the_module_that_is_imported_for_it() -> None:
+    (all_of,) = (action.choices for action in PARSER._actions if isinstance(action, argparse._SubParsersAction))
+    for command in all_of:
+        only = main._module_of([command])
+        (choices,) = (
+            action.choices for action in main._parser(only)._actions if isinstance(action, argparse._SubParsersAction)
+        )
+        assert command in choices

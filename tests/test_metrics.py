@@ -56,6 +56,15 @@ class TwoPeers:
     def filtered(self) -> Mapping[str, int]:
         return {"pod-spoofed": 7, "nat-outgoing": 0}
 
+    def blocks(self) -> Mapping[tuple[str, str], int]:
+        return {("pods", "claimed"): 5, ("pods", "free"): 1019}
+
+    def tunnels(self) -> Mapping[str, int]:
+        return {"tunl0": 2}
+
+    def checks(self) -> Mapping[tuple[str, str], bool]:
+        return {("live", "loop"): True, ("ready", "bgp"): False}
+
 
 def samples(text: str) -> Samples:
     families = text_string_to_metric_families(text)
@@ -115,6 +124,10 @@ def test_facts_are_read_when_somebody_asks() -> None:
     assert value(found, "felix_config_stale") == 1
     assert value(found, "felix_netfilter_packets_total", counter="pod-spoofed") == 7
     assert value(found, "felix_netfilter_packets_total", counter="nat-outgoing") == 0
+    assert value(found, "felix_ipam_blocks", pool="pods", state="free") == 1019
+    assert value(found, "felix_tunnel_remotes", device="tunl0") == 2
+    assert value(found, "felix_health_check", probe="live", check="loop") == 1
+    assert value(found, "felix_health_check", probe="ready", check="bgp") == 0
 
 
 def test_two_agents_of_one_process_do_not_share_a_registry() -> None:

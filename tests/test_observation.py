@@ -1,6 +1,7 @@
 """What a turn means for metrics and health."""
 
 from collections import Counter
+from ipaddress import IPv4Address, IPv4Network
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,12 +10,15 @@ from felix_py.config import Config
 from felix_py.health import Verdict
 from felix_py.kernel.holds import Hold, Waiting
 from felix_py.kernel.kernel import News, Report
+from felix_py.kernel.objects import KernelState
 from felix_py.kernel.outcome import Batch, Outcome
 from felix_py.kernel.wire import Refusal
 from felix_py.metrics import Metrics
-from felix_py.model import NodeName
+from felix_py.model import BlockAffinity, IPPool, NodeName
 from felix_py.observation import Observation
+from felix_py.picture import Picture
 from felix_py.turn import Done
+from ipip.tunnel import Tunnel
 
 
 class Clock:
@@ -33,6 +37,7 @@ def looking(clock: Clock, peers: tuple[str, ...] = ()) -> tuple[Observation, Met
         faults=(),
         blocks=tuple,
         guarded=True,
+        picture=Picture(),
     )
     speaker = SimpleNamespace(problem=None, peers=lambda: [SimpleNamespace(state=state) for state in peers])
     conntrack = SimpleNamespace(entries_removed=0)
@@ -126,3 +131,35 @@ def test_ready_is_in_sync_applied_and_peered() -> None:
     assert reasons(observation.health.ready()) == {}
     observation, _, _ = looking(Clock(), ())
     assert reasons(observation.health.ready()) == {}, "a node without sessions is ready, too"
+
+
+def test_every_check_of_the_probes_is_told() -> None:
+    observation, _, agent = looking(Clock(), ("Active",))
+    assert observation.checks() == {
+        ("live", "loop"): True,
+        ("ready", "inSync"): True,
+        ("ready", "firstApply"): True,
+        ("ready", "bgp"): False,
+    }
+    agent.cluster.in_sync = False
+    assert observation.checks()["ready", "inSync"] is False
+
+
+def test_blocks_of_a_pool_are_claimed_or_free() -> None:
+    _, metrics, agent = looking(Clock())
+    pool = IPPool("default", IPv4Network("10.65.0.0/24"))
+    claimed = BlockAffinity("a1", NodeName("a1"), IPv4Network("10.65.0.64/26"))
+    elsewhere = BlockAffinity("b1", NodeName("b1"), IPv4Network("10.66.0.0/26"))
+    resources: dict[type, tuple[object, ...]] = {IPPool: (pool,), BlockAffinity: (claimed, elsewhere)}
+    agent.cluster.of = lambda kind: resources.get(kind, ())
+    assert value(metrics, 'felix_ipam_blocks{pool="default",state="claimed"}') == 1
+    assert value(metrics, 'felix_ipam_blocks{pool="default",state="free"}') == 3
+
+
+def test_a_tunnel_counts_the_nodes_that_it_leads_to() -> None:
+    _, metrics, agent = looking(Clock())
+    far = IPv4Address("172.31.2.11")
+    routes = frozenset({(IPv4Network("10.65.2.0/26"), far), (IPv4Network("10.65.3.0/26"), far)})
+    wanted = Tunnel(IPv4Address("172.31.1.11"), mtu=1480, routes=routes)
+    agent.picture = Picture(Desired(KernelState(tunnels={"tunl0": wanted})))
+    assert value(metrics, 'felix_tunnel_remotes{device="tunl0"}') == 1

@@ -1,10 +1,10 @@
 """Asks the agent: one GET over its unix socket, one document back, or one sentence about why not."""
 
-import http.client
 import json
 import os
 import socket
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -26,17 +26,6 @@ class NotFound(Exception):  # noqa: N818 - named for what it means: the agent kn
 
 class Refused(Exception):  # noqa: N818 - named for what it means: the question makes no sense
     """The agent refused the question; the sentence says what to ask instead."""
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=DEADLINE)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(DEADLINE)
-        self.sock.connect(str(self._path))
 
 
 def socket_path(given: str | None, node: str | None) -> Path:
@@ -83,12 +72,8 @@ def _ask(
 ) -> dict[str, Any]:
     target = "/v1/" + "/".join(quote(part, safe="") for part in parts)
     asked = {name: value for name, value in query.items() if value is not None}
-    connection = _UnixConnection(path)
     try:
-        connection.request(method, target + ("?" + urlencode(asked) if asked else ""))
-        wait(connection.sock)
-        response = connection.getresponse()
-        body = response.read()
+        status, body = _exchange(method, path, target + ("?" + urlencode(asked) if asked else ""), wait)
     except FileNotFoundError:
         raise Unreachable(f"no agent runs here: {path} does not exist; start it with `felix-agent run`") from None
     except PermissionError:
@@ -97,11 +82,35 @@ def _ask(
         raise Unreachable(f"no agent listens on {path}; start it with `felix-agent run`") from None
     except BrokenPipeError:
         raise  # our own reader has seen enough
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         raise Unreachable(f"the agent at {path} did not answer: {str(error) or type(error).__name__}") from error
-    finally:
-        connection.close()
-    return _document(response.status, body, path)
+    return _document(status, body, path)
+
+
+def _exchange(method: str, path: Path, target: str, wait: Callable[[socket.socket], None]) -> tuple[int, bytes]:
+    """Ask one thing and read the answer to its end, after which the agent hangs up (RFC 9112).
+
+    By hand: Python's http.client brings TLS and mail along, whose import takes a quarter of a command's time.
+
+    Raises:
+        OSError: when the socket fails, or the answer is none or not whole.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(DEADLINE)
+        connection.connect(str(path))
+        ask = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        connection.sendall(ask.encode())
+        wait(connection)
+        answer = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode("ascii", "replace").split("\r\n")
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    words = first.split()
+    if not first.startswith("HTTP/1.") or len(words) < 2 or not words[1].isdigit():  # noqa: PLR2004 - version and status
+        raise ConnectionError("its answer is no HTTP" if answer else "it closed the connection without an answer")
+    if fields.get("content-length") != str(len(body)):
+        raise ConnectionError("it hung up in the middle of its answer")
+    return int(words[1]), body
 
 
 def _document(status: int, body: bytes, path: Path) -> dict[str, Any]:
@@ -111,10 +120,10 @@ def _document(status: int, body: bytes, path: Path) -> dict[str, Any]:
         raise Unreachable(f"what listens on {path} is no felix-agent: its answer is no JSON") from error
     if not isinstance(document, dict):
         raise Unreachable(f"what listens on {path} is no felix-agent: its answer is no document")
-    if status == http.client.NOT_FOUND:
+    if status == HTTPStatus.NOT_FOUND:
         raise NotFound(document.get("error", "the agent knows no such thing"))
-    if status == http.client.BAD_REQUEST:
+    if status == HTTPStatus.BAD_REQUEST:
         raise Refused(document.get("error", "the agent does not understand this"))
-    if status != http.client.OK:
+    if status != HTTPStatus.OK:
         raise Unreachable(f"the agent at {path} refused: {document.get('error', status)}")
     return document

@@ -1,28 +1,37 @@
 """The `felixctl` program: ask this node's agent what it holds, why, and what is wrong."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from felix_py.ctl import (
-    bgp,
-    client,
-    completion,
-    diag,
-    doctor,
-    endpoints,
-    events,
-    ipam,
-    nodes,
-    plan,
-    pools,
-    routes,
-    status,
-    trace,
-    tunnels,
-)
+from felix_py.ctl import client
 from felix_py.ctl.examples import EXAMPLES
+
+NOUNS = (
+    "status",
+    "routes",
+    "bgp",
+    "endpoints",
+    "nodes",
+    "pools",
+    "ipam",
+    "tunnels",
+    "events",
+    "plan",
+    "trace",
+    "doctor",
+    "diag",
+    "completion",
+)
+"""The modules that have the commands, in the order in which they are listed."""
+
+ELSEWHERE = {"blocks": "pools"}
+"""Commands that are not in the module of their own name."""
+
+VALUED = ("-o", "--output", "--node", "--socket")
+"""Options that may stand before the command, each with a value."""
 
 FORMS = ("table", "wide", "json", "yaml")
 
@@ -34,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     # Defaults go in beforehand: an option that stands before the command must not be undone by the command's parser.
     defaults = argparse.Namespace(output="table", node=None, socket=None)
-    parser = _parser()
+    parser = _parser(_module_of(sys.argv[1:] if arguments is None else arguments))
     options = parser.parse_args(arguments, defaults)
     options.parser = parser  # whoever completes words asks it
     try:
@@ -52,7 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _module_of(arguments: Sequence[str]) -> str | None:
+    """Return the only module that a command line needs; None where it takes all of them to read it."""
+    words = iter(arguments)
+    for word in words:
+        if word in VALUED:
+            next(words, None)
+        elif not word.startswith("-"):
+            name = ELSEWHERE.get(word, word)
+            return name if name in NOUNS and name != "completion" else None
+        elif word in ("-h", "--help"):
+            return None
+    return None
+
+
+def _parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands, or of those of one module: to import the others takes longer than to ask."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-o", "--output", choices=FORMS, default=argparse.SUPPRESS, help="form (default table)")
     common.add_argument("--node", default=argparse.SUPPRESS, help="ask this node of a lab on this machine")
@@ -65,9 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_with(common))
-    nouns = (status, routes, bgp, endpoints, nodes, pools, ipam, tunnels, events, plan, trace, doctor, diag, completion)
-    for command in nouns:
-        command.add(commands)
+    for name in NOUNS if only is None else (only,):
+        importlib.import_module(f"felix_py.ctl.{name}").add(commands)
     return parser
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 COLOURS = {"good": "32", "bad": "31", "warning": "33", "dim": "2", "bold": "1"}
@@ -46,8 +47,7 @@ def paint(text: str, meaning: str | None) -> str:
 
 def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows under heads; the last column is not padded."""
-    for line in lines(columns, rows):
-        print(line)
+    print("\n".join(lines(columns, rows)))
 
 
 def lines(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -56,6 +56,10 @@ def lines(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> Itera
     heads = [column.head for column in columns]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     yield paint(_line(heads, widths), "bold")
+    if not colour_wanted():  # thousands of routes go into a pipe in half the time
+        form = "  ".join([*(f"{{:<{width}}}" for width in widths[:-1]), "{}"])
+        yield from (form.format(*line) for line in cells)
+        return
     for row, line in zip(rows, cells, strict=True):
         padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
         padded[-1] = line[-1]
@@ -85,11 +89,16 @@ def age(since: str | None, now: datetime | None = None) -> str:
     """Write how long ago a time was, in the two largest units: 4s, 3m12s, 5h02m, 8d04h."""
     if since is None:
         return "-"
-    seconds = max(0, int(((now or datetime.now(UTC)) - datetime.fromisoformat(since)).total_seconds()))
+    seconds = max(0, int(((now or datetime.now(UTC)) - _moment(since)).total_seconds()))
     for unit, size, lesser, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
         if seconds >= size:
             return f"{seconds // size}{unit}{seconds % size // part:02d}{lesser}"
     return f"{seconds}s"
+
+
+@lru_cache(1024)
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def state_meaning(state: str) -> str:

@@ -57,7 +57,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def run(options: argparse.Namespace) -> int:
     """Print the routes; return 1 when one is not installed as wanted."""
     which = "kernel" if options.kernel else "rib" if options.rib else "all"
-    asked = {"which": which, "prefix": options.prefix}
+    # Reasons are most of an answer: of many routes they take longest, to make and to read.
+    plain = options.output == "table" and not (options.why or options.diff)
+    asked = {"which": which, "prefix": options.prefix, "brief": "yes" if plain else None}
     view = View(partial(_show, options), partial(_status, options), partial(_chosen, options))
     return watching.run(options, ("routes",), asked, view)
 

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import resources as package_files
+from ipaddress import ip_address
 from pathlib import Path
 
+from felix_py.config import METRICS_ADDRESS, ListenAddress, listen_address
 from felix_py.ctl import output, trace_view
 from felix_py.ctl.trace import size as packet_size
 from felix_py.lab import (
@@ -183,6 +185,12 @@ def _logs(options: argparse.Namespace, lab: Lab) -> int:
     os.execvp(words[0], words)  # noqa: S606 - no shell is what we want
 
 
+def _page(options: argparse.Namespace, lab: Lab) -> int:
+    from felix_py.lab import page  # noqa: PLC0415 - a server and all that it needs, for this command alone
+
+    return page.run(lab, lab.topology(), options.listen)
+
+
 def _demo(options: argparse.Namespace, lab: Lab) -> int:
     machines.require_programs()
     topology = _topology(options.topology)
@@ -234,6 +242,26 @@ def _with_log(command: argparse.ArgumentParser) -> None:
     command.add_argument("-n", "--lines", type=int, default=50, help="how many (default 50)")
 
 
+def _with_listen(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--listen",
+        type=_loopback,
+        default=METRICS_ADDRESS,
+        metavar="ADDRESS:PORT",
+        help=f"where, on this machine only (default {METRICS_ADDRESS})",
+    )
+
+
+def _loopback(text: str) -> ListenAddress:
+    try:
+        address = listen_address(text)
+    except ValueError:
+        address = None
+    if address is None or not ip_address(address.host).is_loopback:
+        raise argparse.ArgumentTypeError(f"is {text!r}; give an address of this machine and a port, as 127.0.0.1:9099")
+    return address
+
+
 def _with_nothing(_: argparse.ArgumentParser) -> None:
     """Take no arguments."""
 
@@ -250,6 +278,7 @@ COMMANDS = {
     ),
     "fail": (_fail, "break something on purpose", _with_target),
     "heal": (_heal, "make it whole again", _with_optional_target),
+    "page": (_page, "serve a page of all machines until Ctrl-C: topology, sessions, routes, events", _with_listen),
     "logs": (_logs, "what the daemon of a node or router said", _with_log),
     "down": (_down, "take a lab down; nothing of it is left", _with_nothing),
     "demo": (_demo, "bring a lab up, prove that it does what it should, and take it down", _with_topology),

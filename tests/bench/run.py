@@ -21,6 +21,7 @@ HELPERS = {
     "churned",
     "churner",
     "figures",
+    "page_tables",
     "route_agent",
     "route_memory",
     "route_moves",

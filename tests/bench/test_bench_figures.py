@@ -169,3 +169,18 @@ def test_an_unknown_benchmark_is_refused_with_what_there_is() -> None:
     done = subprocess.run([sys.executable, HERE / "run.py", "speed"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("bench: NAME is speed; there are ")
+
+
+@pytest.mark.alone
+@pytest.mark.bench
+@pytest.mark.netns
+@pytest.mark.browser
+@needs_root
+def test_the_bench_of_the_page_gives_every_figure() -> None:
+    names = [figure["name"] for figure in figures_of("page", SIZE="5000")]
+    assert names[-1] == "felixctl routes: 500 routes"
+    assert [name.rpartition(": ")[2] for name in names[:-1]] == [
+        "all of it until painted",
+        "an update until painted",
+        "the slowest update until painted",
+    ]
