@@ -176,6 +176,10 @@ class Agent:
             return f"node {self.node_name} is not in sync yet; see `felixctl status`"
         return None
 
+    def limited(self) -> str | None:
+        """Say in one sentence what pods of this node may lack now; None when the kernel holds all that it should."""
+        return next(iter(self.picture.problems), None)
+
     async def planned(self, describe: Callable[[tuple[Step, ...], tuple[Intention, ...], Turns], Result]) -> Result:
         """Return what a turn would do now, described, without doing it.
 

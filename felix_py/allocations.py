@@ -149,6 +149,11 @@ class Allocations:
         """Return which address this node uses, and by which handle; for whoever has it alone."""
         return {address: held.handle for address, held in self.addresses.own.mine.items()}
 
+    def not_held(self, attachment: Attachment) -> tuple[IPAddress, ...]:
+        """Return the addresses of an attachment of which no block says that it holds them."""
+        with self._gathering.alone():
+            return tuple(each for each, held in self._held(attachment) if not self.addresses.holds(each, held))
+
     def living_interfaces(self) -> frozenset[str]:
         """Return the host interfaces of pods that the kernel has now."""
         return frozenset(each.host_interface for each in self._living())

@@ -40,6 +40,9 @@ class Node(Protocol):
     def not_ready(self) -> str | None:
         """Say in one sentence why no pod can be attached now; None when one can."""
 
+    def limited(self) -> str | None:
+        """Say in one sentence what pods that are attached may lack now; None when all is as it should be."""
+
     async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
         """Route a pod; return when its addresses are in the kernel's table."""
 
@@ -167,6 +170,13 @@ class Commands:
             raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns}, which cannot be opened")
         podnet.require_namespace(netns, request.netns)
         reason = await self._in_thread(podnet.missing, attachment, netns)
+        if reason is None:
+            lost = await self._in_thread(self._store.not_held, attachment)
+            reason = (
+                f"{', '.join(map(str, lost))} is not held for it in any block; see `felixctl ipam check`"
+                if lost
+                else None
+            )
         if reason is not None:
             raise CniError(Code.ATTACHMENT_DIFFERS, f"{attachment.name}: {reason}")
         # Returns at once where the route is in place; otherwise it says why the kernel does not hold it.
@@ -197,6 +207,9 @@ class Commands:
             reason = await self._in_thread(self._store.exhausted)
         if reason is not None:
             raise CniError(Code.CANNOT_ADD, reason)
+        limit = self._node.limited()
+        if limit is not None:
+            raise CniError(Code.LIMITED, limit)
         return None
 
     async def _version(self, request: Request, _: int | None) -> Document:

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
 from felix_py.allocations import Allocations
 from felix_py.cni import results
 from felix_py.cni.commands import Commands, Node
+from felix_py.cni.notes import Notes
 from felix_py.cni.request import CniError, Code, parse, split, version_of
 from felix_py.model import Fault, Invalid
 
@@ -34,6 +35,9 @@ CONNECTIONS = 64
 DESCRIPTORS = 4
 """Descriptors accepted with a call, of which the first counts; more are dropped by the kernel."""
 
+MAY_SUCCEED_LATER = (Code.IO_FAILURE, Code.KERNEL_REFUSED, Code.TRY_AGAIN_LATER)
+"""Errors of a DEL that was left as a note with which it is kept."""
+
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = structlog.get_logger()
@@ -45,12 +49,20 @@ class Rubbish(Exception):  # noqa: N818 - named for what it is
     """What came is no call; the sentence says why."""
 
 
+class Answer(NamedTuple):
+    """What the shim prints, behind the digit of its exit status; and the code of an error."""
+
+    line: bytes
+    code: Code | None = None
+
+
 class CniServer:
     """Accepts calls at `path` for one node."""
 
     def __init__(self, path: Path, node: Node, store: Allocations) -> None:
         self._path = path
         self._commands = Commands(node, store)
+        self._notes = Notes(path)
         self._slots = asyncio.Semaphore(CONNECTIONS)
 
     async def serve(self) -> None:
@@ -61,6 +73,8 @@ class CniServer:
         """
         listener = self._listen()
         try:
+            # From here on felix-cni reaches us and leaves no note; nobody is served before those that it has left.
+            await self._honour_notes()
             async with asyncio.TaskGroup() as calls:
                 while True:
                     await self._slots.acquire()
@@ -86,12 +100,22 @@ class CniServer:
             raise Invalid(Fault(str(self._path), "", sentence)) from error
         return listener
 
+    async def _honour_notes(self) -> None:
+        """Do the DELs that were asked for while no agent was there."""
+        try:
+            for name, data in self._notes.calls():
+                answer = await self.answer(data, None)
+                if answer.code not in MAY_SUCCEED_LATER:
+                    self._notes.done(name)  # or it stays for the next start, and the log tells why
+        except OSError as error:
+            log.warning("datastore.fault", fault=f"{error.filename} cannot be read: {error.strerror}; see its mode")
+
     async def _serve_one(self, connection: socket.socket) -> None:
         try:
             with connection:
                 async with _call(connection) as (data, descriptors):
                     answer = await self.answer(data, descriptors[0] if descriptors else None)
-                await _in_time(_send(connection, answer), ANSWER_SECONDS, "the answer was not read")
+                await _in_time(_send(connection, answer.line), ANSWER_SECONDS, "the answer was not read")
         except Rubbish as rubbish:
             log.warning("api.rubbish", socket=str(self._path), reason=str(rubbish))
         except OSError as error:
@@ -99,8 +123,13 @@ class CniServer:
         finally:
             self._slots.release()
 
-    async def answer(self, data: bytes, netns: int | None) -> bytes:
-        """Return what the shim prints, behind the digit of its exit status."""
+    async def answer(self, data: bytes, netns: int | None) -> Answer:
+        """Do what a call asks for.
+
+        Args:
+            data: the call, as the shim sends it.
+            netns: descriptor of the pod's namespace, where one came with it.
+        """
         started, standard_input, command = monotonic(), b"", ""
         try:
             environment, standard_input = split(data)
@@ -115,8 +144,8 @@ class CniServer:
                 reason=refusal.message,
                 milliseconds=round((monotonic() - started) * 1000, 1),
             )
-            return b"1" + _line(results.error(version_of(standard_input), refusal))
-        return b"0" + (_line(document) if document is not None else b"")
+            return Answer(b"1" + _line(results.error(version_of(standard_input), refusal)), refusal.code)
+        return Answer(b"0" + (_line(document) if document is not None else b""))
 
 
 def _line(document: dict[str, Any]) -> bytes:

@@ -143,6 +143,7 @@ class Host:
         config: Mapping[str, Any] | None = None,
         arguments: str = "",
         interface: str = "eth0",
+        text: str | None = None,
     ) -> Call:
         document = {"cniVersion": version, "name": "pods", "type": "felix-cni", **(config or {})}
         environment = {
@@ -158,7 +159,7 @@ class Host:
             [SHIM], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert process.stdin is not None
-        process.stdin.write(json.dumps(document))
+        process.stdin.write(json.dumps(document) if text is None else text)
         process.stdin.close()
         process.stdin = None
         return Call(process)

@@ -36,6 +36,9 @@ class RoutingNode:
     def not_ready(self) -> str | None:
         return "the node is not in sync yet" if self._says("not ready") else None
 
+    def limited(self) -> str | None:
+        return "the route to 10.65.1.0/26 was refused" if self._says("limited") else None
+
     async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
         if self._says("refuse routes"):
             raise KernelRefused(f"{endpoint.name}: the route was refused")
@@ -50,6 +53,8 @@ class RoutingNode:
             raise KernelRefused(f"{endpoint.name}: {refused}")
 
     async def remove_endpoint(self, name: str) -> None:
+        if self._says(f"refuse removal of {name.removeprefix('container/')}"):
+            raise KernelRefused(f"{name}: its route was not removed")
         self._endpoints.pop(name, None)
 
     def _says(self, trouble: str) -> bool:

@@ -2,58 +2,17 @@
 
 import json
 import signal
-import sysconfig
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from cni_agent import RESOURCES, AgentHost, prepare
 from cni_lab import Host, host, until
 
 pytestmark = pytest.mark.netns
 
-AGENT = Path(sysconfig.get_path("scripts"), "felix-agent")
 WEB = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
-
-RESOURCES = """
-apiVersion: projectcalico.org/v3
-kind: Node
-metadata: {name: n1}
-spec: {bgp: {ipv4Address: 172.31.1.11/24}}
----
-apiVersion: projectcalico.org/v3
-kind: IPPool
-metadata: {name: default}
-spec: {cidr: 10.65.0.0/16, ipipMode: Never, blockSize: 26}
----
-apiVersion: projectcalico.org/v3
-kind: BlockAffinity
-metadata: {name: n1-block}
-spec: {node: n1, cidr: 10.65.0.0/26, state: confirmed}
-"""
-
-
-class AgentHost(Host):
-    """A host that runs felix-agent."""
-
-    def program(self) -> list[object]:
-        return [AGENT, "run", "--config", self.folder / "felix.yaml"]
-
-    def _serves(self) -> bool:
-        return super()._serves() and self.cni("STATUS", version="1.1.0").status == 0
-
-
-def prepare(node: Host) -> None:
-    node.ip("link", "add", "eth0", "mtu", "1400", "type", "veth", "peer", "name", "eth0peer")
-    node.ip("addr", "add", "172.31.1.11/24", "dev", "eth0")
-    node.ip("link", "set", "eth0", "up")
-    node.ip("link", "set", "eth0peer", "up")
-    (node.folder / "resources").mkdir()
-    (node.folder / "resources" / "node.yaml").write_text(RESOURCES)
-    (node.folder / "felix.yaml").write_text(
-        f"nodeName: n1\nrunDirectory: {node.folder}\nstateDirectory: {node.state}\n"
-        f"resourceDirectory: {node.folder / 'resources'}\n"
-    )
 
 
 @pytest.fixture
