@@ -49,7 +49,8 @@ class AlreadyAttached(Exception):  # noqa: N818 - named for what the caller does
 def living_pods() -> tuple[Attachment, ...]:
     """Return what the kernel knows of pods: each `cali` interface, its note, and the addresses routed to it."""
     with links.open_socket() as sock:
-        seen = [link for link in links.listing(sock) if ownership.is_workload_device(link.name)]
+        found = [link for link in links.listing(sock) if ownership.is_workload_device(link.name)]
+    seen = [link for link in found if link.alias != links.DOOMED]
     names = {link.index: link.name for link in seen}
     routed: dict[str, list[IPAddress]] = {}
     with Reader() as reader:

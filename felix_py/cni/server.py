@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 
 from felix_py.allocations import Allocations
-from felix_py.cni import results
+from felix_py.cni import graves, results
 from felix_py.cni.commands import Commands, Node
 from felix_py.cni.notes import Notes
 from felix_py.cni.request import CniError, Code, parse, split, version_of
@@ -74,6 +74,7 @@ class CniServer:
         listener = self._listen()
         try:
             # From here on felix-cni reaches us and leaves no note; nobody is served before those that it has left.
+            await asyncio.to_thread(graves.bury)  # what an agent that was killed had still to remove
             await self._honour_notes()
             async with asyncio.TaskGroup() as calls:
                 while True:
@@ -82,6 +83,7 @@ class CniServer:
         finally:
             listener.close()
             self._path.unlink(missing_ok=True)
+            await asyncio.to_thread(self._commands.close)
 
     def _listen(self) -> socket.socket:
         """Make the socket; nobody can connect before its mode is set, for it does not listen yet."""

@@ -5,8 +5,8 @@ All three run in one thread; none has a clock.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from felix_py.kernel import next_hop_codec, ownership, reconcile
@@ -230,6 +230,20 @@ class Kernel:
         self._holds = {step: hold for step, hold in self._holds.items() if step in tried}
         return Report(tuple(done), tuple(failed), routes)
 
+    def guard(self, admitted: Callable[[FilterTable], FilterTable]) -> bool:
+        """Guard a new pod, by the packet filter that `admitted` makes; False where that takes a turn."""
+        have = self.have.netfilter
+        try:
+            if self._netfilter is None or have is None or self._filter_unread or self._netfilter.changed():
+                return False
+            table = admitted(have)
+            self._netfilter.write(table, have)
+        except KernelRefused:
+            self._filter_unread = True
+            return False
+        self.have = replace(self.have, netfilter=table)
+        return True
+
     def only_routes(self, want: KernelState) -> bool:
         """Say whether everything but the routes is as wanted."""
         self._read_back(want)
@@ -238,7 +252,7 @@ class Kernel:
     def begin(self, want: KernelState, now: float) -> None:
         """Put new routes of a wish on their way to the kernel while the caller goes on; `make` has to follow.
 
-        Only where everything else is as wanted already: a route must not be there before what it needs.
+        Only where all else is as wanted already: a route must not be there before what it needs.
         """
         self._wish(want)
         self.routes.begin(now)

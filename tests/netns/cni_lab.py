@@ -197,6 +197,11 @@ class Host:
     def is_clean(self) -> bool:
         return self.veths() == set() == self.held() and not {route for route in self.routes() if route[:3] == "10."}
 
+    def is_left_clean(self) -> None:
+        """Hold it to this: no address is held from now on, and no interface or route is left in a moment."""
+        assert self.held() == set()
+        until(self.is_clean, "no interface and no route is left")
+
 
 def in_pod(netns: str, *words: str) -> str:
     return command("ip", "netns", "exec", netns, *words, check=False)
