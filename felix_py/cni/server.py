@@ -17,7 +17,7 @@ from felix_py.allocations import Allocations
 from felix_py.cni import graves, results
 from felix_py.cni.commands import Commands, Node
 from felix_py.cni.notes import Notes
-from felix_py.cni.request import CniError, Code, parse, split, version_of
+from felix_py.cni.request import CniError, Code, Command, parse, split, version_of
 from felix_py.model import Fault, Invalid
 
 __all__ = ["CniServer", "Node"]
@@ -138,6 +138,8 @@ class CniServer:
             command = environment.get("CNI_COMMAND", "")
             request = parse(environment, standard_input)
             document = await self._commands.carry_out(request, netns)
+            if request.command is Command.DEL:  # felix-cni may have been killed before it took its note back
+                self._notes.done(f"{request.container_id}@{request.interface}")
         except CniError as refusal:
             log.warning(
                 "api.rubbish" if refusal.code is Code.DECODING_FAILURE else "cni.refused",
