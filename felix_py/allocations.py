@@ -67,6 +67,7 @@ class _Attach:
 
     draft: Attachment
     wanted: tuple[IPAddress, ...]
+    pools: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +166,21 @@ class Allocations:
 
     # --- pods come and go
 
-    def attach(self, draft: Attachment, wanted: tuple[IPAddress, ...] = ()) -> Attachment:
+    def attach(
+        self, draft: Attachment, wanted: tuple[IPAddress, ...] = (), pools: tuple[tuple[int, str], ...] = ()
+    ) -> Attachment:
         """Give an attachment its addresses; on disk when this returns.
 
         They are one of each version of IP that the node can give, IPv4 first, all or none; or exactly those that are
-        wanted. An attachment without a hardware address gets the one that belongs to its first address.
+        wanted. Of `pools`, a version of IP and a name or range each, only those serve. An attachment without a
+        hardware address gets the one that belongs to its first address.
 
         Raises:
             AlreadyAttached: the first one stays as it is.
             AddressRefused: with the reason of each block.
             StoreFailed: nothing was given.
         """
-        answer = self._gathering.ask(_Attach(draft, wanted))
+        answer = self._gathering.ask(_Attach(draft, wanted, pools))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -230,7 +234,7 @@ class Allocations:
             else:
                 coming[wish.draft.host_interface] = wish
         try:
-            given = self.addresses.give([self._wish(wish.draft, wish.wanted) for wish in coming.values()])
+            given = self.addresses.give([self._wish(wish) for wish in coming.values()])
         except (OSError, Conflict) as error:
             return [answers.get(position, _failed(error)) for position in range(len(wishes))]
         self._drop_old_file()
@@ -241,9 +245,10 @@ class Allocations:
                 answers[position] = self._attached(wish.draft, addresses)
         return [answers[position] for position in range(len(wishes))]
 
-    def _wish(self, draft: Attachment, wanted: tuple[IPAddress, ...]) -> Wish:
-        namespace = draft.pod.split("/", maxsplit=1)[0] or None
-        return Wish(Client(self._node, Use.WORKLOAD, namespace), holder(draft, self._node), wanted)
+    def _wish(self, wish: _Attach) -> Wish:
+        namespace = wish.draft.pod.split("/", maxsplit=1)[0] or None
+        client = Client(self._node, Use.WORKLOAD, namespace, wish.pools)
+        return Wish(client, holder(wish.draft, self._node), wish.wanted)
 
     def _attached(self, draft: Attachment, given: tuple[IPAddress, ...] | NotAssigned) -> Attachment | Exception:
         if isinstance(given, NotAssigned):

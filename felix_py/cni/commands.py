@@ -144,7 +144,7 @@ class Commands:
             netns=request.netns,
             created=datetime.now(UTC),
         )
-        return self._store.attach(draft, request.wanted)
+        return self._store.attach(draft, request.wanted, request.pools)
 
     async def _remove_sandbox_before(self, request: Request) -> None:
         """Take away the network of the pod's sandbox before this one, whose DEL was lost or is still to come."""

@@ -198,3 +198,27 @@ def test_a18_an_address_goes_back_when_a_later_step_fails(tmp_path: Path) -> Non
         assert refusing.cni("ADD", "c1", refusing.pod()).code == 102
         assert refusing.held() == set()
         until(refusing.is_clean, "nothing is left")
+
+
+def test_annotations_choose_address_pool_and_hardware_address(node: AgentHost) -> None:
+    asked = {"ipAddrs": '["10.65.0.35"]', "hwAddr": "02:aa:00:00:00:01"}
+    passed = {
+        "io.kubernetes.cri.pod-annotations": {f"cni.projectcalico.org/{name}": each for name, each in asked.items()}
+    }
+    answer = node.cni("ADD", "c1", node.pod(), config={"runtimeConfig": passed})
+    assert (answer.address, answer.document["interfaces"][1]["mac"]) == ("10.65.0.35", "02:aa:00:00:00:01")
+    by_pool = {"ipam": {"type": "felix", "ipv4_pools": ["red"]}}
+    refused = node.cni("ADD", "c2", node.pod(), config=by_pool)
+    assert (refused.code, refused.message.count("the pod asks for red")) == (11, 1)
+    assert node.cni("ADD", "c3", node.pod(), config={"ipam": {"ipv4_pools": ["default"]}}).status == 0
+
+
+def test_an_address_that_another_pod_had_just_now_is_routed_to_the_new_one(node: AgentHost) -> None:
+    """Within a second; what was tracked of the old one is forgotten first, so that such an ADD takes a turn."""
+    for number in range(4):
+        pod = node.pod()
+        answer = node.cni("ADD", f"c{number}", pod, arguments="IP=10.65.0.36")
+        assert answer.status == 0, answer.text
+        assert node.pings("10.65.0.36")
+        assert "10.65.0.36" in in_pod(pod, "ip", "addr", "show", "dev", "eth0")
+        assert node.cni("DEL", f"c{number}").status == 0
