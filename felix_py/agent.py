@@ -39,7 +39,7 @@ CONVERGED_AGAIN = 1.0
 SHORT_REST = 0.01
 """Seconds between turns while somebody waits for a pod, whatever a storm would make them."""
 
-CHURN = 0.05
+CHURN = 0.1
 """Seconds between turns while pods come and go: those that come do not wait for one, and their events are many."""
 
 ENDPOINT_DEADLINE = 10.0

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
@@ -188,13 +188,15 @@ async def _receive(connection: socket.socket, descriptors: list[int]) -> bytes:
     """Read up to the end of the caller's half; asyncio's streams would lose the descriptors."""
     data = bytearray()
     while True:
-        await _readable(connection)
-        with suppress(BlockingIOError):
+        try:  # first: felix-cni has nearly always sent everything by now
             piece, came, _, _ = socket.recv_fds(connection, 1 << 16, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-            descriptors += came
-            if not piece:
-                return bytes(data)
-            data += piece
+        except BlockingIOError:
+            await _readable(connection)
+            continue
+        descriptors += came
+        if not piece:
+            return bytes(data)
+        data += piece
         if len(data) > MAXIMUM_CALL:
             raise Rubbish(f"a call had more than {MAXIMUM_CALL} bytes")
 
@@ -215,6 +217,7 @@ async def _send(connection: socket.socket, answer: bytes) -> None:
 
 async def _in_time(work: Awaitable[Result], seconds: float, otherwise: str) -> Result:
     try:
-        return await asyncio.wait_for(work, seconds)
+        async with asyncio.timeout(seconds):
+            return await work
     except TimeoutError as late:
         raise Rubbish(f"{otherwise} within {seconds:.0f} s") from late
