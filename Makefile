@@ -9,9 +9,12 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PACKAGES := bird2 iproute2 iputils-ping nftables procps python3-venv tcpdump musl-tools clang
 INTEROP_PACKAGES := frr gobgpd
-TEST_PACKAGES := $(INTEROP_PACKAGES) chromium prometheus
+# Clients of the CNI plugin. Debian's containerd would push another one, with Docker, off a machine that has it.
+CNI_PACKAGES := containernetworking-plugins iptables busybox-static \
+  $(shell command -v containerd >/dev/null || echo containerd) $(shell command -v runc >/dev/null || echo runc)
+TEST_PACKAGES := $(INTEROP_PACKAGES) $(CNI_PACKAGES) chromium prometheus
 VM_PACKAGES := qemu-system-x86 busybox-static kmod
-BENCH_PACKAGES := iperf3 gcc libc6-dev chromium
+BENCH_PACKAGES := iperf3 gcc libc6-dev containernetworking-plugins chromium
 COMPOSE_PACKAGES := docker.io docker-compose debootstrap
 DOCKER ?= docker
 # The image that ours are built on; felix-base:bookworm is made here, by debootstrap, where no registry can be reached.
@@ -46,7 +49,7 @@ define install
 	  [ -z "$$policy" ] || $(SUDO) rm -f $$policy
 	  [ "$$status" = 0 ] || exit "$$status"
 	  if [ -d /run/systemd/system ]; then
-	    for p in $$missing; do case $$p in bird2) echo bird;; frr|gobgpd|prometheus) echo $$p;; esac; done |
+	    for p in $$missing; do case $$p in bird2) echo bird;; frr|gobgpd|prometheus|containerd) echo $$p;; esac; done |
 	      xargs -r $(SUDO) systemctl disable --quiet
 	  fi
 	fi

@@ -269,13 +269,15 @@ class Addresses:
                 continue  # no pool has it, so nobody is given it; there may be one some day
             self.own.claim(cidr)
             answer = self._assigned(cidr, [Ask(holder, address)], None)[0]
-            if isinstance(answer, NotAssigned) and not self._holds(cidr, address, holder):
+            if isinstance(answer, NotAssigned) and not self.holds(address, holder):
                 log.error("datastore.fault", fault=f"{holder} uses {address}, and {answer.why}; delete one of the two")
             del self._unwritten[address]
         self._tried = cluster
 
-    def _holds(self, cidr: IPNetwork, address: IPAddress, holder: Holder) -> bool:
-        found = self.block(cidr).holder(address)
+    def holds(self, address: IPAddress, holder: Holder) -> bool:
+        """Say whether a block has this address for this handle."""
+        cidr = self.cidr_of(address)
+        found = self.block(cidr).holder(address) if cidr is not None else None
         return found is not None and found.handle == holder.handle
 
     # --- taking back

@@ -27,7 +27,7 @@ from felix_py.pacing import Pace
 from felix_py.picture import Picture
 from felix_py.seams import Onlooker, RouteSpeaker
 from felix_py.state import Absent, ClusterState, Event, Present
-from felix_py.telling import tell_of_next_hops, unguarded
+from felix_py.telling import tell_of_next_hops, tell_of_pod, unguarded
 from felix_py.turn import NO_NEXT_HOPS, Done, Knowledge, Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
@@ -38,6 +38,9 @@ CONVERGED_AGAIN = 1.0
 
 SHORT_REST = 0.01
 """Seconds between turns while somebody waits for a pod, whatever a storm would make them."""
+
+CHURN = 0.1
+"""Seconds between turns while pods come and go: those that come do not wait for one, and their events are many."""
 
 ENDPOINT_DEADLINE = 10.0
 """Seconds that a pod's attachment may wait for its route before the runtime is told that it failed."""
@@ -95,6 +98,7 @@ class Agent:
         self._hearsay = Hearsay()
         self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
         self._converged = False
+        self._churn = float("-inf")  # when a pod came or went last
         self._resynced = clock()
         self._broken_since: float | None = None
         self._retry = RETRY_FIRST
@@ -118,15 +122,26 @@ class Agent:
         self._has_news = self._gathers = True
         self._wake.set()
 
-    async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
-        """Route a pod; return when its addresses are in the kernel's table.
+    def expect_endpoint(self) -> None:
+        """Know that a pod is being attached: no turn need be made for what the kernel tells of it meanwhile."""
+        self._churn = self._clock()
+
+    async def put_endpoint(self, endpoint: WorkloadEndpoint, index: int = 0) -> None:
+        """Guard and route a pod; return when its addresses are in the kernel's table.
+
+        Args:
+            endpoint: the pod.
+            index: of its interface where that was made just now; such a pod does not wait for a turn.
 
         Raises:
             KernelRefused: with the kernel's reason, or when it took longer than ENDPOINT_DEADLINE.
         """
+        # In this order: whatever turn comes after what `attach` writes knows that it is wanted.
+        self.tell(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
+        if index and tell_of_pod(await self.ask(lambda turns: turns.attach(endpoint, index))):
+            return
         done = asyncio.get_running_loop().create_future()
         self._waiting[endpoint.name] = (endpoint, done)
-        self.tell(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
         self._hurry.set()  # somebody waits for a pod: no burst is gathered
         try:
             await asyncio.wait_for(done, ENDPOINT_DEADLINE)
@@ -138,6 +153,7 @@ class Agent:
 
     async def remove_endpoint(self, name: str) -> None:
         """Forget a pod; its routes go with the next turn."""
+        self._churn = self._clock()
         self.tell(Absent(Key("WorkloadEndpoint", name)))
 
     def configure_bgp(self) -> None:
@@ -177,6 +193,10 @@ class Agent:
         if self.turns == 0:
             return f"node {self.node_name} is not in sync yet; see `felixctl status`"
         return None
+
+    def limited(self) -> str | None:
+        """Say in one sentence what pods of this node may lack now; None when the kernel holds all that it should."""
+        return next(iter(self.picture.problems), None)
 
     async def planned(self, describe: Callable[[tuple[Step, ...], tuple[Intention, ...], Turns], Result]) -> Result:
         """Return what a turn would do now, described, without doing it.
@@ -220,6 +240,8 @@ class Agent:
         # Resources come in bursts: an editor writes one file after the other. BGP's news are gathered where they come.
         settle = self.config.settle_milliseconds / 1000 if self._gathers else 0.0
         delay = max(settle, self._pace.delay(self._clock()))
+        if self._clock() - self._churn < CHURN:
+            delay = max(delay, CHURN)
         if self._waiting:  # the last turn did not reach what the pod waits for, in a flood of events
             delay = min(delay, SHORT_REST)
         if delay > 0:
@@ -238,7 +260,9 @@ class Agent:
             return self.config.resync_seconds
         done, told = await self._at_the_kernel(hold=True)
         busy = told.busy
-        if done.held:  # BGP chooses among the next hops that can be reached now before anything is written
+        if done.held:
+            self._take_news()  # of pods that were attached meanwhile: their routes stand already
+            # BGP chooses among the next hops that can be reached now before anything is written
             self._knowledge = None
             done, told = await self._at_the_kernel(hold=False)
             busy += told.busy

@@ -49,7 +49,8 @@ class AlreadyAttached(Exception):  # noqa: N818 - named for what the caller does
 def living_pods() -> tuple[Attachment, ...]:
     """Return what the kernel knows of pods: each `cali` interface, its note, and the addresses routed to it."""
     with links.open_socket() as sock:
-        seen = [link for link in links.listing(sock) if ownership.is_workload_device(link.name)]
+        found = [link for link in links.listing(sock) if ownership.is_workload_device(link.name)]
+    seen = [link for link in found if link.alias != links.DOOMED]
     names = {link.index: link.name for link in seen}
     routed: dict[str, list[IPAddress]] = {}
     with Reader() as reader:
@@ -66,6 +67,7 @@ class _Attach:
 
     draft: Attachment
     wanted: tuple[IPAddress, ...]
+    pools: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,11 @@ class Allocations:
         """Return which address this node uses, and by which handle; for whoever has it alone."""
         return {address: held.handle for address, held in self.addresses.own.mine.items()}
 
+    def not_held(self, attachment: Attachment) -> tuple[IPAddress, ...]:
+        """Return the addresses of an attachment of which no block says that it holds them."""
+        with self._gathering.alone():
+            return tuple(each for each, held in self._held(attachment) if not self.addresses.holds(each, held))
+
     def living_interfaces(self) -> frozenset[str]:
         """Return the host interfaces of pods that the kernel has now."""
         return frozenset(each.host_interface for each in self._living())
@@ -159,18 +166,21 @@ class Allocations:
 
     # --- pods come and go
 
-    def attach(self, draft: Attachment, wanted: tuple[IPAddress, ...] = ()) -> Attachment:
+    def attach(
+        self, draft: Attachment, wanted: tuple[IPAddress, ...] = (), pools: tuple[tuple[int, str], ...] = ()
+    ) -> Attachment:
         """Give an attachment its addresses; on disk when this returns.
 
         They are one of each version of IP that the node can give, IPv4 first, all or none; or exactly those that are
-        wanted. An attachment without a hardware address gets the one that belongs to its first address.
+        wanted. Of `pools`, a version of IP and a name or range each, only those serve. An attachment without a
+        hardware address gets the one that belongs to its first address.
 
         Raises:
             AlreadyAttached: the first one stays as it is.
             AddressRefused: with the reason of each block.
             StoreFailed: nothing was given.
         """
-        answer = self._gathering.ask(_Attach(draft, wanted))
+        answer = self._gathering.ask(_Attach(draft, wanted, pools))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -224,7 +234,7 @@ class Allocations:
             else:
                 coming[wish.draft.host_interface] = wish
         try:
-            given = self.addresses.give([self._wish(wish.draft, wish.wanted) for wish in coming.values()])
+            given = self.addresses.give([self._wish(wish) for wish in coming.values()])
         except (OSError, Conflict) as error:
             return [answers.get(position, _failed(error)) for position in range(len(wishes))]
         self._drop_old_file()
@@ -235,9 +245,10 @@ class Allocations:
                 answers[position] = self._attached(wish.draft, addresses)
         return [answers[position] for position in range(len(wishes))]
 
-    def _wish(self, draft: Attachment, wanted: tuple[IPAddress, ...]) -> Wish:
-        namespace = draft.pod.split("/", maxsplit=1)[0] or None
-        return Wish(Client(self._node, Use.WORKLOAD, namespace), holder(draft, self._node), wanted)
+    def _wish(self, wish: _Attach) -> Wish:
+        namespace = wish.draft.pod.split("/", maxsplit=1)[0] or None
+        client = Client(self._node, Use.WORKLOAD, namespace, wish.pools)
+        return Wish(client, holder(wish.draft, self._node), wish.wanted)
 
     def _attached(self, draft: Attachment, given: tuple[IPAddress, ...] | NotAssigned) -> Attachment | Exception:
         if isinstance(given, NotAssigned):

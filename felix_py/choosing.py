@@ -34,11 +34,13 @@ class Client:
 
     Attributes:
         namespace: of the pod; None for what is in none.
+        pools: version of IP, and name or range of each pool that it asks for; others of that version do not serve it.
     """
 
     node: NodeName
     use: Use = Use.WORKLOAD
     namespace: str | None = None
+    pools: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ Choice: TypeAlias = Chosen | NoneLeft
 def refusal(cluster: ClusterState, pool: IPPool, client: Client) -> str | None:
     """Say why a pool does not serve a client, the first rule that fits; None where it does."""
     named = f"namespace {client.namespace}" if client.namespace else "pods without a namespace"
+    asked = [each for version, each in client.pools if version == pool.cidr.version]
     rules = (
+        (bool(asked) and not {pool.name, str(pool.cidr)} & {*asked}, f"the pod asks for {', '.join(asked)}"),
         (client.use not in pool.uses, f"its allowedUses lack {client.use}"),
         (
             pool.namespace_selector is not None

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,10 @@ from felix_py.tending import Tending
 from ipip.device import Device, TunnelRefused
 from vxlan.device import Device as VxlanDevice
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread computes while others wait: Python's own 5 ms would be longer than all that a pod takes, and a pod
+passes through four threads."""
+
 log = structlog.get_logger()
 
 
@@ -97,6 +102,7 @@ async def run(settings: Config, journal: Journal, metrics: Metrics) -> int:
         journal: keeps what happens; it is written while the agent runs.
         metrics: count what happens.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     with only_one(settings), Node(settings, asyncio.get_running_loop(), journal, metrics) as node:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 UNFINISHED = ".new"
@@ -22,19 +23,24 @@ def write(path: Path, text: str, *, mode: int = 0o644) -> None:
         OSError: the old file stands as it was.
     """
     make_folder(path.parent)
-    temporary = path.with_name(path.name + UNFINISHED)
+    temporary = f"{path}{UNFINISHED}"
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with open(temporary, "wb", buffering=0) as file:  # noqa: PTH123 - a pod waits for this; a Path costs 0.1 ms
             os.fchmod(file.fileno(), mode)
-            file.write(text)
-            file.flush()
+            _write_all(file, text.encode())
             os.fsync(file.fileno())
-        temporary.rename(path)
+        os.rename(temporary, path)  # noqa: PTH104 - as above
     except OSError:
         with suppress(FileNotFoundError):
-            temporary.unlink()
+            os.unlink(temporary)  # noqa: PTH108 - as above
         raise
     _sync(path.parent)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def remove(path: Path) -> None:

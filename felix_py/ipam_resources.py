@@ -1,8 +1,10 @@
 """Blocks and claims as Calico-shaped documents, and the resources that say how addresses are given out."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from ipaddress import ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from felix_py import selectors
@@ -32,6 +34,9 @@ LONGEST_COOLDOWN = 1200
 USUAL_BLOCKS = 20
 """What 0 as maxBlocksPerHost means in Calico (libcalico-go/lib/ipam)."""
 
+KNOWN_TEXTS = 4096
+"""Addresses and holders whose text is kept: of a block that is written again all but one or two are as before."""
+
 SELECTOR = "a selector, as rack == 'a'"
 
 EVERYTHING = selectors.parse("all()").tree
@@ -48,6 +53,31 @@ def block_document(block: Block) -> dict[str, Any]:
         "allocations": {str(block.address(ordinal)): _attribute(block.held[ordinal]) for ordinal in block.held},
         "released": {str(block.address(ordinal)): _time(since) for ordinal, since in block.released.items()},
     }
+
+
+def block_text(block: Block) -> str:
+    """Return `block_document` as JSON: of holders that were there before, the text is not made again."""
+    first, version = int(block.cidr.network_address), block.cidr.version
+    allocations = ", ".join(
+        f'"{_name(first + ordinal, version)}": {_attribute_text(holder)}' for ordinal, holder in block.held.items()
+    )
+    released = {_name(first + ordinal, version): _time(since) for ordinal, since in block.released.items()}
+    affinity = f"{AFFINITY}{block.affinity}" if block.affinity is not None else None
+    return (
+        f'{{"cidr": "{block.cidr}", "affinity": {json.dumps(affinity)}, '
+        f'"allocations": {{{allocations}}}, "released": {json.dumps(released)}}}'
+    )
+
+
+@lru_cache(KNOWN_TEXTS)
+def _name(number: int, version: int) -> str:
+    """Return an address as text; from a number, whose hash costs nothing."""
+    return str(IPv4Address(number) if version == 4 else IPv6Address(number))  # noqa: PLR2004 - IP versions
+
+
+@lru_cache(KNOWN_TEXTS)
+def _attribute_text(holder: Holder) -> str:
+    return json.dumps(_attribute(holder))
 
 
 def _attribute(holder: Holder) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What one turn did, as log events: one line for each thing that happened, and one for many of the same kind."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from felix_py.kernel.objects import (
     PutPodLink,
     PutSysctl,
     PutTunnel,
+    Route,
+    RouteKey,
     Step,
 )
 from felix_py.kernel.outcome import Outcome, Written
@@ -82,6 +84,13 @@ def tell_of_next_hops(before: NextHops, now: NextHops) -> None:
         log.info("bgp.next_hop.unreachable", next_hop=str(next_hop), reason=now.obstacles[next_hop])
     for next_hop in back:
         log.info("bgp.next_hop.reachable", next_hop=str(next_hop), device=now.interfaces[next_hop])
+
+
+def tell_of_pod(routes: Mapping[RouteKey, Route] | None) -> bool:
+    """Log the routes of a pod that was attached without a turn; say whether it was."""
+    for key, route in (routes or {}).items():
+        log.info("route.put", dst=str(key), route=str(route), was=None, cause="wanted")
+    return routes is not None
 
 
 def _resync(cause: str, seconds: float) -> None:

@@ -5,10 +5,12 @@ back without it, however many others there are.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from bgp.speaker_words import NextHops
+from felix_py.calc import netfilter, routes
 from felix_py.calc.desired import Desired, amended, desired, view_of
 from felix_py.calc.hearsay import Hearsay
 from felix_py.calc.reachability import Reachability
@@ -17,10 +19,10 @@ from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.kernel import Kernel, News, Report
-from felix_py.kernel.objects import DeleteRoute, PutRoute, Route, RouteKey, Step
+from felix_py.kernel.objects import DeleteRoute, Link, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
-from felix_py.model import IPAddress, IPNetwork, IPPool, Node, NodeName
+from felix_py.model import IPAddress, IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
 
 DEFAULT_ROUTE = RouteKey(IPv4Network("0.0.0.0/0"))
@@ -111,6 +113,7 @@ class Turns:
         self._left: set[RouteKey] | None = None  # by the agent before this one, and BGP has not said anything of it
         self._reachability: tuple[tuple[object, ...], Reachability] | None = None
         self._broken = False
+        self._sources: tuple[IPv4Address | None, IPv6Address | None] = None, None
         self._transition = Transition()
         self._former: tuple[ClusterState | None, Former] = None, NOTHING
 
@@ -164,6 +167,31 @@ class Turns:
     def _next_due(self) -> float | None:
         due = (self.kernel.next_due, self._transition.next_due)
         return min((each for each in due if each is not None), default=None)
+
+    def attach(self, pod: WorkloadEndpoint, index: int) -> Mapping[RouteKey, Route] | None:
+        """Guard and route a new pod at once, ahead of the turn that finds it so; None where that takes a turn.
+
+        Args:
+            pod: of this node; whoever attaches it has told its news before, so that the next turn wants it.
+            index: of its interface.
+
+        Returns:
+            its routes, which stand in the kernel now.
+        """
+        basis, kernel, wish = self.wish.basis, self.kernel, self.wish
+        if basis is None or self._broken or kernel.resync_cause is not None:
+            return None
+        link = Link(pod.interface, index, wish.pod_mtu.value, up=True, running=True)
+        view = replace(basis.remotes.view, links={**basis.remotes.view.links, pod.interface: link})
+        wanted = dict(routes.workloads(view, (pod,), *self._sources))
+        if any(key in wish.chosen for key in wanted) or not wanted:
+            return None
+        if wish.state.netfilter is not None:
+            sources = frozenset(network.network_address for network in pod.networks)
+            if not kernel.admit(link, sources, partial(netfilter.admitted, pod=pod)):
+                return None
+        found = {key: candidate.route for key, candidate in wanted.items()}
+        return found if kernel.routes.attach(found, pod.interface, index, self._clock()) else None
 
     def plan(self, knowledge: Knowledge) -> tuple[tuple[Step, ...], tuple[Intention, ...]]:
         """Return what a turn would do now: parameters and tunnels as steps, routes as intentions; writes nothing.
@@ -307,6 +335,8 @@ class Turns:
             guarded=knowledge.guarded,
         )
         self._known, self._heard = known, heard.mark
+        felix = knowledge.cluster.felix(self._me)
+        self._sources = felix.device_route_source, felix.device_route_source6
 
     def _amend(self, heard: Hearsay, *, begin: bool) -> None:
         """Take news of BGP into the wish; while the kernel writes one part of a table, the next is made ready."""

@@ -243,3 +243,18 @@ def test_the_tunnels_block_is_one_of_a_pool_that_allows_it() -> None:
     first = cluster.of(IPPool)[0]
     closed = Present(Key("IPPool", first.name), replace(first, uses=frozenset({Use.WORKLOAD})))
     assert sessions.tunnel_blocks(cluster.after_all([closed]), A1) == (IPv4Network("10.66.0.0/26"),)
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        pytest.param((4, "default"), None, id="by name"),
+        pytest.param((4, "10.65.0.0/16"), None, id="by range"),
+        pytest.param((6, "six"), None, id="of the other version of IP"),
+        pytest.param((4, "red"), "IPPool default does not serve: the pod asks for red", id="another one"),
+    ],
+)
+def test_a_pod_may_ask_for_pools(asked: tuple[int, str], why: str | None) -> None:
+    found = changed().value
+    assert isinstance(found, IPPool)
+    assert choosing.refusal(known(LABELLED), found, replace(WEB, pools=(asked,))) == why

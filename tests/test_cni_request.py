@@ -247,3 +247,49 @@ def test_odd_calls_are_understood_or_refused_and_nothing_else(changes: dict[str,
     else:
         assert found.version in VERSIONS
         assert len(found.host_interface) == 15
+
+
+def annotated(**values: str) -> dict[str, Any]:
+    named = {f"cni.projectcalico.org/{name}": value for name, value in values.items()}
+    return {"runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"team": "blue", **named}}}
+
+
+def test_annotations_of_calico() -> None:
+    pools = {"ipv4pools": '["red", "10.65.0.0/16"]', "ipv6pools": '["six"]'}
+    request = call(**annotated(ipAddrs='["10.65.0.9"]', hwAddr="02:AA:00:00:00:01", **pools))
+    assert [str(each) for each in request.wanted] == ["10.65.0.9"]
+    assert request.pools == ((4, "red"), (4, "10.65.0.0/16"), (6, "six"))
+    assert request.mac == "02:aa:00:00:00:01"
+
+
+def test_what_the_runtime_says_goes_before_annotations() -> None:
+    config = annotated(ipAddrs='["10.65.0.9"]', hwAddr="02:aa:00:00:00:01")
+    config["runtimeConfig"] |= {"ips": ["10.65.0.8"], "mac": "02:aa:00:00:00:02"}
+    request = call(**config)
+    assert [str(each) for each in request.wanted] == ["10.65.0.8"]
+    assert request.mac == "02:aa:00:00:00:02"
+
+
+def test_pools_of_the_configuration_as_calico_names_them() -> None:
+    config = {"ipam": {"type": "felix", "ipv4_pools": ["red"], "ipv6_pools": ["six"]}}
+    assert call(**config).pools == ((4, "red"), (6, "six"))
+    assert call(**{**config, **annotated(ipv4pools='["blue"]')}).pools == ((4, "blue"),)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        pytest.param(annotated(ipAddrs="10.65.0.9"), "ipAddrs is '10.65.0.9'; write a JSON list", id="no JSON"),
+        pytest.param(annotated(ipv4pools='{"a": 1}'), "ipv4pools is", id="no list"),
+        pytest.param(annotated(ipv6pools="[1]"), "ipv6pools is", id="no strings"),
+        pytest.param(annotated(ipAddrs='["pod"]'), "the addresses", id="no address"),
+        pytest.param(annotated(hwAddr="01:00:00:00:00:01"), "mac is", id="a group's address"),
+        pytest.param(annotated(ipAddrsNoIpam='["10.65.0.9"]'), "ipAddrsNoIpam is not supported", id="not supported"),
+        pytest.param({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": [1]}}, "must be a JSON object", id="odd"),
+        pytest.param({"ipam": {"ipv4_pools": "red"}}, "ipam.ipv4_pools is 'red'", id="pools that are no list"),
+    ],
+)
+def test_what_cannot_be_used_of_them_is_named(config: dict[str, Any], words: str) -> None:
+    found = refusal(**config)
+    assert found.code is Code.INVALID_CONFIGURATION
+    assert words in found.message

@@ -107,6 +107,54 @@ def test_without_an_agent_the_runtime_is_told_to_come_again(tmp_path: Path, comm
     }
 
 
+def delete(folder: Path, container: str, program: Path = SHIM, **more: str) -> subprocess.CompletedProcess[bytes]:
+    variables = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": container, "CNI_IFNAME": "eth0", **more}
+    return run({**variables, "FELIX_CNI_SOCKET": str(folder / "run" / "cni.sock")}, STATUS, program)
+
+
+def test_a_del_without_an_agent_is_left_as_a_note_in_the_form_of_a_call(tmp_path: Path) -> None:
+    for _ in range(2):
+        done = delete(tmp_path, "c1", CNI_NETNS="")
+        assert (done.returncode, done.stdout) == (0, b"")
+    (note,) = (tmp_path / "run" / "cni-deletions").iterdir()
+    assert note.name == "c1@eth0"
+    call = b"felix-cni 1\0CNI_COMMAND=DEL\0CNI_CONTAINERID=c1\0CNI_NETNS=\0CNI_IFNAME=eth0\0\0" + STATUS
+    assert note.read_bytes() == call
+
+
+@pytest.mark.parametrize("container", ["", "../c1", "a/b", "c 1", "x" * 121, "\xff"])
+def test_a_del_whose_names_cannot_be_a_files_leaves_no_note(tmp_path: Path, checked: Path, container: str) -> None:
+    done = delete(tmp_path, container, checked)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert json.loads(done.stdout)["code"] == 11
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_del_that_cannot_be_written_down_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("no folder")
+    assert json.loads(delete(tmp_path, "c1").stdout)["code"] == 11
+
+
+def test_a_del_is_left_as_a_note_when_the_agent_dies_before_it_answers(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "run" / "cni.sock"))
+        listener.listen()
+
+        def die() -> None:
+            connection, _ = listener.accept()
+            listener.close()
+            connection.close()
+
+        thread = threading.Thread(target=die)
+        thread.start()
+        done = delete(tmp_path, "c1")
+        thread.join(10)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"it does this DEL when it starts" in done.stderr
+    assert [each.name for each in (tmp_path / "run" / "cni-deletions").iterdir()] == ["c1@eth0"]
+
+
 def test_a_socket_that_nobody_serves_any_more(tmp_path: Path) -> None:
     path = tmp_path / "cni.sock"
     with socket.socket(socket.AF_UNIX) as listener:

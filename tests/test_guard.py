@@ -52,6 +52,12 @@ def test_an_interface_that_is_not_called_as_pods_are_is_left_alone() -> None:
     assert netfilter.guard((elsewhere,), ["tap1"], {}) == Guard(ports=frozenset({4789}))
 
 
+def test_a_pod_that_is_admitted_is_what_the_guard_of_all_pods_would_say() -> None:
+    there = ["cali1", "cali2", "cali9"]
+    found = guard.admitted(netfilter.guard((WEB,), there, {}), "cali2", own("10.65.0.3"))
+    assert found == netfilter.guard((WEB, OTHER), there, {})
+
+
 def test_two_endpoints_of_one_interface_may_both_send() -> None:
     second = WorkloadEndpoint("second", A1, "cali1", (ip_network("10.65.0.9/32"),))
     found = netfilter.guard((WEB, second), ["cali1"], {})
@@ -164,6 +170,12 @@ class FakePrograms:
             raise KernelRefused(self.refusal)
         self.stands = want
 
+    def admit(self, link: KernelLink, sources: frozenset[IPAddress]) -> None:
+        if self.refusal is not None:
+            raise KernelRefused(self.refusal)
+        assert self.stands is not None
+        self.stands = guard.admitted(self.stands, link.name, sources)
+
 
 class Kept:
     """A kernel in memory with both."""
@@ -233,3 +245,41 @@ def test_a_new_pod_changes_the_programs_and_not_the_table() -> None:
     assert kept.make(wish(pod("default/nine", "a1", "cali9", "10.65.0.9/32")).state) == [PutGuard]
     assert kept.programs.stands is not None
     assert kept.programs.stands.sources["cali9"] == own("10.65.0.9")
+
+
+NINE = pod("default/nine", "a1", "cali9", "10.65.0.9/32")
+
+
+def admit(kept: Kept) -> bool:
+    value = NINE.value
+    assert isinstance(value, WorkloadEndpoint)
+    cali9 = links(link("cali9"))["cali9"]
+    return kept.kernel.admit(cali9, own("10.65.0.9"), lambda table: netfilter.admitted(table, value))
+
+
+@pytest.mark.parametrize("guarded", [True, False], ids=["by programs", "by the table"])
+def test_after_a_pod_was_admitted_a_turn_finds_nothing_to_do(*, guarded: bool) -> None:
+    kept = Kept()
+    for _ in range(2):
+        kept.make(wish(guarded=guarded).state)
+    assert admit(kept)
+    assert kept.make(wish(NINE, guarded=guarded).state) == []
+
+
+def test_nobody_is_admitted_while_who_guards_is_unknown_refused_or_changing() -> None:
+    kept = Kept()
+    assert not admit(kept), "before anything was read"
+    kept.make(wish(guarded=False).state)
+    kept.programs.stands = Guard()  # of an agent before this one, which went over to them
+    kept.kernel.must_read("resync")
+    kept.kernel.resync()
+    kept.kernel.only_routes(wish().state)
+    assert not admit(kept), "while both guard"
+    for _ in range(2):
+        kept.make(wish().state)
+    kept.programs.refusal = "BPF is forbidden here"
+    assert not admit(kept)
+    kept.programs.refusal = None
+    assert not admit(kept), "before it is known what stands there"
+    assert kept.make(wish(NINE).state) == [PutGuard]
+    assert admit(kept)

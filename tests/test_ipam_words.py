@@ -32,6 +32,7 @@ def test_a_block_is_read_back_as_it_was_written(
     again = ipam_resources.block(json.loads(json.dumps(ipam_resources.block_document(block))))
     assert again == block
     assert list(again.released) == list(released), "and in the order of their release"
+    assert json.loads(ipam_resources.block_text(block)) == ipam_resources.block_document(block)
 
 
 @given(st.recursive(st.none() | names, lambda inner: st.lists(inner) | st.dictionaries(names, inner), max_leaves=6))

@@ -331,3 +331,20 @@ def test_no_pod_is_attached_without_it() -> None:
 
     with pytest.raises(KernelRefused, match=r"^default/web-0: libnftables.so.1 cannot be loaded$"):
         asyncio.run(attach())
+
+
+@pytest.mark.parametrize(
+    "addresses", [("10.65.0.7/32",), ("10.65.0.7/32", "fd65::7/128"), ("fd65::7/128",)], ids=["IPv4", "both", "IPv6"]
+)
+def test_a_pod_that_is_admitted_is_what_the_table_of_all_pods_would_say(addresses: tuple[str, ...]) -> None:
+    first, second = (
+        endpoint_of(pod("default/web-0", "a1", "cali1", "10.65.0.5/32")),
+        endpoint_of(pod("p", "a1", "cali2", *addresses)),
+    )
+    tables = [netfilter.table(A1, (), (), (), local, {}) for local in ((first,), (first, second))]
+    assert netfilter.admitted(tables[0], second) == tables[1]
+
+
+def endpoint_of(news: Present) -> WorkloadEndpoint:
+    assert isinstance(news.value, WorkloadEndpoint)
+    return news.value

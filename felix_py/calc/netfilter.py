@@ -166,6 +166,15 @@ def table(
     return FilterTable(f"table inet felix {{\n{rules}\n}}\n", {name: each for name, each in named.items() if each})
 
 
+def admitted(table: FilterTable, pod: WorkloadEndpoint) -> FilterTable:
+    """Return a table that knows a pod besides: what `table` would make of a node that has it, too."""
+    more = {"pods": frozenset({f'"{pod.interface}"'}), **_by_version("pod-addresses", _addresses((pod,)))}
+    before = table.elements
+    return FilterTable(
+        table.rules, {**before, **{name: before.get(name, frozenset()) | each for name, each in more.items() if each}}
+    )
+
+
 def guard(local: Iterable[WorkloadEndpoint], links: Iterable[str], tunnels: Mapping[str, TunnelProtocol]) -> Guard:
     """Return what our programs at pods' interfaces should let pass.
 

@@ -86,6 +86,7 @@ class Remotes:
     for.
 
     Attributes:
+        view: what the node knows of its host.
         ways: to each next hop.
     """
 
@@ -97,7 +98,7 @@ class Remotes:
             pools: the ranges that other nodes' blocks lie in.
             deferred: not every peer has spoken, so what BGP says moves nothing that was kept (RFC 4724 section 4.1).
         """
-        self._view = view
+        self.view = view
         self._deferred = deferred
         self._pools = pools
         self.ways = Ways(view)
@@ -107,7 +108,7 @@ class Remotes:
         self, learned: Learned | None, prefixes: Sequence[IPNetwork]
     ) -> Iterator[tuple[Candidate | None, dict[RouteKey, None]]]:
         """Yield who wants these prefixes, if anybody does: none is wanted that lies outside every pool."""
-        if learned is None or self._view.me.address is None:
+        if learned is None or self.view.me.address is None:
             yield None, dict.fromkeys(plain_keys(prefixes))
             return
         for pool, inside in self._pools.of_all(prefixes):
@@ -120,7 +121,7 @@ class Remotes:
         known: dict[tuple[NodeName, str], Candidate] = {}
         for affinity in affinities:
             pool = self._pools.of(affinity.cidr)
-            if pool is None or affinity.node == self._view.me.name or self._view.own(affinity.cidr.version) is None:
+            if pool is None or affinity.node == self.view.me.name or self.view.own(affinity.cidr.version) is None:
                 continue
             name = affinity.node, pool.name
             if name not in known:
@@ -136,7 +137,7 @@ class Remotes:
         if found is None:
             obstacle = f"Node {name} is not known, or has no IPv{version} address"
             return Candidate(Route(), Kind.REMOTE, Rank.REMOTE_BLOCK, origin, rule, obstacle=obstacle)
-        way, own = self.ways.to(pool, found.ip), self._view.own(version)
+        way, own = self.ways.to(pool, found.ip), self.view.own(version)
         straight = way.choice.encapsulation is encap.Encapsulation.NONE
         behind = straight and own is not None and found.ip not in own.network
         return Candidate(

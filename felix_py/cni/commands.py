@@ -12,14 +12,15 @@ from weakref import WeakValueDictionary
 import structlog
 
 from felix_py.allocations import AddressRefused, Allocations, AlreadyAttached, StoreFailed
-from felix_py.cni import podnet, results
+from felix_py.cni import graves, podnet, results
+from felix_py.cni.graves import Graves
 from felix_py.cni.request import CniError, Code, Command, Request
 from felix_py.kernel.objects import KernelRefused
 from felix_py.ledger import Attachment
 from felix_py.model import NodeName, WorkloadEndpoint
 
-WORKERS = 4
-"""Threads that make pods. The kernel does one link change at a time (RTNL); more threads only wait in line."""
+WORKERS = 8
+"""Threads that make pods. The kernel does one link change at a time (RTNL), but durable writes are shared by all."""
 
 Result = TypeVar("Result")
 Document: TypeAlias = dict[str, Any] | None
@@ -40,8 +41,19 @@ class Node(Protocol):
     def not_ready(self) -> str | None:
         """Say in one sentence why no pod can be attached now; None when one can."""
 
-    async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
-        """Route a pod; return when its addresses are in the kernel's table."""
+    def limited(self) -> str | None:
+        """Say in one sentence what pods that are attached may lack now; None when all is as it should be."""
+
+    def expect_endpoint(self) -> None:
+        """Know that a pod is being attached: what the kernel tells of it is of no interest before its endpoint."""
+
+    async def put_endpoint(self, endpoint: WorkloadEndpoint, index: int = 0) -> None:
+        """Guard and route a pod; return when its addresses are in the kernel's table.
+
+        Args:
+            endpoint: the pod.
+            index: of its interface, where that was made just now; so it need not be looked for.
+        """
 
     async def remove_endpoint(self, name: str) -> None:
         """Forget a pod and its routes."""
@@ -54,6 +66,7 @@ class Commands:
         self._node = node
         self._store = store
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="cni")
+        self._graves = Graves()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._table: Mapping[Command, Callable[[Request, int | None], Awaitable[Document]]] = {
             Command.ADD: self._add,
@@ -94,12 +107,15 @@ class Commands:
             raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns}, which cannot be opened")
         podnet.require_namespace(netns, request.netns)
         await self._remove_sandbox_before(request)
-        attachment, mtu = await self._in_thread(self._take_addresses, request), self._node.pod_mtu()
+        self._node.expect_endpoint()
+        mtu, made = self._node.pod_mtu(), list[Attachment]()
         try:
-            await self._in_thread(podnet.add, attachment, mtu, netns)
-            await self._node.put_endpoint(attachment.endpoint(self._node.node_name))
+            index = await self._in_thread(self._make, request, mtu, netns, made)
+            (attachment,) = made
+            await self._node.put_endpoint(attachment.endpoint(self._node.node_name), index)
         except BaseException as failure:  # also when the agent stops: what is half made must not stay
-            await self._undo(attachment, failure)
+            for each in made:
+                await self._undo(each, failure)
             raise
         log.info(
             "cni.added",
@@ -110,6 +126,11 @@ class Commands:
             milliseconds=round((monotonic() - started) * 1000, 1),
         )
         return results.added(request.version, attachment, mtu, request.previous)
+
+    def _make(self, request: Request, mtu: int, netns: int, made: list[Attachment]) -> int:
+        """Take addresses and make the veth; return its index. What there is by now stands in `made`, come what may."""
+        made.append(self._take_addresses(request))
+        return podnet.add(made[0], mtu, netns)
 
     def _take_addresses(self, request: Request) -> Attachment:
         draft = Attachment(
@@ -123,7 +144,7 @@ class Commands:
             netns=request.netns,
             created=datetime.now(UTC),
         )
-        return self._store.attach(draft, request.wanted)
+        return self._store.attach(draft, request.wanted, request.pools)
 
     async def _remove_sandbox_before(self, request: Request) -> None:
         """Take away the network of the pod's sandbox before this one, whose DEL was lost or is still to come."""
@@ -141,8 +162,17 @@ class Commands:
     async def _remove(self, attachment: Attachment) -> None:
         """Unmake an attachment; the record goes last, so that whatever was interrupted can be repeated."""
         await self._node.remove_endpoint(attachment.name)
-        await self._in_thread(podnet.remove, attachment.host_interface)
-        await self._in_thread(self._store.detach, attachment)
+        await self._in_thread(self._unmake, attachment)
+
+    def _unmake(self, attachment: Attachment) -> None:
+        graves.mark(attachment.host_interface)
+        self._graves.dig()
+        self._store.detach(attachment)
+
+    def close(self) -> None:
+        """End the threads; pods that are gone leave no interface."""
+        self._threads.shutdown()
+        self._graves.close()
 
     async def _delete(self, request: Request, _: int | None) -> Document:
         started, attachment = monotonic(), self._store.find(request.container_id, request.interface)
@@ -167,6 +197,13 @@ class Commands:
             raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns}, which cannot be opened")
         podnet.require_namespace(netns, request.netns)
         reason = await self._in_thread(podnet.missing, attachment, netns)
+        if reason is None:
+            lost = await self._in_thread(self._store.not_held, attachment)
+            reason = (
+                f"{', '.join(map(str, lost))} is not held for it in any block; see `felixctl ipam check`"
+                if lost
+                else None
+            )
         if reason is not None:
             raise CniError(Code.ATTACHMENT_DIFFERS, f"{attachment.name}: {reason}")
         # Returns at once where the route is in place; otherwise it says why the kernel does not hold it.
@@ -197,6 +234,9 @@ class Commands:
             reason = await self._in_thread(self._store.exhausted)
         if reason is not None:
             raise CniError(Code.CANNOT_ADD, reason)
+        limit = self._node.limited()
+        if limit is not None:
+            raise CniError(Code.LIMITED, limit)
         return None
 
     async def _version(self, request: Request, _: int | None) -> Document:

@@ -10,6 +10,8 @@
  * An answer: the digit of the exit status, then what goes to standard output.
  *
  * VERSION is answered without the agent. Where the agent is away the error is 11, "try again later"; for STATUS it is 50.
+ * DEL succeeds all the same: the call is left as a file in the folder cni-deletions beside the socket, named
+ * CONTAINER@INTERFACE, and the agent does it when it starts.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
@@ -27,6 +30,7 @@
 
 #define DEFAULT_SOCKET "/run/felix/cni.sock"
 #define PREAMBLE "felix-cni 1"
+#define NOTES "cni-deletions"
 #define VERSIONS "[\"0.3.1\", \"0.4.0\", \"1.0.0\", \"1.1.0\"]"
 
 enum {
@@ -35,6 +39,8 @@ enum {
     SEND_SECONDS = 10,
     ANSWER_SECONDS = 60, /* the agent gives up much earlier, and says why */
     VERSION_BYTES = 15,
+    NOTE_BYTES = 120,  /* of a container's ID, and of an interface's name, that a file is named after */
+    PATH_BYTES = 512,
 };
 
 /* Error codes of the CNI specification. */
@@ -262,6 +268,76 @@ static bool send_call(int agent, int namespace)
     return shutdown(agent, SHUT_WR) == 0;
 }
 
+/* What went wrong with the last attempt, in the words of `fail`. */
+static struct failure {
+    const char *what, *which, *remedy;
+    bool nobody; /* no agent was there, or it died: what it has not done, the next one can */
+} failure;
+
+static int failed(bool nobody, const char *what, const char *which, const char *remedy)
+{
+    failure = (struct failure){what, which, remedy, nobody};
+    return -1;
+}
+
+/* Ask the agent once; return the exit status, or -1 with `failure` set. */
+static int ask(const char *path, int namespace)
+{
+    static char why[256];
+    int agent = connect_to(path), status = -1;
+
+    answer.length = 0;
+    if (agent < 0) {
+        snprintf(why, sizeof why, ": %s; start felix-agent on this node", strerror(errno));
+        return failed(errno == ENOENT || errno == ECONNREFUSED, "the agent does not answer at ", path, why);
+    }
+    if (!send_call(agent, namespace))
+        failed(errno == EPIPE, "the agent did not take the call: ", strerror(errno), "; see its log");
+    else if (!read_all(agent, &answer, MAXIMUM_BYTES, milliseconds() + ANSWER_SECONDS * 1000L))
+        failed(errno == ECONNRESET, "the agent did not answer: ", strerror(errno), "; see its log");
+    else if (answer.length == 0 || answer.bytes[0] < '0' || answer.bytes[0] > '9')
+        failed(answer.length == 0, "the agent went away before it answered", "", "; see its log");
+    else
+        status = answer.bytes[0] - '0';
+    close(agent);
+    return status;
+}
+
+/* Say whether a variable can be part of a file's name; what it has to be apart from that, the agent knows. */
+static bool is_plain(const char *text)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+
+    return text != NULL && *text != '\0' && strspn(text, plain) == strlen(text) && strlen(text) <= NOTE_BYTES;
+}
+
+/* Write the call down beside the socket, for the next agent to do before anything else. */
+static bool leave_note(const char *path, char *note, size_t size)
+{
+    const char *container = getenv("CNI_CONTAINERID"), *interface = getenv("CNI_IFNAME");
+    const char *slash = strrchr(path, '/');
+    int length = slash != NULL ? (int)(slash - path) : 0, file;
+    char unfinished[PATH_BYTES];
+    bool written;
+
+    if (length == 0 || !is_plain(container) || !is_plain(interface))
+        return false;
+    snprintf(note, size, "%.*s", length, path);
+    mkdir(note, 0755); /* gone since the machine started anew, and with it every pod but not the runtime's memory */
+    snprintf(note, size, "%.*s/" NOTES, length, path);
+    mkdir(note, 0700);
+    snprintf(unfinished, sizeof unfinished, "%.*s/" NOTES "/.%s@%s.%d", length, path, container, interface, getpid());
+    snprintf(note, size, "%.*s/" NOTES "/%s@%s", length, path, container, interface);
+    file = open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (file < 0)
+        return false;
+    written = write_all(file, call.bytes, call.length);
+    if (close(file) == 0 && written && rename(unfinished, note) == 0)
+        return true;
+    unlink(unfinished);
+    return false;
+}
+
 /* Pass one call to the agent; return the exit status. */
 static int forward(const char *command)
 {
@@ -269,29 +345,29 @@ static int forward(const char *command)
     const char *given = getenv("FELIX_CNI_SOCKET");
     const char *path = given != NULL && *given != '\0' ? given : DEFAULT_SOCKET;
     const char *netns = getenv("CNI_NETNS");
-    int namespace = -1, agent;
+    char note[PATH_BYTES];
+    int namespace = -1, status;
 
     if (!compose_call())
         return fail(DECODING_FAILURE, "the CNI_ variables have more than 1 MiB", "", "; shorten CNI_ARGS");
     /* O_NONBLOCK: a path to a FIFO must not make us wait for its writer. What cannot be opened, the agent judges. */
     if (netns != NULL && *netns != '\0')
         namespace = open(netns, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    agent = connect_to(path);
-    if (agent < 0) {
-        char why[256];
-
-        snprintf(why, sizeof why, ": %s; start felix-agent on this node", strerror(errno));
-        return fail(away, "the agent does not answer at ", path, why);
+    status = ask(path, namespace);
+    if (status < 0 && failure.nobody && strcmp(command, "DEL") == 0 && leave_note(path, note, sizeof note)) {
+        /* An agent that has started meanwhile may have looked for notes before there was this one. */
+        status = ask(path, namespace);
+        if (status < 0 && failure.nobody) {
+            fprintf(stderr, "felix-cni: the agent is away; it does this DEL when it starts: %s\n", note);
+            return 0;
+        }
+        unlink(note); /* whoever called knows how it ended, or calls again */
     }
-    if (!send_call(agent, namespace))
-        return fail(away, "the agent did not take the call: ", strerror(errno), "; see its log");
-    if (!read_all(agent, &answer, MAXIMUM_BYTES, milliseconds() + ANSWER_SECONDS * 1000L))
-        return fail(away, "the agent did not answer: ", strerror(errno), "; see its log");
-    if (answer.length == 0 || answer.bytes[0] < '0' || answer.bytes[0] > '9')
-        return fail(away, "the agent went away before it answered", "", "; see its log");
+    if (status < 0)
+        return fail(away, failure.what, failure.which, failure.remedy);
     if (!write_all(STDOUT_FILENO, answer.bytes + 1, answer.length - 1))
         return 1;
-    return answer.bytes[0] - '0';
+    return status;
 }
 
 int main(void)

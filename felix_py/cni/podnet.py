@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from felix_py.calc import endpoints
 from felix_py.calc.routes import GATEWAY, GATEWAY6, HOST_MAC
+from felix_py.cni import graves
 from felix_py.cni.request import CniError, Code
 from felix_py.cni.results import GATEWAYS
 from felix_py.kernel import links, ownership, sysctl
@@ -72,8 +73,11 @@ def require_namespace(netns: int, path: str) -> None:
         raise CniError(Code.INVALID_NAMESPACE, f"CNI_NETNS is {path}, which is the host's own namespace; give a pod's")
 
 
-def add(attachment: Attachment, mtu: int, netns: int) -> None:
+def add(attachment: Attachment, mtu: int, netns: int) -> int:
     """Make the veth and everything inside the pod; the route on the host is the agent's.
+
+    Returns:
+        the index of the host's end.
 
     Raises:
         CniError: where the pod has an interface of that name.
@@ -82,11 +86,18 @@ def add(attachment: Attachment, mtu: int, netns: int) -> None:
     host, inside, versions = attachment.host_interface, attachment.interface, _versions(attachment)
     with links.open_socket() as sock:
         _make(sock, attachment, mtu, netns)
+        index_here = socket.if_nametoindex(host)
+        in_message: dict[str, int] = {}
         for path, value in endpoints.of_workload(host, ipv6=IPV6 in versions):
-            sysctl.write(path, value)
+            if path.startswith("net/ipv4/conf/") and (name := path.rpartition("/")[2]) in links.INTERFACE_PARAMETERS:
+                in_message[name] = int(value)
+            else:
+                sysctl.write(path, value)
         # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
-        own = [links.link_local(socket.if_nametoindex(host), host, GATEWAY6)] if IPV6 in versions else []
-        links.carry_out(sock, [links.alias(host, note(attachment)), *own])
+        own = [links.link_local(index_here, host, GATEWAY6)] if IPV6 in versions else []
+        # Stale, not permanent: a pod that gives itself another hardware address is found again.
+        near = [links.stale_neighbour(index_here, host, each, attachment.mac) for each in attachment.addresses]
+        links.carry_out(sock, [links.described(index_here, host, note(attachment), in_message), *own, *near])
     pod, index = _enter(netns, inside, {**POD, **(POD6 if IPV6 in versions else {})})
     with pod:
         links.carry_out(
@@ -98,6 +109,7 @@ def add(attachment: Attachment, mtu: int, netns: int) -> None:
                 *(change for version in versions for change in WAYS_OUT[version](index, inside)),
             ],
         )
+    return index_here
 
 
 def _versions(attachment: Attachment) -> list[int]:
@@ -127,14 +139,25 @@ WAYS_OUT = {4: _way_out, 6: _way_out6}
 def _make(sock: socket.socket, attachment: Attachment, mtu: int, netns: int) -> None:
     host, inside = attachment.host_interface, attachment.interface
     pair = links.veth(host, HOST_MAC, inside, attachment.mac, mtu, netns)
-    _delete(sock, host)  # of the sandbox before, whose agent died
     try:
-        links.carry_out(sock, [pair])
+        _make_pair(sock, pair, host)
     except LinkRefused as refusal:
         if refusal.code == errno.EEXIST:
             sentence = f"{attachment.netns} has an interface {inside} already; give another CNI_IFNAME"
             raise CniError(Code.INTERFACE_EXISTS, sentence) from refusal
         raise
+
+
+def _make_pair(sock: socket.socket, pair: Change, host: str) -> None:
+    """Make a veth; what stands in its way and is ours goes first."""
+    try:
+        links.carry_out(sock, [pair])
+    except LinkRefused as refusal:
+        if refusal.code != errno.EEXIST:
+            raise
+        graves.bury()  # a DEL that was answered just now may have left the pod's end for some milliseconds
+        _delete(sock, host)  # of the sandbox before, whose agent died
+        links.carry_out(sock, [pair])
 
 
 def resize(host_interface: str, link: PodLink) -> None:
@@ -181,16 +204,6 @@ def _pod_end(link: PodLink) -> AbstractContextManager[_End]:
         raise KernelRefused(f"{link.netns} cannot be entered ({error.strerror}); {remedy}") from error
     except LinkRefused as refusal:
         raise KernelRefused(f"{link.netns} cannot be entered ({refusal}); {remedy}") from refusal
-
-
-def remove(host_interface: str) -> None:
-    """Remove the veth, and with it the pod's end and every route; one that is gone is done.
-
-    Raises:
-        LinkRefused: when the kernel does not let us.
-    """
-    with links.open_socket() as sock:
-        _delete(sock, host_interface)
 
 
 def _delete(sock: socket.socket, host_interface: str) -> None:

@@ -9,6 +9,8 @@ from enum import IntEnum, StrEnum
 from ipaddress import ip_interface
 from typing import Any
 
+from felix_py.cni import annotations
+from felix_py.cni.annotations import CAPABILITY, Annotated
 from felix_py.kernel.ownership import WORKLOAD_PREFIX
 from felix_py.model import IPAddress
 
@@ -99,6 +101,7 @@ class Request:
         netns: path of the pod's namespace, as the runtime wrote it.
         pod: `namespace/pod` where an orchestrator told us.
         wanted: particular addresses that were asked for.
+        pools: version of IP, and name or range of the pools that were asked for; others of that version do not serve.
         previous: the result of the plugins before us, or of ADD for CHECK and DEL.
         valid: for GC, the attachments to keep; None where the runtime named none, which removes nothing.
     """
@@ -111,6 +114,7 @@ class Request:
     netns: str = ""
     pod: str = ""
     wanted: tuple[IPAddress, ...] = ()
+    pools: tuple[tuple[int, str], ...] = ()
     mac: str | None = None
     previous: Mapping[str, Any] = field(default_factory=dict)
     valid: frozenset[tuple[str, str]] | None = None
@@ -175,6 +179,7 @@ def parse(environment: Mapping[str, str], standard_input: bytes) -> Request:
     if command is Command.VERSION:
         return Request(command, version)
     arguments = _arguments(environment.get("CNI_ARGS", ""), lenient=command is not Command.ADD)
+    asked = _annotated(config) if command is Command.ADD else Annotated()
     return Request(
         command,
         version,
@@ -183,8 +188,9 @@ def parse(environment: Mapping[str, str], standard_input: bytes) -> Request:
         interface=environment.get("CNI_IFNAME", ""),
         netns=environment.get("CNI_NETNS", ""),
         pod=_pod(arguments),
-        wanted=_wanted(config, arguments) if command is Command.ADD else (),
-        mac=_mac(config, arguments) if command is Command.ADD else None,
+        wanted=_wanted(config, arguments, asked.addresses) if command is Command.ADD else (),
+        pools=asked.pools or _pools(config) if command is Command.ADD else (),
+        mac=_mac(config, arguments, asked.mac) if command is Command.ADD else None,
         previous=_mapping(config, "prevResult"),
         valid=_valid(config) if command is Command.GC else None,
     )
@@ -302,11 +308,37 @@ def _mapping(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value
 
 
-SUPPORTED_AT_RUN_TIME = ("ips", "mac")
+SUPPORTED_AT_RUN_TIME = ("ips", "mac", CAPABILITY)
 
 
-def _wanted(config: Mapping[str, Any], arguments: Mapping[str, str]) -> tuple[IPAddress, ...]:
-    """Return the addresses that runtimeConfig.ips or CNI_ARGS IP= ask for, and refuse by name what we cannot do."""
+def _annotated(config: Mapping[str, Any]) -> Annotated:
+    """Return what the pod's annotations ask for, where the runtime has passed them on."""
+    try:
+        return annotations.read(_mapping(config, "runtimeConfig").get(CAPABILITY))
+    except ValueError as error:
+        raise CniError(Code.INVALID_CONFIGURATION, str(error)) from error
+
+
+def _pools(config: Mapping[str, Any]) -> tuple[tuple[int, str], ...]:
+    """Return the pools that the configuration names, as Calico's does: ipam.ipv4_pools and ipam.ipv6_pools."""
+    ipam = _mapping(config, "ipam")
+    found: list[tuple[int, str]] = []
+    for name, version in (("ipv4_pools", 4), ("ipv6_pools", 6)):
+        listed = ipam.get(name) or []
+        if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+            sentence = f"ipam.{name} is {str(listed)[:80]!r}; give a list of names or ranges of IPPools"
+            raise CniError(Code.INVALID_CONFIGURATION, sentence)
+        found += [(version, each) for each in listed]
+    return tuple(found)
+
+
+def _wanted(
+    config: Mapping[str, Any], arguments: Mapping[str, str], annotated: tuple[str, ...]
+) -> tuple[IPAddress, ...]:
+    """Return the addresses that runtimeConfig.ips, CNI_ARGS IP= or the pod's annotation ask for, in that order.
+
+    What we cannot do is refused by name.
+    """
     run_time = _mapping(config, "runtimeConfig")
     for name, value in run_time.items():
         if name not in SUPPORTED_AT_RUN_TIME and value:
@@ -318,7 +350,7 @@ def _wanted(config: Mapping[str, Any], arguments: Mapping[str, str]) -> tuple[IP
     if ipam != "felix":
         sentence = f"ipam.type is {str(ipam)[:80]!r}; remove ipam, for the agent gives addresses of the node's blocks"
         raise CniError(Code.UNSUPPORTED_FIELD, sentence)
-    asked = run_time.get("ips") or [text for text in arguments.get("IP", "").split(",") if text]
+    asked = run_time.get("ips") or [text for text in arguments.get("IP", "").split(",") if text] or list(annotated)
     try:
         if not isinstance(asked, list):
             raise TypeError  # noqa: TRY301 - the same answer as for an element that is no address
@@ -328,8 +360,8 @@ def _wanted(config: Mapping[str, Any], arguments: Mapping[str, str]) -> tuple[IP
         raise CniError(Code.INVALID_CONFIGURATION, sentence) from error
 
 
-def _mac(config: Mapping[str, Any], arguments: Mapping[str, str]) -> str | None:
-    given = _mapping(config, "runtimeConfig").get("mac") or arguments.get("MAC")
+def _mac(config: Mapping[str, Any], arguments: Mapping[str, str], annotated: str) -> str | None:
+    given = _mapping(config, "runtimeConfig").get("mac") or arguments.get("MAC") or annotated
     if not given:
         return None
     text = str(given).lower()

@@ -6,17 +6,18 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
 from felix_py.allocations import Allocations
-from felix_py.cni import results
+from felix_py.cni import graves, results
 from felix_py.cni.commands import Commands, Node
-from felix_py.cni.request import CniError, Code, parse, split, version_of
+from felix_py.cni.notes import Notes
+from felix_py.cni.request import CniError, Code, Command, parse, split, version_of
 from felix_py.model import Fault, Invalid
 
 __all__ = ["CniServer", "Node"]
@@ -34,6 +35,9 @@ CONNECTIONS = 64
 DESCRIPTORS = 4
 """Descriptors accepted with a call, of which the first counts; more are dropped by the kernel."""
 
+MAY_SUCCEED_LATER = (Code.IO_FAILURE, Code.KERNEL_REFUSED, Code.TRY_AGAIN_LATER)
+"""Errors of a DEL that was left as a note with which it is kept."""
+
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = structlog.get_logger()
@@ -45,12 +49,20 @@ class Rubbish(Exception):  # noqa: N818 - named for what it is
     """What came is no call; the sentence says why."""
 
 
+class Answer(NamedTuple):
+    """What the shim prints, behind the digit of its exit status; and the code of an error."""
+
+    line: bytes
+    code: Code | None = None
+
+
 class CniServer:
     """Accepts calls at `path` for one node."""
 
     def __init__(self, path: Path, node: Node, store: Allocations) -> None:
         self._path = path
         self._commands = Commands(node, store)
+        self._notes = Notes(path)
         self._slots = asyncio.Semaphore(CONNECTIONS)
 
     async def serve(self) -> None:
@@ -61,6 +73,9 @@ class CniServer:
         """
         listener = self._listen()
         try:
+            # From here on felix-cni reaches us and leaves no note; nobody is served before those that it has left.
+            await asyncio.to_thread(graves.bury)  # what an agent that was killed had still to remove
+            await self._honour_notes()
             async with asyncio.TaskGroup() as calls:
                 while True:
                     await self._slots.acquire()
@@ -68,6 +83,7 @@ class CniServer:
         finally:
             listener.close()
             self._path.unlink(missing_ok=True)
+            await asyncio.to_thread(self._commands.close)
 
     def _listen(self) -> socket.socket:
         """Make the socket; nobody can connect before its mode is set, for it does not listen yet."""
@@ -86,12 +102,22 @@ class CniServer:
             raise Invalid(Fault(str(self._path), "", sentence)) from error
         return listener
 
+    async def _honour_notes(self) -> None:
+        """Do the DELs that were asked for while no agent was there."""
+        try:
+            for name, data in self._notes.calls():
+                answer = await self.answer(data, None)
+                if answer.code not in MAY_SUCCEED_LATER:
+                    self._notes.done(name)  # or it stays for the next start, and the log tells why
+        except OSError as error:
+            log.warning("datastore.fault", fault=f"{error.filename} cannot be read: {error.strerror}; see its mode")
+
     async def _serve_one(self, connection: socket.socket) -> None:
         try:
             with connection:
                 async with _call(connection) as (data, descriptors):
                     answer = await self.answer(data, descriptors[0] if descriptors else None)
-                await _in_time(_send(connection, answer), ANSWER_SECONDS, "the answer was not read")
+                await _in_time(_send(connection, answer.line), ANSWER_SECONDS, "the answer was not read")
         except Rubbish as rubbish:
             log.warning("api.rubbish", socket=str(self._path), reason=str(rubbish))
         except OSError as error:
@@ -99,14 +125,21 @@ class CniServer:
         finally:
             self._slots.release()
 
-    async def answer(self, data: bytes, netns: int | None) -> bytes:
-        """Return what the shim prints, behind the digit of its exit status."""
+    async def answer(self, data: bytes, netns: int | None) -> Answer:
+        """Do what a call asks for.
+
+        Args:
+            data: the call, as the shim sends it.
+            netns: descriptor of the pod's namespace, where one came with it.
+        """
         started, standard_input, command = monotonic(), b"", ""
         try:
             environment, standard_input = split(data)
             command = environment.get("CNI_COMMAND", "")
             request = parse(environment, standard_input)
             document = await self._commands.carry_out(request, netns)
+            if request.command is Command.DEL:  # felix-cni may have been killed before it took its note back
+                self._notes.done(f"{request.container_id}@{request.interface}")
         except CniError as refusal:
             log.warning(
                 "api.rubbish" if refusal.code is Code.DECODING_FAILURE else "cni.refused",
@@ -115,8 +148,8 @@ class CniServer:
                 reason=refusal.message,
                 milliseconds=round((monotonic() - started) * 1000, 1),
             )
-            return b"1" + _line(results.error(version_of(standard_input), refusal))
-        return b"0" + (_line(document) if document is not None else b"")
+            return Answer(b"1" + _line(results.error(version_of(standard_input), refusal)), refusal.code)
+        return Answer(b"0" + (_line(document) if document is not None else b""))
 
 
 def _line(document: dict[str, Any]) -> bytes:
@@ -155,13 +188,15 @@ async def _receive(connection: socket.socket, descriptors: list[int]) -> bytes:
     """Read up to the end of the caller's half; asyncio's streams would lose the descriptors."""
     data = bytearray()
     while True:
-        await _readable(connection)
-        with suppress(BlockingIOError):
+        try:  # first: felix-cni has nearly always sent everything by now
             piece, came, _, _ = socket.recv_fds(connection, 1 << 16, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-            descriptors += came
-            if not piece:
-                return bytes(data)
-            data += piece
+        except BlockingIOError:
+            await _readable(connection)
+            continue
+        descriptors += came
+        if not piece:
+            return bytes(data)
+        data += piece
         if len(data) > MAXIMUM_CALL:
             raise Rubbish(f"a call had more than {MAXIMUM_CALL} bytes")
 
@@ -182,6 +217,7 @@ async def _send(connection: socket.socket, answer: bytes) -> None:
 
 async def _in_time(work: Awaitable[Result], seconds: float, otherwise: str) -> Result:
     try:
-        return await asyncio.wait_for(work, seconds)
+        async with asyncio.timeout(seconds):
+            return await work
     except TimeoutError as late:
         raise Rubbish(f"{otherwise} within {seconds:.0f} s") from late

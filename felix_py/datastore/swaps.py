@@ -36,6 +36,9 @@ LOCKS = 64
 HEAD = re.compile(r'\{"metadata": \{"resourceVersion": "([0-9a-f]{16})"')
 """How a file begins: the revision can be compared without reading the rest."""
 
+HEAD_BYTES = 64
+"""Of a file that are enough for its revision."""
+
 SUFFIX = ".json"
 
 
@@ -48,9 +51,13 @@ class FolderSwaps:
 
     def read(self, key: Key) -> Found | None:
         """Return a resource as it is now; see `datastore.api.Swaps`."""
-        path = self._path(key)
+        path, known = self._path(key), self._known.get(key)
         try:
-            text = path.read_text(encoding="utf-8")
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a pod waits for this; a Path costs 20 us
+                start = file.read(HEAD_BYTES)
+                if known is not None and start.startswith(_head(known.revision)):
+                    return known
+                text = (start + file.read()).decode()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except UnicodeDecodeError as error:
@@ -104,12 +111,10 @@ class FolderSwaps:
 
     def _revision(self, key: Key, path: Path) -> str | None:
         try:
-            with path.open(encoding="utf-8") as file:
-                head = HEAD.match(file.read(64))
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+                head = HEAD.match(file.read(HEAD_BYTES).decode(errors="replace"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except UnicodeDecodeError as error:
-            raise Damaged(key, str(path), "it is no text") from error
         if head is None:
             raise Damaged(key, str(path), "it does not begin as ours do")
         return head[1]
@@ -146,6 +151,11 @@ class FolderSwaps:
             os.close(descriptor)
 
 
+def _head(revision: str) -> bytes:
+    """Return how a file of this revision begins."""
+    return f'{{"metadata": {{"resourceVersion": "{revision}"'.encode()
+
+
 def _value(key: Key, document: Mapping[str, Any], where: str) -> Stored:
     """Read a document.
 
@@ -159,11 +169,13 @@ def _value(key: Key, document: Mapping[str, Any], where: str) -> Stored:
 
 
 def _written(key: Key, value: Stored, revision: str) -> str:
-    spec = ipam_resources.block_document(value) if isinstance(value, Block) else ipam_resources.affinity_document(value)
     document = {
         "metadata": {"resourceVersion": revision, "name": key.name},
         "apiVersion": ipam_resources.CRD_VERSION,
         "kind": key.kind,
-        "spec": spec,
     }
-    return json.dumps(document) + "\n"
+    if isinstance(value, Block):
+        spec = ipam_resources.block_text(value)
+    else:
+        spec = json.dumps(ipam_resources.affinity_document(value))
+    return f'{json.dumps(document)[:-1]}, "spec": {spec}}}\n'

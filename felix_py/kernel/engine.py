@@ -16,6 +16,7 @@ from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.objects import IPV6, MAIN_TABLE, Amended, Link, NextHopObject, Route, RouteKey, RoutePolicy
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.purge import Purger
+from felix_py.kernel.route_codec import Encoder
 from felix_py.kernel.wire import EventsLost, Family, NextHopEvent, Refusal, RouteEvent, Verb, Wire, WireBroken
 from felix_py.kernel.work import ADD, Rows, Work
 
@@ -223,6 +224,31 @@ class RouteEngine:
             books.must_read("socket failed")
             outcome.broken = str(broken)
         return outcome
+
+    def attach(self, routes: Mapping[RouteKey, Route], device: str, index: int, now: float) -> bool:
+        """Write the routes of a new pod ahead of the wish that wants them; False where that takes a turn.
+
+        Args:
+            routes: out of its interface, which may be newer than the last event that was taken.
+            device: the interface.
+            index: of it.
+            now: the time.
+        """
+        books = self.books
+        encode = Encoder({device: index})
+        bodies = {route_codec.identity_of(key): encode(key, route) for key, route in routes.items()}
+        work = Work(books, now, Outcome())
+        plain = books.policy.sync and books.resync_cause is None and not self._flights
+        rows = work.newcomers(bodies) if plain else None
+        if rows is None:
+            return False
+        try:
+            refused = self._wire.write(Verb.NEW_ROUTE, ADD, rows.bodies)
+            work.book_put(rows, refused)
+        except WireBroken:
+            books.must_read("socket failed")
+            return False
+        return not refused
 
     def _land(self, work: Work) -> None:
         """Wait for everything that is on its way, and book what became of it.

@@ -1,7 +1,7 @@
 """What our programs at pods' interfaces let pass, as a value: each pod's own addresses, and interfaces of nobody's."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from felix_py.model import IPAddress
 
@@ -22,6 +22,11 @@ class Guard:
     sources: Mapping[str, frozenset[IPAddress]] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
     ports: frozenset[int] = frozenset()
+
+
+def admitted(guard: Guard, interface: str, addresses: frozenset[IPAddress]) -> Guard:
+    """Return what lets one more pod send."""
+    return replace(guard, sources={**guard.sources, interface: addresses}, refused=guard.refused - {interface})
 
 
 def difference(want: Guard, have: Guard | None) -> str:

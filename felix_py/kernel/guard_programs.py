@@ -17,6 +17,7 @@ from felix_py.kernel import guard_maps, ownership
 from felix_py.kernel.guard import Guard
 from felix_py.kernel.guard_maps import Contents, Maps
 from felix_py.kernel.objects import KernelRefused, Link
+from felix_py.model import IPAddress
 from ipip import bpf, bpf_object, traffic
 
 OBJECT = Path(__file__).with_name("guard.bpf.o")
@@ -127,6 +128,21 @@ class GuardPrograms:
             shared = [name for name, index, refused in due if not self._attach(name, index, refused=refused)]
         if shared:
             raise KernelRefused(SHARED.format(name=shared[0]))
+
+    def admit(self, link: Link, sources: frozenset[IPAddress]) -> None:
+        """Guard one more pod's interface, without a look at all others.
+
+        Raises:
+            KernelRefused: with the reason.
+        """
+        have = self._contents
+        allowed = {(link.index, address) for address in sources}
+        with _refusals("pods' interfaces cannot be guarded by BPF"):
+            if not self._maps:
+                raise KernelRefused("no programs of ours guard pods yet")
+            guard_maps.change(self._maps, have, Contents({*have.pods, link.index}, have.sources | allowed, have.ports))
+            if not self._attach(link.name, link.index, refused=False):
+                raise KernelRefused(SHARED.format(name=link.name))
 
     def counters(self) -> dict[str, int]:
         """Return how many packets were dropped, by reason; nothing where no program is attached."""

@@ -1,11 +1,12 @@
 """What guards pods and tunnels: our nftables table, and our programs at pods' interfaces; read, planned, written."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from felix_py.kernel import ownership, reconcile
 from felix_py.kernel.filter_table import FilterTable
-from felix_py.kernel.guard import Guard
+from felix_py.kernel.guard import Guard, admitted
 from felix_py.kernel.objects import (
     DeleteFilterTable,
     DeleteGuard,
@@ -16,6 +17,10 @@ from felix_py.kernel.objects import (
     PutGuard,
     Step,
 )
+from felix_py.model import IPAddress
+
+Tabled = Callable[[FilterTable], FilterTable]
+"""What makes of a table one that knows a certain pod besides."""
 
 WITHHELD = "withheld, since it would leave pods to the programs at their interfaces, which were refused"
 
@@ -37,13 +42,16 @@ class PacketFilter(Protocol):
 
 
 class PodGuard(Protocol):
-    """Our programs at pods' interfaces; `kernel.guard_programs` offers them. Both methods raise KernelRefused."""
+    """Our programs at pods' interfaces; `kernel.guard_programs` offers them. Each method raises KernelRefused."""
 
     def read(self, links: Mapping[str, Link], names: Collection[str] | None = None) -> Guard | None:
         """Return what stands there, None where nothing of ours does; `names` are the interfaces to look at again."""
 
     def write(self, want: Guard | None, links: Mapping[str, Link]) -> None:
         """Make it so; None removes it."""
+
+    def admit(self, link: Link, sources: frozenset[IPAddress]) -> None:
+        """Guard one more interface."""
 
 
 class Guarding:
@@ -93,6 +101,25 @@ class Guarding:
             return None  # as with the table
         self._programs_unread = False
         return have if found == have else found
+
+    # --- a pod that comes
+
+    def admit(self, have: KernelState, link: Link, sources: frozenset[IPAddress], tabled: Tabled) -> KernelState | None:
+        """Guard a new pod as pods are guarded now; return what holds then, None where that takes a turn."""
+        if self._table is None or have.netfilter is None or self._table_unread or self._table.changed():
+            return None
+        guards = reconcile.guards_pods(have.netfilter)
+        try:
+            if guards and have.guard is None:
+                table = tabled(have.netfilter)
+                self._table.write(table, have.netfilter)
+                return replace(have, netfilter=table)
+            if not guards and have.guard is not None and self._programs is not None and not self._programs_unread:
+                self._programs.admit(link, sources)
+                return replace(have, guard=admitted(have.guard, link.name, sources))
+        except KernelRefused:
+            self._table_unread, self._programs_unread = guards, not guards
+        return None  # as while one of them takes over from the other
 
     # --- what is to be done
 

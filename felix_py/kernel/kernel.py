@@ -11,7 +11,7 @@ from typing import Protocol
 
 from felix_py.kernel import next_hop_codec, ownership, reconcile
 from felix_py.kernel.engine import RouteEngine
-from felix_py.kernel.guarding import WITHHELD, Guarding, PacketFilter, PodGuard
+from felix_py.kernel.guarding import WITHHELD, Guarding, PacketFilter, PodGuard, Tabled
 from felix_py.kernel.holds import Hold, after_refusal
 from felix_py.kernel.interfaces import Interfaces, LinkChange
 from felix_py.kernel.objects import (
@@ -48,6 +48,7 @@ from felix_py.kernel.wire import (
     RouteEvent,
     Wire,
 )
+from felix_py.model import IPAddress
 
 OF_ALL = frozenset({"ip_forward", "all"})
 """In the paths of parameters that we keep for all interfaces at once: events about them name no interface."""
@@ -216,6 +217,18 @@ class Kernel:
         self._holds = {step: hold for step, hold in self._holds.items() if step in tried}
         return Report(tuple(done), tuple(failed), routes)
 
+    def admit(self, link: Link, sources: frozenset[IPAddress], tabled: Tabled) -> bool:
+        """Guard a new pod ahead of the wish that wants it so, as pods are guarded now; False where that takes a turn.
+
+        Args:
+            link: the host's end of its veth, which may be newer than the last event that was taken.
+            sources: the addresses that it may send from.
+            tabled: makes of a packet filter that guards pods one that knows this pod, too.
+        """
+        found = self._guarding.admit(self.have, link, sources, tabled)
+        self.have = found or self.have
+        return found is not None
+
     def only_routes(self, want: KernelState) -> bool:
         """Say whether everything but the routes is as wanted."""
         self._read_back(want)
@@ -224,7 +237,7 @@ class Kernel:
     def begin(self, want: KernelState, now: float) -> None:
         """Put new routes of a wish on their way to the kernel while the caller goes on; `make` has to follow.
 
-        Only where everything else is as wanted already: a route must not be there before what it needs.
+        Only where all else is as wanted already: a route must not be there before what it needs.
         """
         self._wish(want)
         self.routes.begin(now)

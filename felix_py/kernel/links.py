@@ -7,7 +7,7 @@ of memory. Message formats are those of include/uapi/linux/{if_link,rtnetlink,ne
 import errno
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
@@ -18,10 +18,13 @@ from felix_py.model import IPAddress
 
 IFINFOMSG = struct.Struct("=BxHiII")  # family type index flags change
 IFADDRMSG = struct.Struct("=BBBBI")  # family prefix length, flags, scope, index
+NDMSG = struct.Struct("=BxxxiHBB")  # family index state flags type
+NDA_DST, NDA_LLADDR, NUD_STALE = 1, 2, 0x04
 
 RTM_GETLINK, RTM_SETLINK, RTM_NEWNEIGH, RTM_GETADDR, RTM_GETNEIGH = 18, 19, 28, 22, 30
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK = 1, 3, 4, 5
-IFLA_LINKINFO, IFLA_IFALIAS, IFLA_NET_NS_FD = 18, 20, 28
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 26, 27, 28
+IFLA_INET_CONF = 1
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFA_F_NODAD = 0x02
@@ -31,6 +34,15 @@ IFF_UP = 0x1
 
 LINK_LOCAL_BITS = 64
 """Of the prefix of link-local addresses (RFC 4291 section 2.5.6)."""
+
+DOOMED = "felix gone"
+"""Alias of an interface that is to be removed; its pod is gone."""
+
+DOOMED_GROUP = 0x66656C78
+"""And its group, by which the kernel removes many at once ("felx"; `ip link show group 1717922936`)."""
+
+INTERFACE_PARAMETERS = {"forwarding": 1, "proxy_arp": 3, "rp_filter": 8, "route_localnet": 26}
+"""Parameters of net.ipv4.conf that a message to an interface sets, IPV4_DEVCONF_ of include/uapi/linux/ip.h."""
 
 MAXIMUM_ALIAS = 255
 """Bytes of an interface's alias, IFALIASZ without its final zero, include/uapi/linux/if.h."""
@@ -121,6 +133,34 @@ def alias(name: str, text: str) -> Change:
     return Change(f"alias of {name}", RTM_SETLINK, 0, body + attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS]))
 
 
+def described(index: int, name: str, text: str, parameters: Mapping[str, int]) -> Change:
+    """Write a note on an interface and set parameters of it: all in one message, where /proc takes a lock for each.
+
+    Args:
+        index: of the interface.
+        name: of the interface.
+        text: the note.
+        parameters: below net.ipv4.conf, of those that INTERFACE_PARAMETERS knows.
+    """
+    conf = b"".join(attribute(INTERFACE_PARAMETERS[each], U32.pack(value)) for each, value in parameters.items())
+    inet = attribute(socket.AF_INET, attribute(IFLA_INET_CONF, conf))
+    body = IFINFOMSG.pack(0, 0, index, 0, 0) + attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS])
+    return Change(f"parameters of {name}", RTM_SETLINK, 0, body + attribute(IFLA_AF_SPEC, inet))
+
+
+def doom(name: str) -> Change:
+    """Mark an interface to be removed."""
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    body += attribute(IFLA_IFALIAS, DOOMED.encode()) + attribute(IFLA_GROUP, U32.pack(DOOMED_GROUP))
+    return Change(f"marking {name}", RTM_SETLINK, 0, body)
+
+
+def delete_doomed() -> Change:
+    """Remove all interfaces that are marked."""
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_GROUP, U32.pack(DOOMED_GROUP))
+    return Change("removing the veths of pods that are gone", messages.RTM_DELLINK, 0, body)
+
+
 def up(index: int, name: str) -> Change:
     """Set an interface up."""
     return Change(f"{name} up", RTM_SETLINK, 0, IFINFOMSG.pack(0, 0, index, IFF_UP, IFF_UP))
@@ -145,6 +185,14 @@ def link_local(index: int, name: str, of_link: IPv6Address) -> Change:
     head = IFADDRMSG.pack(socket.AF_INET6, LINK_LOCAL_BITS, IFA_F_NODAD, 0, index)
     body = head + attribute(IFA_LOCAL, of_link.packed) + attribute(IFA_ADDRESS, of_link.packed)
     return Change(f"address {of_link} of {name}", messages.RTM_NEWADDR, messages.CREATE | messages.REPLACE, body)
+
+
+def stale_neighbour(index: int, name: str, of_host: IPAddress, mac: str) -> Change:
+    """Tell an interface where an address was last: the first packet goes there at once, and is asked for meanwhile."""
+    head = NDMSG.pack(_family(of_host), index, NUD_STALE, 0, 0)
+    lladdr = bytes.fromhex(mac.replace(":", ""))
+    body = head + attribute(NDA_DST, of_host.packed) + attribute(NDA_LLADDR, lladdr)
+    return Change(f"neighbour {of_host} of {name}", RTM_NEWNEIGH, messages.CREATE | messages.REPLACE, body)
 
 
 def neighbour(index: int, name: str, of_host: IPAddress, mac: str) -> Change:

@@ -74,10 +74,14 @@ def filter_to_put(want: KernelState, have: KernelState, cause: str = "wanted") -
         yield PutFilterTable(want.netfilter, have.netfilter, cause)
 
 
+def guards_pods(table: FilterTable) -> bool:
+    """Say whether a table guards pods, or leaves that to the programs at their interfaces."""
+    return filter_table.OF_PODS in table.rules
+
+
 def leaves_pods(want: FilterTable, have: FilterTable | None) -> bool:
     """Say whether the table guards pods now and would no longer."""
-    chain = filter_table.OF_PODS
-    return have is not None and chain in have.rules and chain not in want.rules
+    return have is not None and guards_pods(have) and not guards_pods(want)
 
 
 def guard_to_put(want: KernelState, have: KernelState) -> Iterator[PutGuard]:

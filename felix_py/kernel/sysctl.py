@@ -13,7 +13,8 @@ def read(paths: Iterable[str]) -> dict[str, str]:
     found = {}
     for path in paths:
         try:
-            found[path] = (ROOT / path).read_text().strip()
+            with open(f"{ROOT}/{path}", "rb", buffering=0) as file:  # noqa: PTH123 - thousands where pods are many
+                found[path] = file.read().decode().strip()
         except FileNotFoundError:
             continue
     return found
@@ -26,7 +27,8 @@ def write(path: str, value: str) -> None:
         KernelRefused: where the kernel does not allow it, naming the parameter and the value.
     """
     try:
-        (ROOT / path).write_text(value)
+        with open(f"{ROOT}/{path}", "wb", buffering=0) as file:  # noqa: PTH123 - a pod waits for some of these
+            file.write(value.encode())
     except FileNotFoundError:
         return  # the interface went away between reading and writing; its absence is reported with its route
     except OSError as error:

@@ -85,6 +85,15 @@ class Work:
         bodies = map(self._books.wish.bodies.__getitem__, due)
         return Rows([*due], [*bodies], [None] * len(due), [*due.values()])
 
+    def newcomers(self, bodies: Mapping[bytes, bytes]) -> Rows | None:
+        """Return the additions that these bodies are where nothing else has to be minded; None where something has."""
+        due = dict.fromkeys(bodies)
+        fibs = [*map(self._books.fib_of, families_of(due))]
+        free = all(fib is not None and fib.first.keys().isdisjoint(due) for fib in fibs)
+        if not free or self._special(due) or not due.keys().isdisjoint(self._books.wish.bodies):
+            return None
+        return Rows([*bodies], [*bodies.values()], [None] * len(bodies), [None] * len(bodies))
+
     def _special(self, due: Mapping[bytes, str | None]) -> tuple[Collection[bytes], ...]:
         """Return what an addition has to mind: nearly always nothing, so that 100,000 do not pay for it."""
         books = self._books

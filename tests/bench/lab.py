@@ -116,7 +116,7 @@ def measured(lab: Lab, topology: Topology) -> bool:
     resident = [sum(map(resident_mebibytes, processes(lab, name))) for name in names]
     proportional = [sum(map(proportional_mebibytes, processes(lab, name))) for name in names]
     kept = [
-        tell("lab: pod ADD to first ping from the other rack", adds, "ms", 200.0),
+        tell("lab: pod ADD to first ping from the other rack", adds, "ms", 50.0),
         tell("lab: repair of a deleted route", repairs, "ms", 100.0),
         tell("lab: resident memory of agent and ExaBGP (RSS)", resident, "MiB", 110.0),
         tell("lab: their own share of memory (PSS)", proportional, "MiB", 110.0),

@@ -20,6 +20,7 @@ HELPERS = {
     "busy_peers",
     "churned",
     "churner",
+    "cni_parties",
     "figures",
     "page_tables",
     "route_agent",

@@ -143,6 +143,7 @@ class Host:
         config: Mapping[str, Any] | None = None,
         arguments: str = "",
         interface: str = "eth0",
+        text: str | None = None,
     ) -> Call:
         document = {"cniVersion": version, "name": "pods", "type": "felix-cni", **(config or {})}
         environment = {
@@ -158,7 +159,7 @@ class Host:
             [SHIM], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert process.stdin is not None
-        process.stdin.write(json.dumps(document))
+        process.stdin.write(json.dumps(document) if text is None else text)
         process.stdin.close()
         process.stdin = None
         return Call(process)
@@ -195,6 +196,11 @@ class Host:
 
     def is_clean(self) -> bool:
         return self.veths() == set() == self.held() and not {route for route in self.routes() if route[:3] == "10."}
+
+    def is_left_clean(self) -> None:
+        """Hold it to this: no address is held from now on, and no interface or route is left in a moment."""
+        assert self.held() == set()
+        until(self.is_clean, "no interface and no route is left")
 
 
 def in_pod(netns: str, *words: str) -> str:

@@ -36,13 +36,19 @@ class RoutingNode:
     def not_ready(self) -> str | None:
         return "the node is not in sync yet" if self._says("not ready") else None
 
-    async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
+    def limited(self) -> str | None:
+        return "the route to 10.65.1.0/26 was refused" if self._says("limited") else None
+
+    def expect_endpoint(self) -> None:
+        pass
+
+    async def put_endpoint(self, endpoint: WorkloadEndpoint, index: int = 0) -> None:
         if self._says("refuse routes"):
             raise KernelRefused(f"{endpoint.name}: the route was refused")
         while self._says("wait"):  # noqa: ASYNC110 - the word comes from the test, in another process
             await asyncio.sleep(0.01)
         self._endpoints[endpoint.name] = endpoint
-        encode = Encoder({endpoint.interface: if_nametoindex(endpoint.interface)})
+        encode = Encoder({endpoint.interface: index or if_nametoindex(endpoint.interface)})
         route = Route(device=endpoint.interface, scope=Scope.LINK)
         bodies = [encode(RouteKey(network), route) for network in endpoint.networks]
         refused = self._writer.write(Verb.NEW_ROUTE, Mode.CREATE | Mode.REPLACE, bodies)
@@ -50,6 +56,8 @@ class RoutingNode:
             raise KernelRefused(f"{endpoint.name}: {refused}")
 
     async def remove_endpoint(self, name: str) -> None:
+        if self._says(f"refuse removal of {name.removeprefix('container/')}"):
+            raise KernelRefused(f"{name}: its route was not removed")
         self._endpoints.pop(name, None)
 
     def _says(self, trouble: str) -> bool:

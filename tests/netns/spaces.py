@@ -42,7 +42,7 @@ class Space:
     """A network namespace and a thread that lives in it; it ends with `close`."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, initializer=_unshare)
+        self._thread = ThreadPoolExecutor(max_workers=1, initializer=unshare)
         self.thread = self.do(threading.get_native_id)
         self.path = f"/proc/{os.getpid()}/task/{self.thread}/ns/net"
         self.ip("link set lo up")
@@ -76,7 +76,7 @@ class Space:
         self._thread.shutdown()
 
 
-def _unshare() -> None:
+def unshare() -> None:
     """Python 3.12 has os.unshare; this is for 3.11."""
     if ctypes.CDLL(None, use_errno=True).unshare(NEW_NETWORK):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -2,58 +2,17 @@
 
 import json
 import signal
-import sysconfig
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from cni_lab import Host, host, until
+from cni_agent import AGENT, RESOURCES, AgentHost, prepare
+from cni_lab import Host, command, host, until
 
 pytestmark = pytest.mark.netns
 
-AGENT = Path(sysconfig.get_path("scripts"), "felix-agent")
 WEB = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
-
-RESOURCES = """
-apiVersion: projectcalico.org/v3
-kind: Node
-metadata: {name: n1}
-spec: {bgp: {ipv4Address: 172.31.1.11/24}}
----
-apiVersion: projectcalico.org/v3
-kind: IPPool
-metadata: {name: default}
-spec: {cidr: 10.65.0.0/16, ipipMode: Never, blockSize: 26}
----
-apiVersion: projectcalico.org/v3
-kind: BlockAffinity
-metadata: {name: n1-block}
-spec: {node: n1, cidr: 10.65.0.0/26, state: confirmed}
-"""
-
-
-class AgentHost(Host):
-    """A host that runs felix-agent."""
-
-    def program(self) -> list[object]:
-        return [AGENT, "run", "--config", self.folder / "felix.yaml"]
-
-    def _serves(self) -> bool:
-        return super()._serves() and self.cni("STATUS", version="1.1.0").status == 0
-
-
-def prepare(node: Host) -> None:
-    node.ip("link", "add", "eth0", "mtu", "1400", "type", "veth", "peer", "name", "eth0peer")
-    node.ip("addr", "add", "172.31.1.11/24", "dev", "eth0")
-    node.ip("link", "set", "eth0", "up")
-    node.ip("link", "set", "eth0peer", "up")
-    (node.folder / "resources").mkdir()
-    (node.folder / "resources" / "node.yaml").write_text(RESOURCES)
-    (node.folder / "felix.yaml").write_text(
-        f"nodeName: n1\nrunDirectory: {node.folder}\nstateDirectory: {node.state}\n"
-        f"resourceDirectory: {node.folder / 'resources'}\n"
-    )
 
 
 @pytest.fixture
@@ -97,6 +56,44 @@ def test_twenty_at_once(node: Host) -> None:
     addresses = {call.answer().address for call in calls}
     assert len(addresses) == 20
     assert workloads(node) == addresses
+
+
+def test_a_pod_is_routed_ahead_of_the_turn_that_finds_nothing_to_do(node: Host) -> None:
+    addresses = {node.cni("ADD", f"c{number}", node.pod()).address for number in range(5)}
+    said = [event for event in node.log if event["event"] in WRITES]
+    assert {event["dst"] for event in said if event["event"] == "route.put"} >= {f"{each}/32" for each in addresses}
+    until(lambda: known_endpoints(node) == 5, "a turn has taken all of them in")
+    since = [event for event in node.log if event["event"] in WRITES][len(said) :]
+    # The first pod of a host without a default route brings the route by which its gateway is answered for.
+    assert [event for event in since if event.get("dst") != "169.254.1.1/32"] == [], "it wrote none of it again"
+    assert workloads(node) == addresses
+
+
+WRITES = ("route.put", "route.delete", "route.repaired", "netfilter.put", "sysctl.put")
+
+
+def known_endpoints(node: Host) -> int:
+    felixctl = AGENT.with_name("felixctl")
+    words = [felixctl, "--socket", str(node.folder / "agent.sock"), "-o", "json", "endpoints"]
+    rows = json.loads(command(*words))["endpoints"]
+    return sum(each["state"] == "routed" for each in rows)
+
+
+def test_an_address_that_somebody_else_routes_takes_a_turn_and_is_refused_in_words(node: Host) -> None:
+    node.ip("route", "add", "10.65.0.44/32", "via", "172.31.1.99", "proto", "static")
+    answer = node.cni("ADD", "c1", node.pod(), arguments="IP=10.65.0.44")
+    assert (answer.status, answer.code) == (1, 102)
+    assert "a route of protocol static stands there" in answer.message
+    until(lambda: not node.veths(), "the interface is gone")
+    assert "via 172.31.1.99" in node.ip("route", "show", "10.65.0.44"), "theirs stays"
+
+
+def test_pods_that_go_before_any_turn_leave_nothing(node: Host) -> None:
+    for number in range(6):
+        assert node.cni("ADD", f"c{number}", node.pod()).status == 0
+        assert node.cni("DEL", f"c{number}").status == 0
+    until(lambda: not node.veths() and not workloads(node), "nothing is left")
+    assert known_endpoints(node) == 0
 
 
 BY_HAND_ONLY = """

@@ -151,7 +151,7 @@ def test_del_leaves_nothing(node: Host) -> None:
     assert node.cni("ADD", "c1", pod).status == 0
     assert node.held() == {"10.65.0.0", "fd65::"}
     assert node.cni("DEL", "c1", pod).status == 0
-    assert node.is_clean()
+    node.is_left_clean()
     assert routes6(node) == set()
     assert node.cni("ADD", "c2", node.pod()).address == "10.65.0.1", "addresses that were given back come last"
     assert node.held() == {"10.65.0.1", "fd65::1"}

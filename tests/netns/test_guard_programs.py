@@ -14,7 +14,7 @@ from spaces import Pod, Space
 
 from felix_py.kernel import guard_choice, guard_maps, guard_programs
 from felix_py.kernel.dump import Reader
-from felix_py.kernel.guard import Guard
+from felix_py.kernel.guard import Guard, admitted
 from felix_py.kernel.guard_choice import choose
 from felix_py.kernel.guard_programs import GuardPrograms
 from felix_py.kernel.objects import KernelRefused, Link
@@ -72,6 +72,21 @@ def test_what_is_written_is_read_back(space: Space, ours: GuardPrograms, name: s
     space.do(ours.write, EVERY[name], links(space))
     assert space.do(ours.read, links(space)) == EVERY[name]
     assert without_memory(space) == EVERY[name]
+
+
+@pytest.mark.parametrize("name", ["cali1", "cali3"], ids=["refused before", "just made"])
+def test_a_pod_is_admitted_as_if_all_had_been_written(space: Space, ours: GuardPrograms, name: str) -> None:
+    space.do(ours.write, EVERY["a pod"], links(space))
+    if name not in links(space):
+        space.ip(f"link add {name} type veth peer name peer3")
+    space.do(ours.admit, links(space)[name], own("10.65.0.7", "fd65::7"))
+    want = admitted(EVERY["a pod"], name, own("10.65.0.7", "fd65::7"))
+    assert space.do(ours.read, links(space)) == without_memory(space) == want
+
+
+def test_nobody_is_admitted_before_anybody_is_guarded(space: Space, ours: GuardPrograms) -> None:
+    with pytest.raises(KernelRefused, match=r"no programs of ours guard pods yet"):
+        space.do(ours.admit, links(space)["cali0"], own("10.65.0.2"))
 
 
 def test_each_turns_into_each_other_and_into_nothing(space: Space, ours: GuardPrograms) -> None:
