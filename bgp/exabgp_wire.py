@@ -19,6 +19,9 @@ from exabgp.reactor.protocol import Protocol
 CHUNK = 1 << 18
 """Bytes that are read from a connection at once: some 4,000 UPDATEs of one prefix each."""
 
+RUN = 1 << 14
+"""Bytes from which on no UPDATE is added to what is handed on at once: the agent acts on that while the next come."""
+
 HEADER, LEAST = 19, 23
 """Octets of a message's header, and of the shortest UPDATE (RFC 4271 sections 4.1 and 4.3)."""
 
@@ -71,9 +74,9 @@ def read(connection: Any, number: int) -> Iterator[bytes]:
 
 
 def updates(box: bytearray, longest: int) -> tuple[int, int]:
-    """Return how many whole UPDATEs stand at the front, and where they end."""
+    """Return how many whole UPDATEs stand at the front, and where they end; no more than are handed on at once."""
     at = count = 0
-    while (length := _length(box, at, longest)) and at + length <= len(box):
+    while at < RUN and (length := _length(box, at, longest)) and at + length <= len(box):
         at += length
         count += 1
     return count, at
@@ -107,11 +110,14 @@ class Wire(Protocol):  # type: ignore[misc]
         box = inbox(self.connection)
         while True:
             self.peer.say_goodbye()
-            count, end = updates(box, self.connection.msg_size)
-            if count:
+            heard = False
+            while (found := updates(box, self.connection.msg_size))[0]:
+                count, end = found
                 self.peer.stats["receive-update"] += count
                 self.peer.reactor.processes.updates(self.peer.title, bytes(box[:end]))
                 del box[:end]
+                heard = True
+            if heard:
                 yield HEARD
                 return
             if whole(self.connection):

@@ -68,7 +68,7 @@ class AdjRibIn:
         """Take what is said now in the place of whatever the peer said of these prefixes before."""
         entries, changed = self.entries, []
         said = dict.fromkeys(prefixes, told)
-        if entries.keys().isdisjoint(said):  # a table that arrives: one step for all, and not one for each
+        if entries.keys().isdisjoint(said.keys()):  # a table that arrives: one step for all, and not one for each
             entries.update(said)
             return list(said)
         for prefix in said:

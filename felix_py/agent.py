@@ -21,7 +21,7 @@ from felix_py.datastore.api import Datastore
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.objects import KernelRefused, RouteKey, Step
-from felix_py.kernel_thread import Told, turned
+from felix_py.kernel_thread import Told, asked, turned
 from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.pacing import Pace
 from felix_py.picture import Picture
@@ -95,6 +95,7 @@ class Agent:
         self._pace = Pace()
         self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
         self._knowledge: Knowledge | None = None
+        self._at_work: Knowledge | None = None  # the turn
         self._hearsay = Hearsay()
         self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
         self._converged = False
@@ -279,7 +280,14 @@ class Agent:
         self._converged = knowledge.converged
         keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
         known = self.picture.problems
-        done, told = await self.ask(lambda turns: turned(turns, knowledge, keys, known, resync=resync, hold=hold))
+        loop, self._at_work = asyncio.get_running_loop(), knowledge
+
+        def further() -> Hearsay | None:
+            return asked(loop, self._goes_on)
+
+        done, told = await self.ask(
+            lambda turns: turned(turns, knowledge, keys, known, further, resync=resync, hold=hold)
+        )
         self.rearm()
         self.repairs += told.repairs
         if done.broken is None:
@@ -326,6 +334,20 @@ class Agent:
                 self.guarded,
             )
         return self._knowledge
+
+    def _goes_on(self) -> Hearsay | None:
+        """Return what BGP says by now, for the turn that is at work; None where that, and only that, is not new."""
+        before = self._at_work
+        off = not self.config.bgp or self._knowledge is not None or self._news or self._waiting
+        if before is None or off or self._speaker.next_hops() != before.next_hops:
+            return None
+        if (self._speaker.converged(), self._speaker.selecting()) != (before.converged, before.selecting):
+            return None
+        knowledge = self._what_we_know()
+        if knowledge.learned is before.learned or knowledge != replace(before, learned=knowledge.learned):
+            return None
+        self._at_work = knowledge
+        return knowledge.learned
 
     def _listen(self) -> Hearsay:
         """Return what BGP says."""

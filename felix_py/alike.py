@@ -16,12 +16,13 @@ def by_object(keys: Iterable[Key], values: Collection[Value]) -> Iterable[tuple[
         values: many of them, one after the other, are often the same object.
     """
     keys, values = list(keys), list(values)
+    numbers = [*map(id, values)]
+    if numbers and numbers.count(numbers[0]) == len(numbers):  # a table that arrives
+        return ((values[0], keys),)
     groups: dict[int, tuple[Value, list[Key]]] = {}
     start = 0
-    for number, run in groupby(map(id, values)):
+    for number, run in groupby(numbers):
         stop = start + len(list(run))
-        if stop - start == len(keys):
-            return ((values[0], keys),)
         groups.setdefault(number, (values[start], []))[1].extend(keys[start:stop])
         start = stop
     return groups.values()

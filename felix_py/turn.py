@@ -35,6 +35,12 @@ PART = 6000
 """Prefixes of a table that are made ready before the kernel gets any; the next ones are while it writes, which takes it
 more than twice as long, so that each part may be twice as large as the one before."""
 
+TABLE = 1000
+"""Prefixes from which on news are a table that arrives: some of it may be written while the rest is on its way."""
+
+LONGEST = 1.0
+"""Seconds after which a turn asks for no more of a table: others wait for their turn as well."""
+
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
@@ -117,24 +123,28 @@ class Turns:
         self._transition = Transition()
         self._former: tuple[ClusterState | None, Former] = None, NOTHING
 
-    def turn(self, knowledge: Knowledge, *, hold: bool = False) -> Done:
+    def turn(
+        self, knowledge: Knowledge, further: Callable[[], Hearsay | None] = lambda: None, *, hold: bool = False
+    ) -> Done:
         """Make the kernel hold what it should.
 
         Args:
             knowledge: of everything but the kernel.
+            further: asked while a table is on its way to the kernel: returns what BGP says by now, None where that is
+                nothing new, or not all that is.
             hold: write nothing where BGP would choose otherwise if it knew which next hops can be reached.
         """
         try:
             if self._broken:
                 self.kernel.reopen()
-            done = self._turn(knowledge, hold=hold)
+            done = self._turn(knowledge, further, hold=hold)
         except WireBroken as broken:
             self.kernel.must_read("socket failed")
             done = Done(self.wish, News(), next_hops=self.next_hops, broken=str(broken))
         self._broken = done.broken is not None
         return done
 
-    def _turn(self, knowledge: Knowledge, *, hold: bool) -> Done:
+    def _turn(self, knowledge: Knowledge, further: Callable[[], Hearsay | None], *, hold: bool) -> Done:
         kernel, started = self.kernel, self._clock()
         news = kernel.catch_up(started)
         cause, links = kernel.resync_cause, kernel.resync() if kernel.resync_cause else ()
@@ -145,7 +155,7 @@ class Turns:
         if held:
             self._held = knowledge.learned.upon(self._held)
         else:
-            self._think(knowledge, begin=True)
+            self._think(knowledge, further)
         thought = self._clock()
         report = Report() if held else kernel.make(self.wish.state, thought)
         written = self._clock()
@@ -297,12 +307,12 @@ class Turns:
                     f"netlink port {quarrel.port}; find and stop it (`felixctl events` tells when and who)"
                 )
 
-    def _think(self, knowledge: Knowledge, *, begin: bool = False) -> None:
+    def _think(self, knowledge: Knowledge, further: Callable[[], Hearsay | None] | None = None) -> None:
         """Compute the wish, as far as anything that it depends on has changed since the last time.
 
         Args:
             knowledge: of everything but the kernel.
-            begin: put new routes on their way already; whoever says so has the rest made.
+            further: as `turn` has it; whoever gives it has everything made afterwards, so that routes may go ahead.
         """
         books = self.kernel.routes.books
         heard, self._held = knowledge.learned.upon(self._held), Hearsay()
@@ -310,7 +320,8 @@ class Turns:
         known = (knowledge.settled, self.kernel.links, books.others_version, former)
         if knowledge.converged and known == self._known:
             if heard.before is self._heard:
-                self._amend(heard, begin=begin)
+                self._amend(heard, further)
+                return
             if heard.mark is self._heard:
                 return
         underlay, own = self._underlay(), knowledge.tunnel_addresses
@@ -338,19 +349,38 @@ class Turns:
         felix = knowledge.cluster.felix(self._me)
         self._sources = felix.device_route_source, felix.device_route_source6
 
-    def _amend(self, heard: Hearsay, *, begin: bool) -> None:
+    def _amend(self, heard: Hearsay, further: Callable[[], Hearsay | None] | None) -> None:
         """Take news of BGP into the wish; while the kernel writes one part of a table, the next is made ready."""
-        parts, self._heard = heard.parts(PART), None
+        if further is None or not self._may_go_ahead(heard):
+            self._heard = None
+            self.wish = amended(self.wish, heard.news)
+            self._heard = heard.mark
+            return
+        until = self._clock() + LONGEST
+        news: Hearsay | None = heard
+        while news is not None:
+            self._heard = None
+            for part in news.parts(PART):
+                self.wish = amended(self.wish, part)
+                self.kernel.begin(self.wish.state, self._clock())
+            self._heard = news.mark
+            news = self._next(further, until)
+
+    def _may_go_ahead(self, heard: Hearsay) -> bool:
+        """Say whether this is a table, whose routes may be written before all of it is known."""
         basis = self.wish.basis
         # What a tunnel or a next-hop object has to know of a route comes before the route.
         alone = basis is not None and basis.tunnel is None and not basis.vxlans and not basis.objects
-        if begin and alone and len(parts) > 1 and self.kernel.only_routes(self.wish.state):
-            for part in parts:
-                self.wish = amended(self.wish, part)
-                self.kernel.begin(self.wish.state, self._clock())
-        else:
-            self.wish = amended(self.wish, heard.news)
-        self._heard = heard.mark
+        return alone and heard.size >= TABLE and self.kernel.only_routes(self.wish.state)
+
+    def _next(self, further: Callable[[], Hearsay | None], until: float) -> Hearsay | None:
+        """Return more of a table, if any comes before the kernel has written what there is of it; and nothing else."""
+        routes = self.kernel.routes
+        while not routes.books.due and self._clock() < until:
+            news = further()
+            if news is not None or not routes.wait():
+                return news
+        return None
 
     def _kept(
         self, ours: Mapping[RouteKey, Route], paths: Collection[IPNetwork], *, selecting: bool

@@ -1,10 +1,13 @@
 """The loop amends what it wants by BGP's news while next hops come and go: that comes to what the whole would."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+import pytest
+from builders import pool
 from effort import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +15,13 @@ from loops import in_a_loop
 from test_agent_next_hops import A2, B1, BY_A2, DEFAULT, PREFIX, Node
 
 from bgp.types import PeerDown, UpdateReceived
+from felix_py import turn
 from felix_py.kernel.objects import Route, RouteKey
 from felix_py.kernel.wire import Mode, Verb
+from felix_py.kernel_thread import asked
+from felix_py.model import IpipMode, Key, NodeName
+from felix_py.model import Node as ClusterNode
+from felix_py.state import Present
 
 PREFIXES = [PREFIX.dst, *(IPv4Network(f"10.65.{number}.0/26") for number in (8, 10))]
 NOWHERE = "10.88.0.1"
@@ -113,3 +121,85 @@ async def test_a_path_to_nowhere_is_told_to_bgp_and_amends_what_stands_all_the_s
     await node.settle()
     assert node.host.routes[RouteKey(PREFIXES[1])].via == IPv4Address(NOWHERE)
     assert await node.row(RouteKey(PREFIXES[1])) == ("installed", None)
+
+
+class Interrupted:
+    """A node whose kernel is at work when the loop hears something else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(turn, "TABLE", 1)
+        self.node = Node()
+        self.node.agent.tell(pool(mode=IpipMode.NEVER))
+        self._start = self.node.host.start
+
+    async def turn(self, *meanwhile: Callable[[], None]) -> None:
+        """Turn, and let these happen one after the other whenever the kernel gets a part of a table."""
+        loop, several = asyncio.get_running_loop(), list(meanwhile)
+
+        def start(*what: Any) -> Any:
+            if several:
+                loop.call_soon_threadsafe(several.pop(0))  # before whatever is asked of the loop from now on
+            return self._start(*what)
+
+        self.node.host.start = start  # type: ignore[method-assign]
+        await self.node.agent.turn()
+
+
+@in_a_loop
+async def test_what_bgp_says_while_the_kernel_is_at_work_is_written_in_the_same_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Interrupted(monkeypatch)
+    node = one.node
+    await node.begin((A2, 100))
+    turns = node.agent.turns
+    node.speaker.announce(A2, 100, PREFIXES[1])
+    await one.turn(lambda: node.speaker.announce(A2, 100, PREFIXES[2]))
+    assert node.host.routes.keys() >= set(map(RouteKey, PREFIXES))
+    assert node.agent.turns == turns + 1
+    before = node.agent.picture.desired
+    await node.agent.turn()
+    assert node.agent.picture.desired is before, "the next turn knows of it"
+
+
+@in_a_loop
+async def test_the_turn_at_work_ends_where_somebody_waits_for_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Interrupted(monkeypatch)
+    node = one.node
+    await node.begin((A2, 100))
+    nowhere = Present(Key("Node", "c1"), ClusterNode(NodeName("c1")))
+
+    def else_too() -> None:
+        node.agent.tell(nowhere)
+        node.speaker.announce(A2, 100, PREFIXES[2])
+
+    node.speaker.announce(A2, 100, PREFIXES[1])
+    await one.turn(else_too)
+    assert RouteKey(PREFIXES[1]) in node.host.routes
+    assert RouteKey(PREFIXES[2]) not in node.host.routes
+    await node.agent.turn()
+    assert RouteKey(PREFIXES[2]) in node.host.routes
+
+
+@in_a_loop
+async def test_new_next_hops_are_judged_before_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Interrupted(monkeypatch)
+    node = one.node
+    await node.begin((A2, 100))
+    node.speaker.announce(A2, 100, PREFIXES[1])
+    await one.turn(lambda: node.speaker.announce(A2, 100, PREFIXES[2], next_hop="172.31.1.13"))
+    assert RouteKey(PREFIXES[2]) not in node.host.routes
+    await node.settle()
+    assert RouteKey(PREFIXES[2]) in node.host.routes
+
+
+def test_nobody_answers_where_the_loop_has_ended() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    assert asked(loop, lambda: 1) is None
+
+
+@in_a_loop
+async def test_a_question_that_fails_fails_where_it_was_asked() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(asked, asyncio.get_running_loop(), lambda: 1 // 0)

@@ -59,12 +59,20 @@ class Clocked:
         self.heard = Hearsay()
         self.turn()
 
-    def turn(self, changes: Changes = ()) -> turn.Done:
+    def turn(self, changes: Changes = (), *further: Changes) -> turn.Done:
+        """Take these changes; the others come one after the other while the kernel has some to write."""
         self.now += 20.0  # whatever was refused is due again
         self.heard = self.heard.after(changes, str)
+        self.waiting = list(further)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(turn, "PART", self.part)
-            return self.turns.turn(Knowledge(CLUSTER, self.heard))
+            patched.setattr(turn, "TABLE", self.part)
+            return self.turns.turn(Knowledge(CLUSTER, self.heard), self._further)
+
+    def _further(self) -> Hearsay | None:
+        before = self.heard
+        self.heard = before.after(self.waiting.pop(0), str) if self.waiting else before
+        return None if self.heard is before else self.heard
 
     def recovered(self) -> dict[RouteKey, Route]:
         """Return the routes after a few more turns."""
@@ -136,6 +144,53 @@ def test_parts_come_to_what_the_whole_comes_to(history: list[list[tuple[int, int
         assert parted.host.routes == whole.host.routes
         assert parted.turns.wish == whole.turns.wish
         assert parted.turns.states() == whole.turns.states()
+
+
+def test_what_comes_while_a_table_is_written_is_written_in_the_same_turn() -> None:
+    node = Clocked(8)
+    done = node.turn(*(changes_of(TABLE[at : at + 8]) for at in range(0, 64, 8)))
+    assert [len(batch.new) for batch in done.report.routes.batches] == [8] * 8
+    assert node.host.routes.keys() >= set(map(RouteKey, TABLE))
+
+
+def test_a_turn_asks_for_no_more_when_something_else_than_an_addition_is_due() -> None:
+    node, gone, more = Clocked(8), changes_of(TABLE[:1], None), changes_of(TABLE[32:])
+    node.turn(changes_of(TABLE[:32]), gone, more)
+    assert node.waiting == [more]
+    assert RouteKey(TABLE[0]) not in node.host.routes, "it was on its way when it was taken back"
+
+
+def test_a_turn_asks_for_no_more_after_a_while() -> None:
+    node = Clocked(8)
+    node.turns = Turns(node.turns.kernel, A1, lambda: node.now)
+    node.turn()
+
+    def late() -> Hearsay | None:
+        node.now += turn.LONGEST / 2
+        return Clocked._further(node)
+
+    node._further = late  # type: ignore[method-assign]
+    node.turn(*(changes_of(TABLE[at : at + 8]) for at in range(0, 64, 8)))
+    assert len(node.waiting) == 5, "two were asked for before it was over"
+
+
+@given(st.lists(batches, min_size=1, max_size=4))
+def test_news_while_a_table_is_written_come_to_what_they_would_turn_by_turn(
+    history: list[list[tuple[int, int, Any]]],
+) -> None:
+    at_once, one_by_one = Clocked(8), Clocked(1000)
+    news = [
+        [change for at, count, what in batch for change in changes_of(TABLE[at : at + count], what)]
+        for batch in history
+    ]
+    at_once.turn(*news)
+    while at_once.waiting:
+        at_once.turn(at_once.waiting[0], *at_once.waiting[1:])
+    for each in news:
+        one_by_one.turn(each)
+    assert at_once.host.routes == one_by_one.host.routes
+    assert at_once.turns.wish == one_by_one.turns.wish
+    assert at_once.turns.states() == one_by_one.turns.states()
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), said), max_size=9), st.integers(1, 20))

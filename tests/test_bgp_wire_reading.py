@@ -37,6 +37,12 @@ def test_whole_updates_at_the_front(box: bytes, count: int, end: int) -> None:
     assert exabgp_wire.updates(bytearray(box), LONGEST) == (count, end)
 
 
+def test_a_table_is_handed_on_in_runs() -> None:
+    count, end = exabgp_wire.updates(bytearray(LONGER * 2000), LONGEST)
+    assert end == count * len(LONGER)
+    assert exabgp_wire.RUN <= end < exabgp_wire.RUN + len(LONGER)
+
+
 @pytest.mark.parametrize(
     ("box", "expected"),
     [

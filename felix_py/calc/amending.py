@@ -41,7 +41,7 @@ class Tables:
     ) -> dict[RouteKey, Route | None]:
         """Let BGP want these prefixes so from now on, None: not at all; return the route that each has now."""
         # Dicts and sets take the hash of a key from each other, and to make it is half of what a prefix costs here.
-        alone = standing.keys().isdisjoint(keys)
+        alone = standing.keys().isdisjoint(keys.keys())  # of two views, the shorter one is gone through
         if candidate is not None and alone and not (candidate.stale or self.stale):
             return self._put_alike(keys, candidate)
         for key in keys:

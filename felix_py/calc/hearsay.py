@@ -74,6 +74,11 @@ class Hearsay:
             return self
         return replace(self, news=(*earlier.news, *self.news), before=earlier.before)
 
+    @property
+    def size(self) -> int:
+        """How many prefixes the news are about."""
+        return sum(len(prefixes) for _, prefixes in self.news)
+
     def parts(self, size: int) -> list[list[News]]:
         """Return the news in parts, which lead to the same one after the other.
 
@@ -108,7 +113,7 @@ def by_value(paths: Mapping[IPNetwork, Learned]) -> Iterable[News]:
 
 def _news(changes: Changes, name: Namer) -> Iterable[News]:
     # Of several changes of one prefix the last counts.
-    latest = dict(changes)
+    latest = changes if isinstance(changes, dict) else dict(changes)
     names: dict[IPAddress, str] = {}
     found: dict[Learned | None, list[IPNetwork]] = {}
     for best, prefixes in by_object(latest.keys(), latest.values()):

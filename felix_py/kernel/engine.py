@@ -5,7 +5,7 @@ It has no clock, thread or socket of its own: time comes as `now`, the kernel as
 and writes (`work`). Whatever cannot be written now waits on its own (`holds`) and holds up nothing else.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
 from typing import NamedTuple
 
 from felix_py.kernel import holds, ownership, reconcile, route_codec
@@ -50,8 +50,14 @@ class Intention(NamedTuple):
 
 
 class Flight(NamedTuple):
-    """Additions that are on their way to the kernel, and what waits for them and returns those that were refused."""
+    """Additions that are on their way to the kernel.
 
+    Attributes:
+        due: their identities, which are due no more.
+        result: waits for them, and returns those that were refused.
+    """
+
+    due: KeysView[bytes]
     rows: Rows
     result: Callable[[], Mapping[int, Refusal]]
 
@@ -67,6 +73,7 @@ class RouteEngine:
         self._table = table
         self._contested: list[bytes] = []
         self._flights: list[Flight] = []
+        self._awaited = 0  # of the flights, those that are over and not booked yet
 
     # --- what should be
 
@@ -197,12 +204,23 @@ class RouteEngine:
         `carry_out` has to follow: it sees to what becomes of that, and to all else.
         """
         books = self.books
-        if not books.policy.sync or not all(books.due.keys().isdisjoint(each.rows.names) for each in self._flights):
+        if not books.policy.sync or not all(each.due.isdisjoint(books.due.keys()) for each in self._flights):
             return
         rows = Work(books, now, Outcome()).arrivals(books.due)
         if rows is not None and rows.names:
-            books.due = {}
-            self._flights.append(Flight(rows, self._wire.start(Verb.NEW_ROUTE, ADD, rows.bodies)))
+            due, books.due = books.due, {}
+            self._flights.append(Flight(due.keys(), rows, self._wire.start(Verb.NEW_ROUTE, ADD, rows.bodies)))
+
+    def wait(self) -> bool:
+        """Wait for the oldest part that is on its way; False where no other is, or that one has failed."""
+        if len(self._flights) - self._awaited < 2:  # noqa: PLR2004 - the oldest, and another one
+            return False
+        try:
+            self._flights[self._awaited].result()
+        except WireBroken:  # `carry_out` hears the same, and sees to it
+            return False
+        self._awaited += 1
+        return True
 
     def carry_out(self, now: float) -> Outcome:
         """Write what is due; what cannot be written now waits, each on its own."""
@@ -256,9 +274,9 @@ class RouteEngine:
         Raises:
             WireBroken: when it is unknown what was done; then nothing is on its way any more, and that is due.
         """
-        flights, self._flights = self._flights, []
+        flights, self._flights, self._awaited = self._flights, [], 0
         failed: WireBroken | None = None
-        for rows, result in flights:
+        for _, rows, result in flights:
             try:
                 work.book_put(rows, result())
             except WireBroken as broken:

@@ -28,7 +28,7 @@ GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE = 1, 5, 7
 GROUP_IPV6_ADDRESS, GROUP_IPV6_ROUTE = 9, 11
 GROUP_IPV4_NETCONF, RTM_NEWNETCONF = 24, 80
 
-BATCH = 6000
+BATCH = 24_000
 """Messages per send: Python can work while the kernel does, and loses up to 5 ms at each end of a send to get there."""
 
 BUFFER = 4 << 20

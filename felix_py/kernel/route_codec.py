@@ -8,7 +8,7 @@ Formats and numbers are those of include/uapi/linux/rtnetlink.h and rtnetlink(7)
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from itertools import compress, repeat
-from operator import add
+from operator import add, itemgetter
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from bgp.ipv4_prefix import taken_apart
@@ -206,11 +206,12 @@ def _by_place(keys: Collection[RouteKey]) -> Iterable[tuple[_Place, list[bytes]]
     """Return the addresses of keys that differ in nothing else."""
     if not keys:
         return ()
-    prefixes, *others = zip(*keys, strict=True)
-    if comparable(prefixes) and all(len(set(each)) == 1 for each in others):
-        addresses, lengths = taken_apart(prefixes)
-        table, tos, metric = next(zip(*others, strict=True))
-        return _by_length(addresses, lengths, table, tos, metric)
+    prefixes = [*map(itemgetter(0), keys)]
+    if comparable(prefixes):
+        others = [set(map(itemgetter(place), keys)) for place in (1, 2, 3)]
+        if all(len(each) == 1 for each in others):
+            addresses, lengths = taken_apart(prefixes)
+            return _by_length(addresses, lengths, *map(set.pop, others))
     groups: dict[_Place, list[bytes]] = {}
     for dst, table, tos, metric in keys:
         address = dst.network_address.packed

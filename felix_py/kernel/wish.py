@@ -68,7 +68,7 @@ class Wish:
     def _put(self, named: Mapping[bytes, bytes]) -> list[bytes]:
         """Want these bodies; return the identities of those that are new."""
         bodies = self.bodies
-        if bodies.keys().isdisjoint(named):  # a table that arrives
+        if bodies.keys().isdisjoint(named.keys()):  # a table that arrives
             changed = list(named)
         else:
             changed = [name for name, body in named.items() if bodies.get(name) != body]

@@ -80,10 +80,14 @@ class Work:
 
     def arrivals(self, due: Mapping[bytes, str | None]) -> Rows | None:
         """Return the additions that all of this comes to where it is a table that arrives; None where it is not."""
-        if self._special(due) or not self._all_new(due):
+        if self._special(due):
             return None
-        bodies = map(self._books.wish.bodies.__getitem__, due)
-        return Rows([*due], [*bodies], [None] * len(due), [*due.values()])
+        names, bodies = [*due], [*map(self._books.wish.bodies.get, due)]
+        fibs = [*map(self._books.fib_of, families_of(names))]
+        if not all(fib is not None and fib.first.keys().isdisjoint(due.keys()) for fib in fibs):
+            return None
+        wanted = [*filter(None, bodies)]
+        return Rows(names, wanted, [None] * len(names), [*due.values()]) if len(wanted) == len(names) else None
 
     def newcomers(self, bodies: Mapping[bytes, bytes]) -> Rows | None:
         """Return the additions that these bodies are where nothing else has to be minded; None where something has."""
@@ -101,15 +105,7 @@ class Work:
         mindful = (
             books.holds.keys(), books.damping.quarrels.keys(), books.purge.owners.keys(), books.purge.active, through
         )  # fmt: skip
-        return tuple(each for each in mindful if not due.keys().isdisjoint(each))
-
-    def _all_new(self, due: Mapping[bytes, str | None]) -> bool:
-        """Say whether all that is due is wanted, and stands nowhere yet."""
-        books = self._books
-        fibs = [*map(books.fib_of, families_of(due))]
-        return books.wish.bodies.keys() >= due.keys() and all(
-            fib is not None and fib.first.keys().isdisjoint(due) for fib in fibs
-        )
+        return tuple(each for each in mindful if each and not due.keys().isdisjoint(each))
 
     def _sort_one(self, name: bytes, want: bytes | None, stack: tuple[bytes, ...], cause: str | None) -> None:
         books, now = self._books, self._now

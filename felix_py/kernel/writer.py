@@ -11,7 +11,6 @@ from felix_py.kernel.messages import (
     ACK_TLVS,
     ATTRIBUTE,
     BATCH,
-    BUFFER,
     ERROR,
     HEADER,
     REQUEST,
@@ -24,6 +23,9 @@ from felix_py.kernel.wire import Mode, Refusal, Verb, WireBroken
 
 SEND_SPARE = 8192
 """Bytes of the send queue that no message may take; the kernel wants 32 of them, net/netlink/af_netlink.c."""
+
+QUEUE = 16 << 20
+"""Bytes of queue, which the kernel doubles: room for a whole batch, and for a refusal of each change in it."""
 
 ANSWER_BYTES = 1280
 """Room that one refusal takes in the receive queue: 832 bytes measured, more with a long text."""
@@ -61,7 +63,7 @@ class Writer:
     only the last change of a batch asks: its answer is the barrier behind which nothing more comes.
     """
 
-    def __init__(self, *, buffer: int = BUFFER) -> None:
+    def __init__(self, *, buffer: int = QUEUE) -> None:
         """Open a socket in the network namespace of this thread.
 
         Args:

@@ -4,15 +4,18 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Self
 
 import yaml
 
@@ -24,6 +27,16 @@ SOURCE, TARGET = "172.16.0.1", "172.16.0.2"
 PATIENCE = 120.0
 CLONE_NEWNET = 0x40000000
 RTMGRP_IPV4_ROUTE = 0x40
+RTM_NEWROUTE, RTM_GETROUTE, RTA_DST, RTM_F_FIB_MATCH, NLM_F_REQUEST = 24, 26, 1, 0x2000, 1
+
+FIRST_BLOCK, BLOCK_LENGTH = 10 << 24, 26
+"""Where the blocks that are told begin, and what they are."""
+
+SAMPLE = 100
+"""Routes of a table that the kernel is asked for before it counts all."""
+
+STILL, BREATH = 0.1, 1_000_000
+"""Seconds after which a program that does nothing more is taken to rest, and nanoseconds of a core that are nothing."""
 
 
 def ip(*words: str) -> str:
@@ -40,7 +53,7 @@ def until(condition: Callable[[], object], what: str, pause: float = 0.005, with
 
 def block(number: int) -> str:
     """Return the /26 of this number."""
-    return f"{IPv4Address((10 << 24) + number * 64)}/26"
+    return f"{IPv4Address(FIRST_BLOCK + number * 64)}/{BLOCK_LENGTH}"
 
 
 def next_hop(number: int) -> str:
@@ -190,6 +203,7 @@ def own(count: int) -> list[str]:
 
 def bird_target(*, kernel: bool = True) -> str:
     text = HEAD % {"address": TARGET, "other": SOURCE, "more": "passive on;"}
+    text += "protocol direct { ipv4; }\n"  # without it no next hop is found, and each route is an `unreachable`
     return text + ("protocol kernel { scan time 600; ipv4 { export all; }; }\n" if kernel else "")
 
 
@@ -216,12 +230,28 @@ class Gobgp:
         self.program = wire.start(wire.target, "gobgpd", "-f", path, "--log-level", "error")
 
     def prefixes(self) -> int:
+        """Ask it for the size of its RIB; the client takes some 40 ms of a core, and walks the RIB."""
         command = ["ip", "netns", "exec", self._wire.target, "gobgp", "-j", "global", "rib", "summary"]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         return int(json.loads(done.stdout).get("num_destination", 0)) if done.returncode == 0 else 0
 
     def end(self) -> None:
         self._wire.stop(self.program)
+
+
+class Rest:
+    """Says when a program came to rest, and asks it for nothing while it works."""
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self._since = time.monotonic(), cpu_nanoseconds(process)
+
+    def since(self) -> float | None:
+        """Return when it came to rest; None while it works, or has not rested for long enough to tell."""
+        now, used = time.monotonic(), cpu_nanoseconds(self._process)
+        if used - self._since[1] > BREATH:
+            self._since = now, used
+        return self._since[0] if now - self._since[0] > STILL else None
 
 
 def document(kind: str, name: str, **spec: object) -> dict[str, object]:
@@ -278,25 +308,77 @@ def status(process: int, field: str) -> float:
     return int(Path(f"/proc/{process}/status").read_text().partition(f"{field}:")[2].split()[0]) / 1024
 
 
+def cpu_nanoseconds(process: int) -> int:
+    """Return what all threads have used that still run."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{process}/task").glob("*/schedstat"))
+
+
 def cpu_seconds(process: int) -> float:
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def route_socket(namespace: str, groups: int = 0) -> socket.socket:
+    """Open a route socket in a namespace, subscribed to these groups of events."""
+    library = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/self/ns/net").open() as here, Path(f"/run/netns/{namespace}").open() as there:
+        if library.setns(there.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+            sock.bind((0, groups))
+        finally:
+            library.setns(here.fileno(), CLONE_NEWNET)
+    return sock
+
+
+class Arrival:
+    """Says when the kernel has a table, without taking a part of the machine for it.
+
+    To count 100,000 routes takes the kernel 8 ms, and whoever counts again and again takes half of a core from those
+    who are measured. So the kernel is asked for some routes, one after the other, and counts when it has all of them.
+    """
+
+    def __init__(self, wire: Wire, count: int) -> None:
+        """Wait for the first `count` blocks.
+
+        Args:
+            wire: at whose target they arrive.
+            count: how many.
+        """
+        self._wire, self._wanted = wire, wire.routes() + count
+        self._socket = route_socket(wire.target)
+        self._missing = random.Random(count).sample(range(count), min(count, SAMPLE))  # noqa: S311 - any will do
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._socket.close()
+
+    def complete(self) -> bool:
+        while self._missing:
+            if not self._has(self._missing[-1]):
+                return False
+            self._missing.pop()
+        return self._wire.routes() >= self._wanted
+
+    def _has(self, number: int) -> bool:
+        """Say whether there is a route to exactly this block: RTM_GETROUTE with RTM_F_FIB_MATCH, rtnetlink(7)."""
+        address = struct.pack(">I", FIRST_BLOCK + number * 64)
+        body = struct.pack("=BBBBBBBBI", socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
+        body += struct.pack("=HH", 8, RTA_DST) + address
+        self._socket.send(struct.pack("=IHHII", 16 + len(body), RTM_GETROUTE, NLM_F_REQUEST, number, 0) + body)
+        answer = self._socket.recv(1 << 16)
+        return struct.unpack_from("=H", answer, 4)[0] == RTM_NEWROUTE and answer[17] == BLOCK_LENGTH
 
 
 class RouteEvents:
     """The kernel's own account of routes in a namespace."""
 
     def __init__(self, namespace: str) -> None:
-        library = ctypes.CDLL(None, use_errno=True)
-        with Path("/proc/self/ns/net").open() as here, Path(f"/run/netns/{namespace}").open() as there:
-            if library.setns(there.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-            try:
-                self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-                self._socket.bind((0, RTMGRP_IPV4_ROUTE))
-            finally:
-                library.setns(here.fileno(), CLONE_NEWNET)
+        self._socket = route_socket(namespace, RTMGRP_IPV4_ROUTE)
 
     def wait(self, within: float) -> float:
         """Return when the next event came."""
