@@ -6,6 +6,7 @@ one, the kernel itself some three. Formats are those of include/uapi/linux/{netl
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 from felix_py.kernel.dump import Reader
 from felix_py.kernel.messages import BUFFER
@@ -65,8 +66,19 @@ class Rtnetlink:
         return self._writer.write(verb, mode, bodies)
 
     def start(self, verb: Verb, mode: Mode, bodies: Sequence[bytes]) -> Callable[[], Mapping[int, Refusal]]:
-        """Do what `write` does in a thread of its own: while the kernel is busy with it, Python can work."""
-        return self._sender.submit(self._writer.write, verb, mode, bodies).result
+        """Do what `write` does while the caller goes on.
+
+        A thread of its own does nothing but send: it hardly waits for the interpreter, and the kernel hardly for it.
+        """
+        batches = self._writer.packed(verb, mode, bodies)
+        sent = self._sender.submit(self._writer.send, batches)
+
+        @cache
+        def refused() -> Mapping[int, Refusal]:
+            sent.result()
+            return self._writer.refusals(batches)
+
+        return refused
 
     def dump_routes(self, family: Family, table: int) -> list[bytes]:
         """Return the bodies of all routes of a table, in the kernel's order, whoever owns them.

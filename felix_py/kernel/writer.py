@@ -3,8 +3,9 @@
 import errno
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
+from typing import NamedTuple
 
 from felix_py.kernel.messages import (
     ACK,
@@ -56,6 +57,20 @@ class Answer:
         return Refusal(self.code, f"{self._text} (attribute {kind & 0x3FFF} at byte {offset} of the body)")
 
 
+class Batch(NamedTuple):
+    """Changes of one kind in one send.
+
+    Attributes:
+        first: number of the first one's message; the others follow.
+        data: the messages.
+    """
+
+    verb: Verb
+    first: int
+    bodies: Sequence[bytes]
+    data: bytes
+
+
 class Writer:
     """Sends changes, and says of each what became of it.
 
@@ -90,14 +105,53 @@ class Writer:
             WireBroken: when it is unknown what was done.
         """
         refused: dict[int, Refusal] = {}
-        flags = REQUEST | int(mode)
         start = 0
         while start < len(bodies):
-            batch = self._fitting(bodies[start : start + self._batch])
-            for position, answer in self._write_batch(verb, flags, batch):
-                if GONE.get(verb) != answer.code:
-                    refused[start + position] = answer.refusal(batch[position])
-            start += len(batch)
+            batch = self._packed(verb, mode, self._fitting(bodies[start : start + self._batch]))
+            self.send([batch])
+            refused.update((start + position, answer) for position, answer in self.refusals([batch]).items())
+            start += len(batch.bodies)
+        return refused
+
+    def packed(self, verb: Verb, mode: Mode, bodies: Sequence[bytes]) -> list[Batch]:
+        """Make messages of changes, for `send`; what is packed first has to be sent first."""
+        batches: list[Batch] = []
+        start = 0
+        while start < len(bodies):
+            batches.append(self._packed(verb, mode, self._fitting(bodies[start : start + self._batch])))
+            start += len(batches[-1].bodies)
+        return batches
+
+    def send(self, batches: Iterable[Batch]) -> None:
+        """Have the kernel carry out changes; it has done so when this returns. Another thread may pack more meanwhile.
+
+        Raises:
+            WireBroken: when it is unknown what was done.
+        """
+        for batch in batches:
+            try:
+                self._socket.send(batch.data)
+            except OSError as error:
+                raise broken(f"writing {len(batch.bodies)} changes", error) from error
+
+    def refusals(self, batches: Iterable[Batch]) -> dict[int, Refusal]:
+        """Return by position what was refused of changes that were sent; to be asked in the order of sending.
+
+        Raises:
+            WireBroken: when it is unknown what was done.
+        """
+        refused: dict[int, Refusal] = {}
+        start = 0
+        for batch in batches:
+            count = len(batch.bodies)
+            try:
+                answers = self._answers(batch.first, count)
+            except OSError as error:
+                raise broken(f"writing {count} changes", error) from error
+            for position, answer in answers:
+                if GONE.get(batch.verb) != answer.code:
+                    refused[start + position] = answer.refusal(batch.bodies[position])
+            start += count
         return refused
 
     def _fitting(self, batch: Sequence[bytes]) -> Sequence[bytes]:
@@ -106,8 +160,8 @@ class Writer:
             batch = batch[: len(batch) // 2]
         return batch
 
-    def _write_batch(self, verb: Verb, flags: int, bodies: Sequence[bytes]) -> list[tuple[int, Answer]]:
-        count = len(bodies)
+    def _packed(self, verb: Verb, mode: Mode, bodies: Sequence[bytes]) -> Batch:
+        count, flags = len(bodies), REQUEST | int(mode)
         first = self._take(count)
         sizes = [*map(HEADER.size.__add__, map(len, bodies))]
         # No line of Python runs once for each change: so 100,000 of them are written nearly as fast as C would.
@@ -115,11 +169,7 @@ class Writer:
         parts[::2] = map(HEADER.pack, sizes, repeat(verb), repeat(flags), range(first, first + count), repeat(0))
         parts[1::2] = map(_padded, bodies) if any(size & 3 for size in set(sizes)) else bodies
         parts[-2] = HEADER.pack(sizes[-1], verb, flags | ACK, first + count - 1, 0)
-        try:
-            self._socket.send(b"".join(parts))
-            return self._answers(first, count)
-        except OSError as error:
-            raise broken(f"writing {count} changes", error) from error
+        return Batch(verb, first, bodies, b"".join(parts))
 
     def _take(self, count: int) -> int:
         """Take sequence numbers in a row, from 1 again where 32 bits would run over; return the first."""

@@ -186,6 +186,32 @@ def test_answers_that_an_interrupted_write_left_are_nobodys() -> None:
 
 
 @in_a_namespace
+def test_each_of_several_writes_on_their_way_has_its_own_refusals() -> None:
+    wire = Rtnetlink()
+    wire._writer._batch = 400
+    parts = [hosts(1000, first=first) for first in ("10.1.0.0", "10.2.0.0", "10.3.0.0")]
+    for part, place in zip(parts, (0, 500, 999), strict=True):
+        part[place] = encode("10.99.0.0/32", NOWHERE)
+    results = [wire.start(Verb.NEW_ROUTE, ADD, part) for part in parts]
+    assert [list(result()) for result in results] == [[0], [500], [999]]
+    assert [list(result()) for result in results] == [[0], [500], [999]], "whoever asks again hears the same"
+    assert len(pods(wire)) == 2997
+    assert wire.write(Verb.NEW_ROUTE, REPLACE, hosts(3)) == {}
+
+
+@in_a_namespace
+def test_a_write_on_its_way_that_breaks_says_so_and_those_behind_it_do() -> None:
+    wire = Rtnetlink()
+    wire._writer.close()
+    results = [wire.start(Verb.NEW_ROUTE, ADD, hosts(3)) for _ in range(2)]
+    for result in results:
+        with pytest.raises(WireBroken, match=r"^writing 3 changes failed: Bad file descriptor"):
+            result()
+    wire.reopen()
+    assert wire.start(Verb.NEW_ROUTE, ADD, hosts(3))() == {}
+
+
+@in_a_namespace
 def test_a_socket_that_is_closed_is_broken_until_it_is_opened_anew() -> None:
     wire = Rtnetlink()
     wire._writer.close()
