@@ -113,18 +113,19 @@ def add(attachment: Attachment, mtu: int, netns: int) -> int:
                     *(change for version in versions for change in WAYS_OUT[version](index, inside)),
                 ],
             )
+            _await_carrier(pod, inside)
         _await_carrier(sock, host)
     return index_here
 
 
-def _await_carrier(sock: socket.socket, host: str) -> None:
-    """Wait until the host's end carries packets: its carrier came with the pod's end, and is seen to in a work queue.
+def _await_carrier(sock: socket.socket, name: str) -> None:
+    """Wait until one end of a veth carries packets: the other end brought its carrier, which a work queue sees to.
 
     The kernel drops what is sent before that. From Linux 6.8 on it catches up when it is asked (linkwatch_sync_dev), so
     that the first answer is the one that is waited for; there is no event that could not have come before.
     """
     end = time.monotonic() + CARRIER_SECONDS
-    while (found := links.read(sock, host)) is not None and not found.running and time.monotonic() < end:
+    while (found := links.read(sock, name)) is not None and not found.running and time.monotonic() < end:
         time.sleep(CARRIER_PAUSE)
 
 
