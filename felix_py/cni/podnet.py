@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
@@ -49,6 +50,9 @@ POD6: Mapping[str, str] = {
     "net/ipv6/conf/all/forwarding": "0",
 }
 """And of a pod with an IPv6 address."""
+
+CARRIER_SECONDS, CARRIER_PAUSE = 1.0, 0.0005
+"""How long an interface without carrier is waited for at most, and the seconds between two questions."""
 
 NOTHING: Mapping[str, str] = {}
 """No parameter is set."""
@@ -98,18 +102,31 @@ def add(attachment: Attachment, mtu: int, netns: int) -> int:
         # Stale, not permanent: a pod that gives itself another hardware address is found again.
         near = [links.stale_neighbour(index_here, host, each, attachment.mac) for each in attachment.addresses]
         links.carry_out(sock, [links.described(index_here, host, note(attachment), in_message), *own, *near])
-    pod, index = _enter(netns, inside, {**POD, **(POD6 if IPV6 in versions else {})})
-    with pod:
-        links.carry_out(
-            pod,
-            [
-                links.up(LOOPBACK, "lo"),
-                links.up(index, inside),
-                *(links.address(index, inside, address) for address in attachment.addresses),
-                *(change for version in versions for change in WAYS_OUT[version](index, inside)),
-            ],
-        )
+        pod, index = _enter(netns, inside, {**POD, **(POD6 if IPV6 in versions else {})})
+        with pod:
+            links.carry_out(
+                pod,
+                [
+                    links.up(LOOPBACK, "lo"),
+                    links.up(index, inside),
+                    *(links.address(index, inside, address) for address in attachment.addresses),
+                    *(change for version in versions for change in WAYS_OUT[version](index, inside)),
+                ],
+            )
+            _await_carrier(pod, inside)
+        _await_carrier(sock, host)
     return index_here
+
+
+def _await_carrier(sock: socket.socket, name: str) -> None:
+    """Wait until one end of a veth carries packets: the other end brought its carrier, which a work queue sees to.
+
+    The kernel drops what is sent before that. From Linux 6.8 on it catches up when it is asked (linkwatch_sync_dev), so
+    that the first answer is the one that is waited for; there is no event that could not have come before.
+    """
+    end = time.monotonic() + CARRIER_SECONDS
+    while (found := links.read(sock, name)) is not None and not found.running and time.monotonic() < end:
+        time.sleep(CARRIER_PAUSE)
 
 
 def _versions(attachment: Attachment) -> list[int]:

@@ -30,7 +30,7 @@ IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFA_F_NODAD = 0x02
 """Usable at once, instead of after the second in which others could object; include/uapi/linux/if_addr.h."""
 
-IFF_UP = 0x1
+IFF_UP, IFF_RUNNING = 0x1, 0x40
 
 LINK_LOCAL_BITS = 64
 """Of the prefix of link-local addresses (RFC 4291 section 2.5.6)."""
@@ -224,6 +224,7 @@ class Seen:
     Attributes:
         mtu: in bytes.
         peer: the index of a veth's other end, in the namespace where that is; 0 of all other interfaces.
+        running: it carries packets: the kernel has taken note of its carrier.
     """
 
     name: str
@@ -232,6 +233,7 @@ class Seen:
     alias: str = ""
     mtu: int = 0
     peer: int = 0
+    running: bool = False
 
 
 def listing(sock: socket.socket) -> tuple[Seen, ...]:
@@ -280,4 +282,4 @@ def _seen(body: bytes) -> Seen:
     name = found[IFLA_IFNAME].rstrip(b"\0").decode()
     note = found.get(IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
     mtu, peer = (U32.unpack(found.get(kind, bytes(U32.size)))[0] for kind in (IFLA_MTU, IFLA_LINK))
-    return Seen(name, index, bool(flags & IFF_UP), note, mtu, peer)
+    return Seen(name, index, bool(flags & IFF_UP), note, mtu, peer, bool(flags & IFF_RUNNING))
