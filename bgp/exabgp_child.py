@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from exabgp.bgp.fsm import FSM
@@ -115,13 +116,20 @@ class Link(Processes):  # type: ignore[misc]
 
     def _own(self, verb: str, argument: str) -> None:
         if verb == "config":
-            self.tell(type="configured", error=self._reactor.take(json.loads(argument)))
+            # Commands that wait are for sessions of before, which the new configuration may not have.
+            self._reactor.asynchronous.after_all(PROCESS, partial(self._configure, json.loads(argument)))
         elif verb == "close":
             self._reactor.close_session(json.loads(argument))
         elif verb == "ping":
-            self._reactor.tell_drops()
             number, _, wanted = argument.partition(" ")
-            self.tell(type="pong", number=int(number), counters=self._reactor.counters() if wanted else {})
+            self._pong(int(number), counters=bool(wanted))
+
+    def _configure(self, text: str) -> None:
+        self.tell(type="configured", error=self._reactor.take(text))
+
+    def _pong(self, number: int, *, counters: bool) -> None:
+        self._reactor.tell_drops()
+        self.tell(type="pong", number=number, counters=self._reactor.counters() if counters else {})
 
     # Lines out.
 

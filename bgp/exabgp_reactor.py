@@ -19,13 +19,13 @@ from exabgp.bgp.fsm import FSM
 from exabgp.bgp.message import Notify
 from exabgp.logger import log
 from exabgp.reactor import loop, peer, protocol
-from exabgp.reactor.asynchronous import ASYNC
 from exabgp.reactor.delay import Delay
 from exabgp.reactor.listener import Listener
 from exabgp.reactor.network.error import BindingError, NetworkError, NotConnected
 from exabgp.reactor.network.outgoing import Outgoing
 
 from bgp import drops, exabgp_options, exabgp_shortcuts, exabgp_timers, exabgp_wire
+from bgp.exabgp_queue import Queue
 from bgp.exabgp_timers import NEVER
 from bgp.exabgp_wire import Wire
 
@@ -52,23 +52,6 @@ UNPRIVILEGED = "nobody"
 
 ADMINISTRATIVE, COLLISION = (6, 3), (6, 7)
 """Cease, Peer De-configured and Connection Collision Resolution (RFC 4486)."""
-
-
-class Turns(ASYNC):  # type: ignore[misc]
-    """ExaBGP's queue of commands at work, without a new asyncio loop for each turn."""
-
-    LIMIT = 200
-
-    def run(self) -> bool:
-        """Do up to LIMIT steps; everything in the queue is a plain generator."""
-        if not self._async:
-            return False
-        steps = self._run_async()
-        try:
-            steps.send(None)
-        except StopIteration as done:
-            return bool(done.value)
-        raise RuntimeError("a command of ExaBGP waits for asyncio, which no command of 5.0.15 does")
 
 
 class ShortDelay(Delay):  # type: ignore[misc]
@@ -275,7 +258,7 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
     def __init__(self, configuration: Any) -> None:
         super().__init__(configuration)
         self.listener = Ear(self)
-        self.asynchronous = Turns()
+        self.asynchronous = Queue()
         self.daemon.user = _user()
         self.hot = HOT
         self.ended = False
@@ -290,6 +273,11 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
         before = self.configuration._configurations[0]  # noqa: SLF001 - there is no other way to reload from text
         self.configuration._configurations[0] = text  # noqa: SLF001 - same
         if self.reload():
+            # Their sessions are closed. Stock forgets them at their next turn only, and would take one that is wanted
+            # again by then for one that is there already.
+            for key in self._peers.keys() - self.configuration.neighbors.keys():
+                del self._peers[key]
+            self.hot = HOT
             return None
         error = " ".join(str(self.configuration.error).split())
         self.configuration._configurations[0] = before  # noqa: SLF001 - same

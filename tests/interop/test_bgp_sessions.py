@@ -243,3 +243,20 @@ async def test_rubbish_on_the_port_harms_nobody(lab: Lab) -> None:
         lab.bird.start(bird_configuration(n2=False))
         await until(one.established, "the router's session is up")
         assert (one.service.respawns, one.peer(NODES["n2"]).flaps) == (0, 0)
+
+
+@in_a_loop
+async def test_a_peer_that_is_removed_while_it_is_told_much_costs_nobody_a_session(lab: Lab) -> None:
+    """Commands for the session that goes still wait in the child then; it takes none of them for a mistake."""
+    many = [str(network) for network in IPv4Network("10.66.0.0/16").subnets(new_prefix=26)]
+    async with two_beside_bird(lab) as (one, two):
+        await until(lambda: one.settled() and two.settled(), "all is up")
+        child = one.service.child_pid
+        for blocks in (many, (), many, ()):
+            one.service.configure(settings("n1", tor(), blocks=blocks))
+            one.service.configure(settings("n1", tor(), mesh=False, blocks=blocks))
+            await until(lambda: two.peer(NODES["n1"]).state is not SessionState.ESTABLISHED, "the mesh is gone")
+            one.service.configure(settings("n1", tor(), blocks=blocks))
+            await until(lambda: one.settled() and two.settled(), "all is up again")
+        assert one.service.child_pid == child
+        assert one.peer(TOR).flaps == 0
