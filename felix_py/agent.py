@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,21 +14,23 @@ import structlog
 
 from bgp.speaker import SpeakerSettings
 from bgp.types import IPAddress, IPNetwork
+from felix_py.awaited_pods import AwaitedPods
 from felix_py.calc import sessions
 from felix_py.calc.hearsay import Hearsay, hearsay
 from felix_py.config import Config
 from felix_py.datastore.api import Datastore
-from felix_py.kernel.engine import Intention, Standing
+from felix_py.kernel.engine import Intention
 from felix_py.kernel.kernel import Kernel
-from felix_py.kernel.objects import KernelRefused, RouteKey, Step
+from felix_py.kernel.objects import KernelRefused, Step
 from felix_py.kernel_thread import Told, asked, turned
+from felix_py.knowledge import NO_NEXT_HOPS, Done, Knowledge
 from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.pacing import Pace
 from felix_py.picture import Picture
 from felix_py.seams import Onlooker, RouteSpeaker
 from felix_py.state import Absent, ClusterState, Event, Present
 from felix_py.telling import tell_of_next_hops, tell_of_pod, unguarded
-from felix_py.turn import NO_NEXT_HOPS, Done, Knowledge, Turns
+from felix_py.turn import Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
 """Seconds before a kernel that could not be read is read again: first, and after doubling at most."""
@@ -41,9 +43,6 @@ SHORT_REST = 0.01
 
 CHURN = 0.1
 """Seconds between turns while pods come and go: those that come do not wait for one, and their events are many."""
-
-ENDPOINT_DEADLINE = 10.0
-"""Seconds that a pod's attachment may wait for its route before the runtime is told that it failed."""
 
 KERNEL_PATIENCE = 60.0
 """Seconds that the kernel may be unreadable before the agent ends: a new one may fare better than a lame one."""
@@ -93,7 +92,7 @@ class Agent:
         self._hurry = asyncio.Event()
         self._has_news = self._gathers = False
         self._pace = Pace()
-        self._waiting: dict[str, tuple[WorkloadEndpoint, asyncio.Future[None]]] = {}
+        self._awaited = AwaitedPods()
         self._knowledge: Knowledge | None = None
         self._at_work: Knowledge | None = None  # the turn
         self._hearsay = Hearsay()
@@ -135,22 +134,14 @@ class Agent:
             index: of its interface where that was made just now; such a pod does not wait for a turn.
 
         Raises:
-            KernelRefused: with the kernel's reason, or when it took longer than ENDPOINT_DEADLINE.
+            KernelRefused: with the kernel's reason, or when it took too long.
         """
         # In this order: whatever turn comes after what `attach` writes knows that it is wanted.
         self.tell(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
         if index and tell_of_pod(await self.ask(lambda turns: turns.attach(endpoint, index))):
             return
-        done = asyncio.get_running_loop().create_future()
-        self._waiting[endpoint.name] = (endpoint, done)
         self._hurry.set()  # somebody waits for a pod: no burst is gathered
-        try:
-            await asyncio.wait_for(done, ENDPOINT_DEADLINE)
-        except TimeoutError as late:
-            sentence = f"{endpoint.name} was not routed within {ENDPOINT_DEADLINE:.0f} s; see `felixctl status`"
-            raise KernelRefused(sentence) from late
-        finally:
-            self._waiting.pop(endpoint.name, None)
+        await self._awaited.routed(endpoint)
 
     async def remove_endpoint(self, name: str) -> None:
         """Forget a pod; its routes go with the next turn."""
@@ -243,7 +234,7 @@ class Agent:
         delay = max(settle, self._pace.delay(self._clock()))
         if self._clock() - self._churn < CHURN:
             delay = max(delay, CHURN)
-        if self._waiting:  # the last turn did not reach what the pod waits for, in a flood of events
+        if self._awaited:  # the last turn did not reach what the pod waits for, in a flood of events
             delay = min(delay, SHORT_REST)
         if delay > 0:
             with contextlib.suppress(TimeoutError):
@@ -270,7 +261,7 @@ class Agent:
         self._pace.worked(busy, self._clock(), news=has_news)
         if done.broken is not None:
             return self._back_off(done.broken)
-        self._answer_waiting(told.standings, unguarded(done.report))
+        self._awaited.answer(told.standings, unguarded(done.report))
         self.turns += 1
         return self._pause()
 
@@ -278,7 +269,7 @@ class Agent:
         resync = self._clock() - self._resynced >= self.config.resync_seconds
         knowledge = self._what_we_know()
         self._converged = knowledge.converged
-        keys = [RouteKey(net) for endpoint, _ in self._waiting.values() for net in endpoint.networks]
+        keys = self._awaited.routes()
         known = self.picture.problems
         loop, self._at_work = asyncio.get_running_loop(), knowledge
 
@@ -338,7 +329,7 @@ class Agent:
     def _goes_on(self) -> Hearsay | None:
         """Return what BGP says by now, for the turn that is at work; None where that, and only that, is not new."""
         before = self._at_work
-        off = not self.config.bgp or self._knowledge is not None or self._news or self._waiting
+        off = not self.config.bgp or self._knowledge is not None or self._news or self._awaited
         if before is None or off or self._speaker.next_hops() != before.next_hops:
             return None
         if (self._speaker.converged(), self._speaker.selecting()) != (before.converged, before.selecting):
@@ -396,20 +387,6 @@ class Agent:
         self.picture = told.picture
         if self.onlooker is not None:
             self.onlooker.turned(done, told.repairs, told.states, told.refusal)
-
-    def _answer_waiting(self, standings: Mapping[RouteKey, Standing], unsafe: str | None) -> None:
-        for endpoint, done in tuple(self._waiting.values()):
-            if unsafe is not None and not done.done():
-                # A pod without the filter could send from any address, and into other nodes' tunnels.
-                done.set_exception(KernelRefused(f"{endpoint.name}: {unsafe}"))
-            found = [standings.get(RouteKey(network)) for network in endpoint.networks]
-            if done.done() or None in found:
-                continue
-            reasons = [each.reason for each in found if each is not None and each.reason is not None]
-            if not reasons:
-                done.set_result(None)
-            elif refused := [each.reason for each in found if each is not None and each.refused]:
-                done.set_exception(KernelRefused(f"{endpoint.name}: {'; '.join(filter(None, refused))}"))
 
 
 def _nothing() -> None:

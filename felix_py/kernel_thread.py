@@ -12,9 +12,10 @@ from typing import TypeVar
 from felix_py.calc.hearsay import Hearsay
 from felix_py.kernel.engine import Standing
 from felix_py.kernel.objects import RouteKey
+from felix_py.knowledge import Done, Knowledge
 from felix_py.picture import Picture
 from felix_py.telling import sentences, tell
-from felix_py.turn import Done, Knowledge, Turns
+from felix_py.turn import Turns
 
 PATIENCE = 1.0
 """Seconds that the loop may take to answer; it may have ended, and then nobody does."""

@@ -12,9 +12,9 @@ from felix_py.health import Health
 from felix_py.kernel import filter_counters
 from felix_py.kernel.conntrack import Conntrack
 from felix_py.kernel.guard_programs import GuardPrograms
+from felix_py.knowledge import Done
 from felix_py.metrics import Metrics, PeerFacts, peer_facts
 from felix_py.model import BlockAffinity, IPPool, lies_in
-from felix_py.turn import Done
 from vxlan.tunnel import Vxlan
 
 MARGIN = 30.0

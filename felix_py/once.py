@@ -22,9 +22,10 @@ from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.objects import KernelRefused, KernelState, Step
 from felix_py.kernel.purge import NoPurger
 from felix_py.kernel.rtnetlink import Rtnetlink
+from felix_py.knowledge import Knowledge
 from felix_py.model import Key, Resource
 from felix_py.state import ClusterState
-from felix_py.turn import Knowledge, Turns
+from felix_py.turn import Turns
 from ipip.device import Device, TunnelRefused
 from vxlan.device import Device as VxlanDevice
 

@@ -8,7 +8,7 @@ from bgp.speaker import BestPath, SpeakerSettings
 from bgp.speaker_words import NextHops
 from bgp.types import IPAddress, IPNetwork
 from felix_py.calc.hearsay import Changes
-from felix_py.turn import Done
+from felix_py.knowledge import Done
 
 
 class RouteSpeaker(Protocol):

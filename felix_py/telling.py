@@ -26,7 +26,7 @@ from felix_py.kernel.objects import (
     Step,
 )
 from felix_py.kernel.outcome import Outcome, Written
-from felix_py.turn import Done
+from felix_py.knowledge import Done
 
 MANY = 100
 """Routes of one turn that get a line each; of more only the number is told, for a log is to be read."""

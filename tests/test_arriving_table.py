@@ -26,9 +26,10 @@ from felix_py.kernel.objects import KernelRefused, Route, RouteKey, plain_keys
 from felix_py.kernel.purge import NoPurger
 from felix_py.kernel.route_codec import Encoder
 from felix_py.kernel.wire import Mode, Verb
+from felix_py.knowledge import Knowledge
 from felix_py.model import IpipMode, NodeName
 from felix_py.state import ClusterState, InSync
-from felix_py.turn import Knowledge, Turns
+from felix_py.turn import Turns
 
 A1 = NodeName("a1")
 TABLE = from_numbers([0x0A410000 + number * 64 for number in range(1, 65)], 26)

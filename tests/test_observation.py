@@ -13,11 +13,11 @@ from felix_py.kernel.kernel import News, Report
 from felix_py.kernel.objects import KernelState
 from felix_py.kernel.outcome import Batch, Outcome
 from felix_py.kernel.wire import Refusal
+from felix_py.knowledge import Done
 from felix_py.metrics import Metrics
 from felix_py.model import BlockAffinity, IPPool, NodeName
 from felix_py.observation import Observation
 from felix_py.picture import Picture
-from felix_py.turn import Done
 from ipip.tunnel import Tunnel
 
 

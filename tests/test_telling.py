@@ -11,8 +11,8 @@ from felix_py.calc.desired import Desired
 from felix_py.kernel.kernel import News
 from felix_py.kernel.objects import KernelState, Link, Route, RouteKey
 from felix_py.kernel.wire import Mode, Verb
+from felix_py.knowledge import Done
 from felix_py.telling import MANY, process, tell
-from felix_py.turn import Done
 
 ETH0 = Link("eth0", 3, 1500, up=True, running=True, addresses=frozenset({"172.31.1.11/24"}))
 
