@@ -24,7 +24,7 @@ STAMP := .venv/.installed
 # Processes that share the tests out; most of them wait for timers most of the time.
 WORKERS ?= 2
 # Layers that need more than a machine and apt, or more than a few minutes, have a target each.
-DEFAULT := not vm and not compose and not kubernetes
+DEFAULT := not vm and not compose and not kubernetes$(if $(CNITOOL),, and not cnitool)
 UNIT := -m "$(DEFAULT) and not slow and not netns and not interop and not bench" \
   $(foreach layer,interop vm compose kubernetes bench,--ignore=tests/$(layer))
 
@@ -97,7 +97,7 @@ unit: setup      ## the pure tests only, with a quick search for counterexamples
 
 test: check      ## everything but test-vm, test-compose and test-kubernetes
 	@$(call install,$(TEST_PACKAGES))
-	$(SUDO) env CI="$(CI)" $(BIN)/pytest -n $(WORKERS) -m "$(DEFAULT)"
+	$(SUDO) env CI="$(CI)" CNITOOL="$(CNITOOL)" $(BIN)/pytest -n $(WORKERS) -m "$(DEFAULT)"
 
 test-compose: setup ## the lab in containers: faults, and every page of deploy/lab/scenarios; builds the images, some 5 minutes
 	@if ! command -v $(DOCKER) >/dev/null; then

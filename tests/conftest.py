@@ -66,6 +66,12 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
         (program("gobgpd"), "needs GoBGP: apt-get install gobgpd"),
         (program("gobgp"), "needs GoBGP's client: apt-get install gobgpd"),
     ),
+    "cnitool": (
+        (
+            program(os.environ.get("CNITOOL") or "cnitool"),
+            "needs cnitool: go install github.com/containernetworking/cni/cnitool@latest; then CNITOOL=path",
+        ),
+    ),
     "browser": ((program("chromium"), "needs Chromium: apt-get install --no-install-recommends chromium"),),
     "promtool": ((program("promtool"), "needs promtool: apt-get install --no-install-recommends prometheus"),),
     "vm": (

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,9 @@ PACKAGES = {
     "tcpdump": "tcpdump",
 }
 """Programs of others that a lab needs, and the Debian package that has each."""
+
+PATIENCE = 5.0
+"""Seconds that a supervisor may be busy before it gets another order all the same."""
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -174,4 +178,16 @@ def _process(path: Path) -> int | None:
 
 def signal_supervisor(directory: Path, *, run: bool) -> None:
     """Let the daemon of a machine run, or kill it and hold it down."""
-    os.kill(supervisor(directory), signal.SIGUSR2 if run else signal.SIGUSR1)
+    process = supervisor(directory)
+    # Of two signals that wait, the kernel hands over the lower one first, whichever came first (signal(7)).
+    deadline = time.monotonic() + PATIENCE
+    while _order_waits(process) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(process, signal.SIGUSR2 if run else signal.SIGUSR1)
+
+
+def _order_waits(process: int) -> bool:
+    """Say whether a supervisor has not taken an order yet."""
+    orders = 1 << (signal.SIGUSR1 - 1) | 1 << (signal.SIGUSR2 - 1)
+    lines = Path("/proc", str(process), "status").read_text().splitlines()
+    return any(int(line.split()[1], 16) & orders for line in lines if line.startswith(("SigPnd:", "ShdPnd:")))
