@@ -52,6 +52,35 @@ def test_the_programs_are_there() -> None:
     assert "1.0.0" in supported["supportedVersions"]
 
 
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: us}}]
+clusters: [{name: here, cluster: {server: "https://127.0.0.1:9"}}]
+users: [{name: us, user: {token: secret}}]
+"""
+
+
+def test_what_is_left_of_the_kubernetes_client_speaks_to_a_server(tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    (tmp_path / "felix.yaml").write_text("nodeName: a1\ndatastore: kubernetes\nkubeconfig: /etc/felix/kubeconfig\n")
+    words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--cap-add",
+        "NET_ADMIN",
+        "-v",
+        f"{tmp_path}:/etc/felix",
+        "felix-py:dev",
+    ]
+    said = docker(*words, "sh", "-c", "timeout 3 felix-agent run 2>&1 || true")
+    assert "https://127.0.0.1:9: Connection refused" in said, said
+    assert "Traceback" not in said
+
+
 def test_what_needs_a_compiler_was_built() -> None:
     script = (
         "import ipip, pathlib; print(*sorted(each.name for each in pathlib.Path(ipip.__file__).parent.glob('*.*o')))"
