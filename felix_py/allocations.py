@@ -196,7 +196,7 @@ class Allocations:
             raise answer
 
     def release(self, held: Sequence[Held]) -> None:
-        """Take addresses back from whoever holds them, on whatever node.
+        """Take addresses back from whoever holds them, on whatever node, and those of pods of which nothing came.
 
         Raises:
             StoreFailed: some of them are still held.
@@ -204,6 +204,7 @@ class Allocations:
         with self._gathering.alone():
             try:
                 self.addresses.take_back(held)
+                self.addresses.pay()
             except (OSError, Conflict) as error:
                 raise _failed(error) from error
 

@@ -24,6 +24,10 @@ MANY = tuple(str(each) for each in ip_network("10.65.128.0/17").subnets(new_pref
 ON_THEIR_WAY = 5
 """Packets of a thousand a second that a change of the driver may cost: those in the queues of what goes."""
 
+AT_THE_UPLINK = 1
+"""The same, of what takes no tunnel: the kernel stops an interface for as long as it hangs `clsact` there, or takes it
+away (net/sched/sch_api.c, qdisc_graft)."""
+
 TIMES = 2
 
 
@@ -122,7 +126,7 @@ def test_an_agent_with_another_driver_takes_five_hundred_routes_over_under_traff
             assert made.a1.device.driver == driver
             made.a1.settle()
             lost = [each.lost() for each in sent]
-        assert [len(each) for each in lost[2:]] == [0, 0], "what takes no tunnel"
+        assert max(map(len, lost[2:])) <= AT_THE_UPLINK, "what takes no tunnel"
         assert max(map(len, lost)) <= ON_THEIR_WAY
         shown = made.a1.space.run("ip", "route", "show", "proto", "80", "dev", "tunl0")
         assert sum(f"{cidr} " in shown for cidr in MANY) == len(MANY)
