@@ -72,10 +72,15 @@ def turned(
 
 
 def asked(loop: asyncio.AbstractEventLoop, question: Callable[[], Result]) -> Result | None:
-    """Have the loop answer a question of the kernel's thread; None where it has ended, and nobody answers any more."""
+    """Have the loop answer a question of the kernel's thread; None where it has ended, and nobody answers any more.
+
+    A question that was not answered in time is taken back: what the loop would say then, nobody would hear.
+    """
     answer: Future[Result] = Future()
 
     def tell() -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
         try:
             answer.set_result(question())
         except Exception as error:  # noqa: BLE001 - whoever asked is to hear it
@@ -87,4 +92,5 @@ def asked(loop: asyncio.AbstractEventLoop, question: Callable[[], Result]) -> Re
         return None
     with contextlib.suppress(TimeoutError):
         return answer.result(PATIENCE)
-    return None
+    # Where it is just being answered, that is worth the wait.
+    return None if answer.cancel() else answer.result()

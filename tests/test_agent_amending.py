@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -15,7 +16,7 @@ from loops import in_a_loop
 from test_agent_next_hops import A2, B1, BY_A2, DEFAULT, PREFIX, Node
 
 from bgp.types import PeerDown, UpdateReceived
-from felix_py import turn
+from felix_py import kernel_thread, turn
 from felix_py.kernel.objects import Route, RouteKey
 from felix_py.kernel.wire import Mode, Verb
 from felix_py.kernel_thread import asked
@@ -197,6 +198,18 @@ def test_nobody_answers_where_the_loop_has_ended() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     assert asked(loop, lambda: 1) is None
+
+
+@in_a_loop
+async def test_a_question_that_came_too_late_is_not_answered_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of the loop says what is new only once; nobody would hear of it a second time."""
+    monkeypatch.setattr(kernel_thread, "PATIENCE", 0.01)
+    loop, answered = asyncio.get_running_loop(), list[int]()
+    with ThreadPoolExecutor(1) as kernel:
+        asking = kernel.submit(asked, loop, lambda: answered.append(1))
+        assert asking.result() is None, "the loop is busy: it waits here"
+    await asyncio.sleep(0)
+    assert answered == []
 
 
 @in_a_loop
