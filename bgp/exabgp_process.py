@@ -19,6 +19,7 @@ from bgp.moved import Moved
 from bgp.path_report import AdvertisedReport, RouteReport
 from bgp.policy_report import TermReport
 from bgp.report import Clock, PeerReport
+from bgp.session_log import SessionLog
 from bgp.speaker import BestPath, Speaker
 from bgp.speaker_words import (
     Configured,
@@ -62,9 +63,6 @@ COUNTING = 0.5
 COUNTED = 0
 """The number of a question that only asks for counts; those whether the child lives begin with 1."""
 
-REMEMBERED = 10_000
-"""Refused paths and malformed UPDATEs that are not logged again; beyond that they are, before they fill the memory."""
-
 log = structlog.get_logger()
 
 
@@ -106,7 +104,7 @@ class BgpService:
         self._change_due = False
         self._stopped = self._settled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._told: set[tuple[object, ...]] = set()
+        self._log = SessionLog()
         self._moved = Moved()
         self._asked_about: frozenset[IPAddress] = frozenset()
 
@@ -318,9 +316,8 @@ class BgpService:
                 self._changed()
             case CloseSession():
                 child.write(codec.close(event.peer, event.code, event.subcode, event.data, event.session))
-            case UpdateFaulty(peer, sentence):
-                if self._first_time(peer, sentence):
-                    log.warning("bgp.update.malformed", peer=str(peer), reason=sentence)
+            case UpdateFaulty():
+                self._log.malformed(event)
                 self._hear(event)
             case _:
                 self._hear(event)
@@ -354,29 +351,13 @@ class BgpService:
             case RoutesChanged(prefixes):
                 self._moved.note(prefixes)
                 self._changed()
-            case SessionUp(peer):
-                log.info("bgp.session.up", peer=str(peer.address), name=peer.name, asn=peer.asn)
+            case SessionUp() | SessionDown():
+                self._log.note(effect)
                 self._changed()
-            case SessionDown(peer, reason, kept):
-                log.warning("bgp.session.down", peer=str(peer.address), name=peer.name, reason=reason, kept=kept)
-                self._changed()
-            case PathsRefused(peer, prefixes, refusal):
-                if self._first_time(peer, prefixes[0], refusal):
-                    first, reason = str(prefixes[0]), str(refusal)
-                    log.info("bgp.path.refused", prefix=first, prefixes=len(prefixes), peer=str(peer), reason=reason)
-            case ManyPrefixes(peer, prefixes, limit):
-                log.warning("bgp.prefixes.many", peer=str(peer.address), prefixes=prefixes, maximum=limit.maximum)
+            case PathsRefused() | ManyPrefixes():
+                self._log.note(effect)
             case _:
                 assert_never(effect)
-
-    def _first_time(self, *what: object) -> bool:
-        """Say whether this is new: a peer may say the same wrong thing again and again."""
-        if what in self._told:
-            return False
-        if len(self._told) >= REMEMBERED:
-            self._told.clear()
-        self._told.add(what)
-        return True
 
     # --- the loop's clock
 
