@@ -1,16 +1,13 @@
 """The loop of one node on a kernel in memory, with a speaker and a clock that tests drive."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
-from types import SimpleNamespace
 from typing import Any
 
 from builders import TWO_RACKS, link
 from fakes import FakeHost, FakeParameters, FakeTunnels
+from told import SilentDatastore, ToldSpeaker
 
-from bgp.speaker_words import NextHops
 from felix_py.agent import Agent
 from felix_py.config import Config
 from felix_py.kernel.kernel import Kernel
@@ -18,7 +15,6 @@ from felix_py.kernel.objects import KernelRefused, Link, Route, RouteKey, Scope
 from felix_py.kernel.purge import NoPurger
 from felix_py.kernel.wire import Mode, Verb
 from felix_py.model import NodeName
-from felix_py.state import Event
 
 POD = RouteKey(IPv4Network("10.65.0.5/32"))
 BLOCK = RouteKey(IPv4Network("10.65.0.0/26"))
@@ -26,56 +22,6 @@ REMOTE = RouteKey(IPv4Network("10.65.1.0/26"))
 DIRECT = Route(via=IPv4Address("172.31.1.12"), device="eth0", onlink=True)
 POD_LINK = "cali0000000web0"
 POD_ROUTE = Route(device=POD_LINK, scope=Scope.LINK)
-
-
-@dataclass
-class FakeSpeaker:
-    """BGP as the loop sees it: paths, and whether their absence means something."""
-
-    paths: dict[IPv4Network, Any] = field(default_factory=dict)
-    done: bool = True
-    chooses: bool = True
-    configured: Any = None
-    told: list[NextHops] = field(default_factory=list)
-
-    def configure(self, settings: Any) -> None:
-        self.configured = settings
-
-    def best_paths(self) -> Mapping[IPv4Network, Any]:
-        return self.paths
-
-    def changes(self) -> None:
-        """Say that everything may have changed."""
-
-    def peer_name(self, path: Any) -> str:
-        return str(path.path.peer)
-
-    def converged(self) -> bool:
-        return self.done
-
-    def selecting(self) -> bool:
-        return self.done or self.chooses
-
-    def next_hops(self) -> frozenset[IPv4Address]:
-        return frozenset(each.path.attributes.next_hop for each in self.paths.values())
-
-    def tell(self, event: NextHops) -> None:
-        self.told.append(event)
-
-    def learn(self, prefix: str, next_hop: str) -> None:
-        attributes = SimpleNamespace(next_hop=IPv4Address(next_hop))
-        path = SimpleNamespace(attributes=attributes, stale=False, peer=next_hop)
-        self.paths[IPv4Network(prefix)] = SimpleNamespace(path=path, equal=())
-
-
-class NoDatastore:
-    """A datastore that never says anything; tests tell the agent themselves."""
-
-    faults: tuple[str, ...] = ()
-
-    async def events(self) -> AsyncIterator[tuple[Event, ...]]:
-        await asyncio.Event().wait()
-        yield ()
 
 
 class Clock:
@@ -96,10 +42,10 @@ def host(*more: Link) -> FakeHost:
     return made
 
 
-def node(made: FakeHost, speaker: FakeSpeaker, clock: Clock | None = None) -> Agent:
+def node(made: FakeHost, speaker: ToldSpeaker, clock: Clock | None = None) -> Agent:
     kernel = Kernel(made, FakeTunnels(made), KernelRefused, FakeParameters(made), NoPurger())
     config = Config(NodeName("a1"), settle_milliseconds=0.1)
-    agent = Agent(config, kernel, NoDatastore(), speaker, lambda block: block[1], clock or Clock())
+    agent = Agent(config, kernel, SilentDatastore(), speaker, lambda block: block[1], clock or Clock())
     agent.tell(*TWO_RACKS)
     return agent
 

@@ -16,8 +16,6 @@ from agent_node import (
     POD_ROUTE,
     REMOTE,
     Clock,
-    FakeSpeaker,
-    NoDatastore,
     host,
     node,
     pod_routes,
@@ -26,6 +24,7 @@ from agent_node import (
 from builders import TWO_RACKS, link
 from fakes import FakeHost, FakeParameters, FakeTunnels
 from loops import in_a_loop
+from told import SilentDatastore, ToldSpeaker
 
 from felix_py import documents
 from felix_py.agent import Agent
@@ -39,7 +38,7 @@ from felix_py.state import Present
 
 
 def test_the_first_turn_makes_it_so_and_the_second_writes_nothing() -> None:
-    made, speaker = host(), FakeSpeaker()
+    made, speaker = host(), ToldSpeaker()
     speaker.learn("10.65.1.0/26", "172.31.1.12")
 
     async def scenario() -> int:
@@ -55,23 +54,23 @@ def test_the_first_turn_makes_it_so_and_the_second_writes_nothing() -> None:
 
 
 def test_a_restarted_agent_writes_nothing_before_bgp_has_converged() -> None:
-    made, speaker = host(), FakeSpeaker()
+    made, speaker = host(), ToldSpeaker()
     speaker.learn("10.65.1.0/26", "172.31.1.12")
 
-    async def life(speaker: FakeSpeaker) -> None:
+    async def life(speaker: ToldSpeaker) -> None:
         await node(made, speaker).turn()
 
     asyncio.run(life(speaker))
     before = len(made.written)
-    asyncio.run(life(FakeSpeaker(done=False)))
+    asyncio.run(life(ToldSpeaker(done=False)))
     assert made.written[before:] == []
-    asyncio.run(life(FakeSpeaker(done=True)))
+    asyncio.run(life(ToldSpeaker(done=True)))
     assert REMOTE not in made.routes, "once BGP has converged, a path that nobody announced is gone"
 
 
 @in_a_loop
 async def test_a_restarted_agent_takes_no_other_path_before_every_peer_has_spoken() -> None:
-    made, before, after = host(), FakeSpeaker(), FakeSpeaker(done=False, chooses=False)
+    made, before, after = host(), ToldSpeaker(), ToldSpeaker(done=False, chooses=False)
     before.learn("10.65.1.0/26", "172.31.1.12")
     after.learn("10.65.1.0/26", "172.31.1.13")
     await node(made, before).turn()
@@ -86,7 +85,7 @@ async def test_a_restarted_agent_takes_no_other_path_before_every_peer_has_spoke
 
 @in_a_loop
 async def test_what_a_restarted_agent_has_heard_and_lost_again_is_not_kept() -> None:
-    made, before, after = host(), FakeSpeaker(), FakeSpeaker(done=False)
+    made, before, after = host(), ToldSpeaker(), ToldSpeaker(done=False)
     before.learn("10.65.1.0/26", "172.31.1.12")
     after.learn("10.65.1.0/26", "172.31.1.12")
     await node(made, before).turn()
@@ -104,7 +103,7 @@ def test_a_repair_is_counted_by_its_cause() -> None:
     made = host()
 
     async def scenario() -> Agent:
-        agent = node(made, FakeSpeaker())
+        agent = node(made, ToldSpeaker())
         await agent.turn()
         made.foreign(Verb.DELETE_ROUTE, Mode.NONE, POD, POD_ROUTE)
         agent.stir()
@@ -121,7 +120,7 @@ def test_nothing_happens_before_the_datastore_is_in_sync() -> None:
 
     async def scenario() -> Agent:
         kernel = Kernel(made, FakeTunnels(made), KernelRefused, FakeParameters(made), NoPurger())
-        agent = Agent(Config(NodeName("a1")), kernel, NoDatastore(), FakeSpeaker(), lambda _: None)
+        agent = Agent(Config(NodeName("a1")), kernel, SilentDatastore(), ToldSpeaker(), lambda _: None)
         agent.tell(*TWO_RACKS[:-1])
         await agent.turn()
         return agent
@@ -138,7 +137,7 @@ def pod(name: str, interface: str, address: str) -> WorkloadEndpoint:
 @in_a_loop
 async def test_a_pod_is_answered_for_when_its_route_stands() -> None:
     made = host(link("cali1"))
-    agent = node(made, FakeSpeaker())
+    agent = node(made, ToldSpeaker())
     await running(agent, lambda: agent.put_endpoint(pod("default/new", "cali1", "10.65.0.7/32")))
     assert made.routes[RouteKey(IPv4Network("10.65.0.7/32"))].device == "cali1"
 
@@ -146,7 +145,7 @@ async def test_a_pod_is_answered_for_when_its_route_stands() -> None:
 @in_a_loop
 async def test_a_pod_that_takes_over_an_address_waits_for_its_own_route() -> None:
     made = host(link("cali1"))
-    agent = node(made, FakeSpeaker())
+    agent = node(made, ToldSpeaker())
     await agent.turn()
     assert made.routes[POD] == POD_ROUTE
     await running(agent, lambda: agent.put_endpoint(pod("default/web-0", "cali1", "10.65.0.5/32")))
@@ -164,13 +163,13 @@ class ReadOnlyHost(FakeHost):
 @in_a_loop
 async def test_a_pod_whose_route_is_refused_gets_the_kernels_reason() -> None:
     made = ReadOnlyHost(link("eth0", "172.31.1.11/24"), link("cali1"))
-    agent = node(made, FakeSpeaker())
+    agent = node(made, ToldSpeaker())
     with pytest.raises(KernelRefused, match="default/new: Operation not permitted; tried again in"):
         await running(agent, lambda: agent.put_endpoint(pod("default/new", "cali1", "10.65.0.7/32")))
 
 
 def test_routes_and_status_tell_the_same_story() -> None:
-    made, speaker = host(), FakeSpeaker()
+    made, speaker = host(), ToldSpeaker()
     speaker.learn("10.65.1.0/26", "172.31.1.12")
 
     async def scenario() -> tuple[documents.Document, documents.Document]:
@@ -214,7 +213,7 @@ def test_a_dead_socket_is_opened_anew_and_what_happened_meanwhile_is_repaired() 
     made = DeadHost(link("eth0", "172.31.1.11/24"), link(POD_LINK))
 
     async def scenario() -> Agent:
-        agent = node(made, FakeSpeaker())
+        agent = node(made, ToldSpeaker())
         await agent.turn()
         made.foreign(Verb.DELETE_ROUTE, Mode.NONE, POD, POD_ROUTE)
         made.dead = True
@@ -233,7 +232,7 @@ def test_a_dead_socket_is_opened_anew_and_what_happened_meanwhile_is_repaired() 
 async def test_a_kernel_that_stays_unreadable_ends_the_agent_with_the_reason() -> None:
     made, clock = DeadHost(link("eth0", "172.31.1.11/24")), Clock()
     made.dead = made.refuses_to_open = True
-    agent = node(made, FakeSpeaker(), clock)
+    agent = node(made, ToldSpeaker(), clock)
     pauses = [await agent.turn() for _ in range(9)]
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
     clock.now += 61
@@ -245,7 +244,7 @@ def test_everything_is_read_back_when_its_time_has_come() -> None:
     made, clock = host(), Clock()
 
     async def scenario() -> float:
-        agent = node(made, FakeSpeaker(), clock)
+        agent = node(made, ToldSpeaker(), clock)
         await agent.turn()
         made.foreign(Verb.DELETE_ROUTE, Mode.NONE, POD, POD_ROUTE)
         made.events()  # nobody told us
@@ -261,7 +260,7 @@ def test_everything_is_read_back_when_its_time_has_come() -> None:
 
 
 def test_the_plan_names_what_is_in_the_way_and_what_is_waited_for() -> None:
-    made, speaker = host(), FakeSpeaker()
+    made, speaker = host(), ToldSpeaker()
     speaker.learn("10.65.1.0/26", "172.31.1.12")
     static = Route(via=IPv4Address("172.31.1.99"), device="eth0", protocol=4)
     made.foreign(Verb.NEW_ROUTE, Mode.CREATE, REMOTE, static)
@@ -293,7 +292,7 @@ def test_what_the_kernel_holds_is_ours_or_foreign_by_the_same_rule_that_removes_
     settings = FelixConfiguration(remove_external_routes=False)
 
     async def scenario() -> dict[str, str]:
-        agent = node(made, FakeSpeaker())
+        agent = node(made, ToldSpeaker())
         agent.tell(Present(Key("FelixConfiguration", "default"), settings))
         await agent.turn()
         made.foreign(Verb.NEW_ROUTE, Mode.CREATE, stray, Route(device=POD_LINK, scope=Scope.LINK, protocol=4))

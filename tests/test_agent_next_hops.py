@@ -5,12 +5,13 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from agent_node import Clock, NoDatastore
+from agent_node import Clock
 from bgp_builders import attributes, offered
 from builders import TWO_RACKS, link
 from fakes import FakeHost, FakeParameters, FakeTunnels
 from loops import in_a_loop
 from structlog.testing import capture_logs
+from told import SilentDatastore
 
 from bgp.moved import Moved
 from bgp.speaker import BestPath, Speaker, SpeakerSettings
@@ -102,7 +103,7 @@ class Node:
         self.speaker = SpeakerWithoutWire()
         kernel = Kernel(self.host, FakeTunnels(self.host), KernelRefused, FakeParameters(self.host), NoPurger())
         config = Config(NodeName("a1"), settle_milliseconds=0.1)
-        self.agent = Agent(config, kernel, NoDatastore(), self.speaker, lambda block: block[1], Clock())
+        self.agent = Agent(config, kernel, SilentDatastore(), self.speaker, lambda block: block[1], Clock())
         self.speaker.changed = self.agent.bgp_changed
         self.agent.tell(*TWO_RACKS)
 
@@ -239,7 +240,7 @@ async def test_what_a_restarted_agent_finds_stays_although_no_next_hop_was_judge
     again = Node()
     again.host = node.host
     kernel = Kernel(node.host, FakeTunnels(node.host), KernelRefused, FakeParameters(node.host), NoPurger())
-    again.agent = Agent(again.agent.config, kernel, NoDatastore(), again.speaker, lambda block: block[1], Clock())
+    again.agent = Agent(again.agent.config, kernel, SilentDatastore(), again.speaker, lambda block: block[1], Clock())
     again.speaker.changed = again.agent.bgp_changed
     again.agent.tell(*TWO_RACKS)
     before = len(node.host.written)

@@ -4,9 +4,10 @@ import asyncio
 from ipaddress import IPv4Address, IPv4Network, ip_network
 
 import pytest
-from agent_node import FakeSpeaker, NoDatastore, host, running
+from agent_node import host, running
 from builders import TWO_RACKS, link, links, pod, pool
 from fakes import FakeFilter, FakeHost, FakeParameters, FakeTunnels
+from told import SilentDatastore, ToldSpeaker
 
 from felix_py import resources
 from felix_py.agent import Agent
@@ -324,7 +325,7 @@ def test_no_pod_is_attached_without_it() -> None:
     parts = (made, FakeTunnels(made), KernelRefused, FakeParameters(made), NoPurger())
 
     async def attach() -> None:
-        agent = Agent(Config(A1), Kernel(*parts, netfilter=refusing), NoDatastore(), FakeSpeaker(), lambda _: None)
+        agent = Agent(Config(A1), Kernel(*parts, netfilter=refusing), SilentDatastore(), ToldSpeaker(), lambda _: None)
         agent.tell(*TWO_RACKS)
         web = WorkloadEndpoint("default/web-0", A1, "cali0000000web0", (IPv4Network("10.65.0.5/32"),))
         await running(agent, lambda: agent.put_endpoint(web))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from agent_node import FakeSpeaker, host, node
+from agent_node import host, node
+from told import ToldSpeaker
 
 from felix_py import documents
 from felix_py.agent import Agent
@@ -34,7 +35,7 @@ STATUS: dict[str, Any] = {
 
 def turned() -> tuple[Agent, dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return an agent after a turn, with its routes as felixctl and as a page have them, and its tunnels."""
-    made, speaker = host(), FakeSpeaker()
+    made, speaker = host(), ToldSpeaker()
     speaker.learn("10.65.1.0/26", "172.31.1.12")
     speaker.learn("10.65.2.0/26", "172.31.2.11")
 
@@ -62,7 +63,7 @@ def test_a_route_says_what_felixctl_says() -> None:
 def test_what_is_not_as_it_should_be_goes_first_where_there_is_room_for_some_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made, speaker = host(), FakeSpeaker()
+    made, speaker = host(), ToldSpeaker()
     for number in range(20):
         speaker.learn(f"10.65.{number + 1}.0/26", "172.31.1.12")
 

@@ -9,10 +9,9 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +20,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from builders import block, node, pool
 from spaces import SECONDS, Monitor, Pod, Space
 from structlog.testing import capture_logs
+from told import SilentDatastore, ToldSpeaker
 
-from bgp.speaker_words import NextHops
 from felix_py.agent import Agent
 from felix_py.config import Config
 from felix_py.daemon import Bell
@@ -35,7 +34,7 @@ from felix_py.kernel.messages import BUFFER
 from felix_py.kernel.nftables import Nftables
 from felix_py.kernel.rtnetlink import Rtnetlink
 from felix_py.kernel.wire import Family, Wire
-from felix_py.model import IpipMode, IPNetwork, Key, NodeName
+from felix_py.model import IpipMode, Key, NodeName
 from felix_py.state import Absent, Event, InSync
 from ipip.device import Device, TunnelRefused
 from ipip.tunnel import Asked
@@ -59,50 +58,6 @@ REMOTE = "10.65.1.0/26 via 172.31.1.12 dev eth0 proto 80 onlink"
 POD = "10.65.0.2 dev cali1 proto 80 scope link"
 
 Result = TypeVar("Result")
-
-
-@dataclass
-class ToldSpeaker:
-    """BGP as the loop sees it: paths, and whether their absence means something."""
-
-    paths: dict[IPNetwork, Any] = field(default_factory=dict)
-    done: bool = True
-    chooses: bool = True
-    told: list[NextHops] = field(default_factory=list)
-
-    def configure(self, settings: Any) -> None:
-        """Sessions are none of these tests' business."""
-
-    def best_paths(self) -> Mapping[IPNetwork, Any]:
-        return dict(self.paths)
-
-    def changes(self) -> None:
-        """Say that everything may have changed."""
-
-    def peer_name(self, path: Any) -> str:
-        return str(path.path.peer)
-
-    def converged(self) -> bool:
-        return self.done
-
-    def selecting(self) -> bool:
-        return self.done or self.chooses
-
-    def next_hops(self) -> frozenset[IPv4Address]:
-        return frozenset(each.path.attributes.next_hop for each in self.paths.values())
-
-    def tell(self, event: NextHops) -> None:
-        self.told.append(event)
-
-
-class SilentDatastore:
-    """A datastore that never says anything; tests tell the agent themselves."""
-
-    faults: tuple[str, ...] = ()
-
-    async def events(self) -> AsyncIterator[tuple[Event, ...]]:
-        await asyncio.Event().wait()
-        yield ()
 
 
 class Settings(NamedTuple):

@@ -10,30 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cni_agent import RESOURCES, AgentHost
 from cni_lab import Host, command, host, in_pod, until
 from ipip_lab import Namespace
-from test_cni_agent import AgentHost
 
 from felix_py.cni import podnet
 
 pytestmark = pytest.mark.netns
-
-RESOURCES = """
-apiVersion: projectcalico.org/v3
-kind: Node
-metadata: {name: n1}
-spec: {bgp: {ipv4Address: 172.31.1.11/24}}
----
-apiVersion: projectcalico.org/v3
-kind: IPPool
-metadata: {name: default}
-spec: {cidr: 10.65.0.0/16, ipipMode: MODE, blockSize: 26}
----
-apiVersion: projectcalico.org/v3
-kind: BlockAffinity
-metadata: {name: n1-block}
-spec: {node: n1, cidr: 10.65.0.0/26, state: confirmed}
-"""
 
 FAR = "172.31.1.1"
 
@@ -52,7 +35,9 @@ class Wired(AgentHost):
         self.ip("link", "set", "eth0", "mtu", str(mtu))
 
     def resources(self, mode: str, more: str = "") -> None:
-        (self.folder / "resources" / "node.yaml").write_text(RESOURCES.replace("MODE", mode) + more)
+        (self.folder / "resources" / "node.yaml").write_text(
+            RESOURCES.replace("ipipMode: Never", f"ipipMode: {mode}") + more
+        )
 
     def ends(self, pod: str) -> tuple[int, int]:
         """Return the MTU of a pod's interface, and of the host's end."""
