@@ -180,7 +180,7 @@ class Commands:
             found_again = self._store.on(request.host_interface)
             attachment = found_again if found_again is not None and not found_again.container_id else None
         if attachment is None:
-            await self._in_thread(self._store.release, ())  # of an ADD that an agent died of
+            await self._in_thread(self._store.release, ())  # what an agent owes that died amid an ADD is paid
             return None  # never added, or deleted before: the spec wants success
         await self._remove(attachment)
         took = round((monotonic() - started) * 1000, 1)
