@@ -8,6 +8,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PACKAGES := bird2 iproute2 iputils-ping nftables procps python3-venv tcpdump musl-tools clang
+LAB_PACKAGES := frr
 INTEROP_PACKAGES := frr gobgpd
 # Clients of the CNI plugin. Debian's containerd would push another one, with Docker, off a machine that has it.
 CNI_PACKAGES := containernetworking-plugins iptables busybox-static \
@@ -21,6 +22,8 @@ DOCKER ?= docker
 BASE_IMAGE ?= python:3.12-slim-bookworm
 export BASE_IMAGE DOCKER
 STAMP := .venv/.installed
+# The network of `make demo` and `make lab`, and of docker-compose.yml.
+TOPOLOGY ?= deploy/lab/two-racks-spine.yaml
 # Processes that share the tests out; most of them wait for timers most of the time.
 WORKERS ?= 2
 # Layers that need more than a machine and apt, or more than a few minutes, have a target each.
@@ -64,10 +67,12 @@ $(STAMP): pyproject.toml requirements/dev.txt setup.py felix_py/cni/felix-cni.c 
 	touch $(STAMP)
 
 demo: setup      ## bring a network of four nodes up on this machine, prove what it does, take it down again
-	@$(SUDO) $(BIN)/felix-lab demo
+	@$(call install,$(LAB_PACKAGES))
+	$(SUDO) $(BIN)/felix-lab demo --topology $(TOPOLOGY)
 
-lab: setup       ## the same network, left up: felix-lab status|exec|ping|fail|heal|down
-	@$(SUDO) $(BIN)/felix-lab up
+lab: setup       ## the same network, left up: felix-lab status|exec|ping|fail|heal|down; TOPOLOGY= for another
+	@$(call install,$(LAB_PACKAGES))
+	$(SUDO) $(BIN)/felix-lab up --topology $(TOPOLOGY)
 
 bench: setup     ## figures as JSON lines: NAME=lab for one, RUNS= for another count; all of them go to docs/performance.md
 	@$(call install,$(BENCH_PACKAGES))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from felix_py.lab import document, faults, matrix, proofs, state, watching
+from felix_py.lab import document, faults, health, matrix, proofs, state, watching
 from felix_py.lab.matrix import End, Matrix
 from felix_py.lab.supervisor import Pause
 from felix_py.lab.topology import Topology
@@ -18,6 +18,20 @@ DEFAULT = Path(__file__).parents[1] / "deploy" / "lab" / "two-racks.yaml"
 @pytest.fixture
 def two_racks() -> Topology:
     return document.parse(yaml.safe_load(DEFAULT.read_text()), "two-racks.yaml")
+
+
+# --- what is waited for
+
+
+def test_a_router_is_waited_for_until_it_knows_blocks_and_the_networks_beyond_other_routers(
+    two_racks: Topology,
+) -> None:
+    blocks = {str(block) for node in two_racks.nodes for block in node.blocks}
+    assert {str(each) for each in health.awaited(two_racks, two_racks.routers[0])} == blocks
+    path = DEFAULT.with_name("two-racks-spine.yaml")
+    spine = document.parse(yaml.safe_load(path.read_text()), path.name)
+    found = {router.name: {str(each) for each in health.awaited(spine, router)} - blocks for router in spine.routers}
+    assert found == {"tor": {"172.31.9.0/24"}, "spine": {"172.31.1.0/24", "172.31.2.0/24"}}
 
 
 # --- pings

@@ -81,13 +81,24 @@ def _blocks(topology: Topology) -> set[str]:
 
 
 def router_problems(lab: Lab, topology: Topology, router: Router) -> Iterator[str]:
-    """Yield the blocks of its neighbours that a router has no route to."""
+    """Yield the blocks of its neighbours, and networks beyond them, that a router has no route to."""
     if not topology.speaks_bgp:
         return
-    sources = (router, *(other for other, _ in topology.between_routers(router)))
-    expected = {block for each in sources for node in rendering.neighbours(topology, each) for block in node.blocks}
-    for block in sorted(expected - learned(lab, router), key=in_order):
-        yield f"{router.name} has no route to {block}"
+    for prefix in sorted(awaited(topology, router) - learned(lab, router), key=in_order):
+        yield f"{router.name} has no route to {prefix}"
+
+
+def awaited(topology: Topology, router: Router) -> set[IPNetwork]:
+    """Return what a router learns by BGP: blocks of its nodes, and from other routers theirs and their networks."""
+    others = [other for other, _ in topology.between_routers(router)]
+    blocks = {
+        block
+        for each in (router, *others)
+        for node in rendering.neighbours(topology, each)
+        for block in node.blocks
+    }  # fmt: skip
+    own = {address.network for address in router.addresses.values()}
+    return blocks | {address.network for other in others for address in other.addresses.values()} - own
 
 
 def learned(lab: Lab, router: Router) -> set[IPNetwork]:

@@ -1,5 +1,6 @@
 """What the demo proves, each by commands on the screen with their real output; a proof that fails says what it saw."""
 
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +10,9 @@ from ipaddress import ip_network
 
 from felix_py.calc import encap
 from felix_py.calc.encap import Encapsulation
-from felix_py.lab import faults, health, lifecycle, machines, matrix, screen, status, watching
+from felix_py.lab import faults, health, lifecycle, machines, matrix, routing, screen, status, watching
 from felix_py.lab.state import DEFAULT_NAME, Lab
-from felix_py.lab.topology import LabNode, Topology
+from felix_py.lab.topology import LabNode, Router, Topology
 from felix_py.model import TunnelMode, lies_in
 
 REPAIR_MILLISECONDS = 100.0
@@ -56,7 +57,7 @@ class Stage:
         Raises:
             NotProved: when it fails.
         """
-        screen.command([*self.typed(), "exec", target, *words])
+        screen.command(shlex.join([*self.typed(), "exec", target, *words]))
         done = self.quietly(target, *words)
         screen.output(done.stdout + done.stderr, limit)
         if done.returncode != 0:
@@ -158,20 +159,26 @@ IP = {4: ["ip"], 6: ["ip", "-6"]}
 
 def outside_by_bgp(on: Stage) -> str:
     """Reach a pod from a host that knows only its router, which learned the way by BGP."""
-    router = on.topology.routers[0]
-    on.run(router.name, "birdc", "show", "route")
-    for version in on.versions:
-        on.run(router.name, *IP[version], "route", "show", "proto", "bird")
-    problems = list(health.router_problems(on.lab, on.topology, router))
-    if problems:
-        raise NotProved("; ".join(problems))
+    routers = on.topology.routers
+    counts = " and ".join(f"{router.name} has {_learned_by_bgp(on, router)}" for router in routers)
     host = next(host.name for host in on.topology.hosts)
     node = on.far or on.here
     addresses = [on.pod(node, version)[1] for version in on.versions]
     for address in addresses:
         on.run(host, "ping", "-c", "3", "-i", "0.1", "-W", "2", address)
-    count, reached = len(health.learned(on.lab, router)), " and ".join(addresses)
-    return f"{router.name} has {count} routes by BGP, and {host} reaches {reached} on {node.name} through them"
+    return f"{counts} routes by BGP, and {host} reaches {' and '.join(addresses)} on {node.name} through them"
+
+
+def _learned_by_bgp(on: Stage, router: Router) -> int:
+    """Show what a router has learned, in its daemon's words and in its kernel's; return the number of routes there."""
+    daemon = routing.DAEMONS[router.daemon]
+    for version in on.versions:
+        on.run(router.name, *daemon.tables[version], limit=20)
+        on.run(router.name, *IP[version], "route", "show", "proto", daemon.protocol)
+    problems = list(health.router_problems(on.lab, on.topology, router))
+    if problems:
+        raise NotProved("; ".join(problems))
+    return len(health.learned(on.lab, router))
 
 
 def felixctl_tells(on: Stage) -> str:
@@ -294,7 +301,7 @@ Proof = tuple[str, Callable[[Stage], str]]
 PROOFS: Sequence[Proof] = (
     ("Every pod, node and host reaches every other", everybody_reaches_everybody),
     ("Encapsulated between networks, and only there: seen on the wire", packets_on_the_wire),
-    ("The world outside reaches pods by routes that the router learned by BGP", outside_by_bgp),
+    ("The world outside reaches pods by routes that its routers learned by BGP", outside_by_bgp),
     ("The agent says what it holds, and from whom", felixctl_tells),
     ("Neither the agent's death nor that of its ExaBGP costs a packet or a route", deaths_cost_nothing),
     ("A route deleted behind the agent's back is back at once", repaired_at_once),

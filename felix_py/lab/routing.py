@@ -24,6 +24,7 @@ class Daemon:
         file: where the configuration goes, of those folders.
         command: what the supervisor runs, in the machine's own view of files.
         protocol: what the kernel calls the origin of its routes.
+        tables: by version of IP, the command that prints the routes that it knows.
         options: of the supervisor.
         empty: further files that have to be there.
         user: whom the folder `run` belongs to.
@@ -36,6 +37,7 @@ class Daemon:
     file: str
     command: tuple[str, ...]
     protocol: str
+    tables: Mapping[int, tuple[str, ...]]
     options: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     user: str = "root"
@@ -50,6 +52,7 @@ DAEMONS: Mapping[str, Daemon] = {
         file="etc/bird.conf",
         command=("bird", "-f", "-c", "/etc/bird/bird.conf", "-P", "/run/bird/bird.pid"),
         protocol="bird",
+        tables={version: ("birdc", "show", "route", "table", f"master{version}") for version in (4, 6)},
         # When BIRD starts again, the routes of before stay until every session has spoken (graceful restart).
         options=("--again=-R",),
     ),
@@ -61,6 +64,7 @@ DAEMONS: Mapping[str, Daemon] = {
         file="etc/frr.conf",
         command=(sys.executable, "-m", "felix_py.lab.frr"),
         protocol="bgp",
+        tables={version: ("vtysh", "-c", f"show bgp ipv{version} unicast") for version in (4, 6)},
         empty=("etc/vtysh.conf",),
         user=USER,
     ),

@@ -29,10 +29,15 @@ def small(tmp_path: Path) -> str:
     return str(path)
 
 
+TOPOLOGIES = Path(__file__).parents[2] / "deploy" / "lab"
+"""Where two-racks.yaml is, of `felix-lab demo`, and two-racks-spine.yaml, of `make demo` and docker-compose.yml."""
+
+
 @pytest.mark.alone
-def test_the_demo_proves_everything_in_time_and_leaves_nothing() -> None:
+@pytest.mark.parametrize("file", ["two-racks.yaml", pytest.param("two-racks-spine.yaml", marks=pytest.mark.frr)])
+def test_the_demo_proves_everything_in_time_and_leaves_nothing(file: str) -> None:
     name, before, start = lab_name("demo"), host_folders(), time.monotonic()
-    called = felix_lab(name, "demo")
+    called = felix_lab(name, "demo", "--topology", str(TOPOLOGIES / file))
     took = time.monotonic() - start
     assert called.status == 0, called.out + called.error
     assert took < 30
