@@ -2,7 +2,7 @@
 
 `python -m felix_py.lab.container run` makes of a container what the topology says of the machine of its host name, and
 keeps its daemon running, as the supervisor of a namespace lab does; `... pods` attaches the pods of a node; `... ping`
-has everybody here ping everybody in the lab.
+has everybody here ping everybody in the lab. A container that is no machine of the lab shows it: `... page`.
 
 The folder of the lab, /run/felix-lab/lab, is shared by all containers, and what felix-lab keeps of a lab is there: the
 topology, the resources, the pods' addresses, each node's sockets. So `felixctl --node` and `felix-lab exec POD` work.
@@ -41,10 +41,12 @@ ATTACHED = HERE / "attached"
 def main(arguments: Sequence[str]) -> int:
     """Run one command; return the exit status: 0 well, 1 something is not as it should be, 2 refused."""
     parser = argparse.ArgumentParser(prog="felix_py.lab.container")
-    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("command", choices=[*COMMANDS, PAGE])
     options = parser.parse_args(arguments)
     topology, name = state.read_topology(SOURCE), os.uname().nodename
     try:
+        if options.command == PAGE:
+            return _page(topology)
         things: tuple[Router | Machine, ...] = (*topology.routers, *topology.machines)
         machine = next((each for each in things if each.name == name), None)
         if machine is not None:
@@ -156,6 +158,19 @@ def _ping(topology: Topology, machine: Router | Machine) -> int:
         (screen.cross if found.lost else screen.tick)(title + matrix.summary(found))
         lost = lost or bool(found.lost)
     return 1 if lost else 0
+
+
+PAGE = "page"
+
+
+def _page(topology: Topology) -> int:
+    """Serve the page of the lab to whom the engine lets here."""
+    from felix_py.config import ListenAddress  # noqa: PLC0415 - a server and all that it needs, for this command alone
+    from felix_py.lab import page  # noqa: PLC0415
+    from felix_py.page.gate import Reach  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return page.run(LAB, topology, ListenAddress("0.0.0.0", 9099), Reach.ENABLED)  # noqa: S104 - published on loopback
 
 
 COMMANDS: Mapping[str, Callable[[Topology, Router | Machine], int]] = {

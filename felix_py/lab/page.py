@@ -151,15 +151,15 @@ async def get(path: Path, resource: str, query: Mapping[str, str]) -> Answer:
         writer.close()
 
 
-async def serve(lab: Lab, topology: Topology, address: ListenAddress) -> None:
-    """Serve the page of a lab until cancelled.
+async def serve(lab: Lab, topology: Topology, address: ListenAddress, reach: Reach) -> None:
+    """Serve the page of a lab to whom `reach` says, until cancelled.
 
     Raises:
         Refused: when the address cannot be had.
     """
     source = LabSource(lab, topology)
     feed = Feed(source)
-    page = PageServer(feed, source.ask, Reach.LOOPBACK)
+    page = PageServer(feed, source.ask, reach)
     server = TcpApi(address, page.all(), setting="--listen", admit=page.admit)
     await _probe(address)
     async with asyncio.TaskGroup() as group:
@@ -186,8 +186,8 @@ def _why(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def run(lab: Lab, topology: Topology, address: ListenAddress) -> int:
+def run(lab: Lab, topology: Topology, address: ListenAddress, reach: Reach = Reach.LOOPBACK) -> int:
     """Serve the page until Ctrl-C."""
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(lab, topology, address))
+        asyncio.run(serve(lab, topology, address, reach))
     return 0

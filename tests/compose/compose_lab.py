@@ -23,6 +23,13 @@ HEALTHY_DEADLINE = 120.0
 """Seconds until every container must be healthy, on a machine that may be busy; docs/labs.md has what was measured."""
 
 
+SERVICES = ("tor", "spine", "a1", "a2", "b1", "b2", "client", "page")
+"""Of docker-compose.yml, every one with a check of its health."""
+
+PAGE_PORT = "19099"
+"""Where the page is published in tests: another lab may have the usual port."""
+
+
 def docker(*words: str, seconds: float = 60.0) -> str:
     """Run a command of Docker that has to succeed; return what it printed."""
     done = shell([DOCKER, *words], seconds)
@@ -73,7 +80,7 @@ class Compose:
 
     def run(self, *words: str, seconds: float = 90.0) -> Answer:
         """Run a command of compose."""
-        return shell([*self.words, *words], seconds)
+        return shell(["env", f"FELIX_PAGE_PORT={PAGE_PORT}", *self.words, *words], seconds)
 
     def execute(self, machine: str, *words: str) -> Answer:
         """Run a command in a container."""
@@ -108,7 +115,7 @@ def standing() -> Iterator[Compose]:
     try:
         up = lab.run("up", "-d", "--no-build", seconds=HEALTHY_DEADLINE)
         assert up.status == 0, up.out
-        healthy = dict.fromkeys(("tor", "spine", "a1", "a2", "b1", "b2", "client"), "healthy")
+        healthy = dict.fromkeys(SERVICES, "healthy")
         assert eventually(lambda: lab.health() == healthy, HEALTHY_DEADLINE), lab.said()
         yield lab
     finally:

@@ -1,10 +1,12 @@
 """The lab in containers: what it does once it is up, and when its nodes stop, are killed, restarted and paused."""
 
+import json
 import os
 import signal
+import urllib.request
 
 import pytest
-from compose_lab import Compose, eventually
+from compose_lab import PAGE_PORT, Compose, eventually
 
 pytestmark = pytest.mark.compose
 
@@ -35,6 +37,13 @@ def test_the_pods_were_attached_by_the_plugin(lab: Compose) -> None:
 def test_one_node_is_asked_from_another(lab: Compose) -> None:
     called = lab.execute("a1", "felixctl", "--node", "b2", "status")
     assert called.out.startswith("node       b2, healthy"), called.out
+
+
+def test_the_page_shows_every_node_to_this_machine() -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{PAGE_PORT}/page/feed", timeout=10) as feed:
+        whole = next(json.loads(line[5:]) for line in feed if line.startswith(b"data:"))
+    nodes = whole["put"]["nodes"]
+    assert {name for name, row in nodes.items() if row.get("asked")} == {"a1", "a2", "b1", "b2"}, nodes
 
 
 def test_the_engines_own_way_out_is_closed(lab: Compose) -> None:
