@@ -4,23 +4,19 @@ import argparse
 import asyncio
 import gc
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
-import yaml
 
-from felix_py import __version__, config, daemon, log, once
+from felix_py import __version__, daemon, log, once, settings_file
 from felix_py.config import Config
 from felix_py.journal import Journal
 from felix_py.kernel.objects import KernelRefused
 from felix_py.kernel.reconcile import in_words
 from felix_py.metrics import Metrics
-from felix_py.model import Fault, Invalid
-
-DEFAULT_CONFIG = Path("/etc/felix/felix.yaml")
+from felix_py.model import Invalid
 
 REFUSALS = (Invalid, daemon.Refused, KernelRefused)
 """What ends a command with a sentence for each fault, and no traceback."""
@@ -36,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0 done, 1 refused, 2 wrong usage."""
     options = _parser().parse_args(arguments)
     try:
-        settings = _load(options.config)
+        settings = settings_file.read(options.config)
         _require_net_admin(options.command)
         return COMMANDS[options.command](settings)
     except REFUSALS as refusal:
@@ -57,23 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         ("cleanup", "remove every route, parameter and tunnel that belongs to the agent"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--config", type=Path, default=None, help=f"settings (default {DEFAULT_CONFIG})")
+        command.add_argument("--config", type=Path, default=None, help=f"settings (default {settings_file.DEFAULT})")
         command.add_argument("--debug", action="store_true", help="show a traceback where something is refused")
     return parser
-
-
-def _load(path: Path | None) -> Config:
-    """Read the settings; the default file may be missing, one that was asked for may not."""
-    where = path or DEFAULT_CONFIG
-    try:
-        document = yaml.safe_load(where.read_text())
-    except FileNotFoundError:
-        if path is not None:
-            raise Invalid(Fault(str(where), "", "does not exist; give the path of a felix.yaml")) from None
-        document = None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Invalid(Fault(str(where), "", f"cannot be read: {' '.join(str(error).split())}")) from error
-    return config.load(document, os.environ, where=str(where), host_name=socket.gethostname().split(".")[0])
 
 
 def _require_net_admin(command: str) -> None:

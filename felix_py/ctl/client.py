@@ -12,6 +12,9 @@ from urllib.parse import quote, urlencode
 DEADLINE = 10.0
 """Seconds to wait for an answer; a busy agent answers in milliseconds."""
 
+EXIT_REFUSED = 2
+"""As design: 0 all well, 1 something is not, 2 the agent cannot be reached or the command is wrong."""
+
 LAB = Path("/run/felix-lab")
 """Where felix-lab keeps its nodes; `--node` finds their sockets there."""
 

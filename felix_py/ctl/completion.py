@@ -76,12 +76,19 @@ def _ends(path: Path) -> Iterator[str]:
         yield from (row["name"], row["name"].rpartition("/")[2])
 
 
+def _kinds(_: Path) -> Iterator[str]:
+    from felix_py import resources  # noqa: PLC0415 - what resources are, which no other completion needs to know
+
+    yield from map(str.lower, resources.KINDS)
+
+
 NAMES: Mapping[str, Callable[[Path], Iterable[str]]] = {
     "address": _peers,
     "received": _peers,
     "advertised": _peers,
     "prefix": _prefixes,
     "ends": _ends,
+    "kind": _kinds,
 }
 """By argument: who knows what may stand there."""
 

@@ -88,6 +88,21 @@ examples:
     "felixctl plan": """\
 examples:
   felixctl plan                          nothing is changed""",
+    "felixctl get": """\
+examples:
+  felixctl get                           all, which file each stands in, and whether it is in force
+  felixctl get ippool default -o yaml    to be changed and applied again
+  felixctl get -f pools.yaml""",
+    "felixctl apply": """\
+examples:
+  felixctl apply -f pools.yaml           it is in force some milliseconds later, on every node that reads the folder
+  felixctl apply -f - --dry-run
+
+A resource takes the place of the one of its name, in whichever file that stands; comments around it stay.""",
+    "felixctl delete": """\
+examples:
+  felixctl delete bgppeer tor
+  felixctl delete -f pools.yaml""",
     "felixctl trace": """\
 examples:
   felixctl trace 10.65.3.1               from this node to a pod of another

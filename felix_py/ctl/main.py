@@ -20,6 +20,7 @@ NOUNS = (
     "tunnels",
     "events",
     "plan",
+    "resources",
     "trace",
     "doctor",
     "diag",
@@ -27,16 +28,16 @@ NOUNS = (
 )
 """The modules that have the commands, in the order in which they are listed."""
 
-ELSEWHERE = {"blocks": "pools"}
+ELSEWHERE = {"blocks": "pools", "get": "resources", "apply": "resources", "delete": "resources"}
 """Commands that are not in the module of their own name."""
+
+ALONE = {*NOUNS, *ELSEWHERE} - {"completion", "resources"}
+"""Commands that one module reads by itself."""
 
 VALUED = ("-o", "--output", "--node", "--socket")
 """Options that may stand before the command, each with a value."""
 
 FORMS = ("table", "wide", "json", "yaml")
-
-EXIT_UNREACHABLE = 2
-"""As design: 0 all well, 1 something is not, 2 the agent cannot be reached or the command is wrong."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except (client.Unreachable, client.Refused) as problem:
         print(f"felixctl: {problem}", file=sys.stderr)
-        return EXIT_UNREACHABLE
+        return client.EXIT_REFUSED
     except client.NotFound as problem:
         print(f"felixctl: {problem}", file=sys.stderr)
         return 1
@@ -68,8 +69,7 @@ def _module_of(arguments: Sequence[str]) -> str | None:
         if word in VALUED:
             next(words, None)
         elif not word.startswith("-"):
-            name = ELSEWHERE.get(word, word)
-            return name if name in NOUNS and name != "completion" else None
+            return ELSEWHERE.get(word, word) if word in ALONE else None
         elif word in ("-h", "--help"):
             return None
     return None

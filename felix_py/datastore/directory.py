@@ -2,9 +2,10 @@
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 import yaml
@@ -26,18 +27,38 @@ CLAIMS = Path(FOLDER, PLACES["BlockAffinity"])
 log = structlog.get_logger()
 
 
+Text: TypeAlias = str | OSError | ValueError
+"""What a file holds, or why it cannot be read."""
+
+
 def read(folder: Path) -> Reading:
     """Read and validate every resource of the folder."""
+    return understood(texts(folder))
+
+
+def texts(folder: Path) -> dict[Path, Text]:
+    """Return what every file of the folder holds, those that nodes keep at the end."""
+    kept = (folder / CLAIMS).glob("*.json")
+    found: dict[Path, Text] = {}
+    for path in chain(sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES), sorted(kept)):
+        try:
+            found[path] = path.read_text()
+        except FileNotFoundError:
+            continue  # removed since it was listed
+        except (ValueError, OSError) as error:
+            found[path] = error
+    return found
+
+
+def understood(files: Mapping[Path, Text]) -> Reading:
+    """Validate every resource of these files."""
     good: dict[Key, tuple[str, Resource]] = {}
     faults: list[Fault] = []
     faulty: set[Key] = set()
     unreadable: set[str] = set()
-    kept = (folder / CLAIMS).glob("*.json")
-    for path in chain(sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES), sorted(kept)):
+    for path, text in files.items():
         try:
-            documents = _documents(path)
-        except FileNotFoundError:
-            continue  # removed since it was listed
+            documents = _documents(path, text)
         except (yaml.YAMLError, ValueError, OSError) as error:
             faults.append(Fault(str(path), "", f"cannot be read: {_one_line(error)}"))
             unreadable.add(str(path))
@@ -51,13 +72,14 @@ def read(folder: Path) -> Reading:
     return Reading(good, tuple(faults), frozenset(unreadable), frozenset(faulty))
 
 
-def _documents(path: Path) -> list[object]:
+def _documents(path: Path, text: Text) -> list[object]:
     """Return what stands in a file.
 
     Raises:
         yaml.YAMLError, ValueError, OSError: as whoever reads it.
     """
-    text = path.read_text()
+    if not isinstance(text, str):
+        raise text
     if path.parent.name == CLAIMS.name:  # written by nodes, one of each block, and read a hundred times as fast so
         return [json.loads(text)]
     return [document for document in yaml.load_all(text, _LOADER) if document is not None]
