@@ -25,6 +25,11 @@ def selecting(sessions: Collection[Session], started: float, now: float) -> bool
     return late or all(session.said_everything(now) or session.new for session in sessions)
 
 
+def arrived(sessions: Collection[Session], since: float, now: float) -> bool:
+    """Say whether the paths of all peers are known, or were waited for long enough: the dead say nothing."""
+    return now - since >= SELECTION_DEFERRAL or all(session.said_everything(now) for session in sessions)
+
+
 def ready_to_end(sessions: Collection[Session], started: float, now: float) -> bool:
     """Say whether one who passes on what peers tell has told everything that there is to tell.
 

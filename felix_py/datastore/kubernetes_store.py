@@ -22,14 +22,14 @@ TENDING = 600.0
 log = structlog.get_logger()
 
 
-def opened(settings: Config, ready: Callable[[], bool]) -> Store:
+def opened(settings: Config, ready: Callable[[float], bool]) -> Store:
     """Return the datastore, what changes blocks, and how this node's object is kept.
 
     It waits for as long as the API server cannot serve: what is in the kernel stays as it is meanwhile.
 
     Args:
         settings: of this node.
-        ready: says whether the routes of this node are in.
+        ready: says whether the routes of this node are in, if that has been waited for since a moment.
 
     Raises:
         Invalid: when nobody can say who we are.
