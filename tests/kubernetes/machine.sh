@@ -59,7 +59,8 @@ for each in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/pani
 done
 : >/etc/resolv.conf
 rm -rf /etc/cni/net.d /opt/cni/bin /var/lib/felix /var/lib/cni /var/log/pods /var/log/containers
-mkdir -p /etc/cni/net.d /opt/cni/bin
+mkdir -p /etc/cni/net.d /opt/cni/bin /var/log/pods "$folder/pods"
+mount --bind "$folder/pods" /var/log/pods
 cp /usr/lib/cni/* /opt/cni/bin/
 
 # --- what runs on it; the shell stays, and buries the orphans
