@@ -212,8 +212,8 @@ class Parts:
             served = {**page.all(), **probes.all()}
             yield "metrics", TcpApi(address, served, setting="metricsAddress", admit=page.admit).serve()
             yield "page", feed.run()
-        tending = Tending(self._store, self._settings.node_name, self.agent.remove_endpoint, period=self._where.tending)
-        yield "ipam", tending.run()
+        whose = self._store, self._settings.node_name, self.agent.remove_endpoint
+        yield "ipam", Tending(*whose, period=self._where.tending, restored=self._where.restored).run()
         yield "datastore", self.agent.follow_datastore()
         if self._where.keeping is not None:
             yield "node", self._where.keeping()

@@ -41,7 +41,7 @@ def opened(settings: Config, ready: Callable[[float], bool]) -> Store:
     _wait(client)
     datastore = KubernetesDatastore(client, settings.node_name, settings.secret_directory)
     keeper = NodeKeeper(client, settings, datastore, ready)
-    return Store(datastore, KubernetesSwaps(client, settings.state_directory), TENDING, keeper.run)
+    return Store(datastore, KubernetesSwaps(client, settings.state_directory), TENDING, keeper.run, datastore.restored)
 
 
 def _wait(client: Client) -> None:

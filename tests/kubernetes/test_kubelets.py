@@ -219,10 +219,13 @@ def test_our_definitions_vanish_from_etcd(standing: Standing) -> None:
         eventually(
             lambda: "created" in k.kubectl("apply", "-f", "-", text=RESOURCES, check=False), "resources are taken"
         )
+        eventually(lambda: _written(k) >= k.pods("web").keys(), "nodes write down anew who has which address")
         eventually(k.well, "no agent complains", 120)
     assert stream.lost == []
-    held = {name for block in k.get("ipamblocks") for name in block["spec"]["allocations"]}
-    assert held >= k.pods("web").keys()
+
+
+def _written(k: Kubernetes) -> set[str]:
+    return {name for block in k.get("ipamblocks") for name in block["spec"]["allocations"]}
 
 
 def _role(changed: Callable[[dict[str, list[str]]], None]) -> str:
