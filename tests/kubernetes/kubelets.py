@@ -153,11 +153,17 @@ class Kubernetes:
         found = self.agents()
         return found.keys() == self.machines.keys() and all(map(ready, found.values()))
 
+    def made(self, application: str) -> list[dict[str, Any]]:
+        """Return an application's pods, whatever their state; without the work that a kubectl would be."""
+        path = f"/api/v1/namespaces/default/pods?labelSelector=app%3D{application}"
+        found: list[dict[str, Any]] = self.server.request("GET", path)["items"]
+        return found
+
     def pods(self, application: str) -> dict[str, str]:
         """Return addresses of an application's running pods, each with its node."""
         return {
             each["status"]["podIP"]: each["spec"]["nodeName"]
-            for each in self.get("pods", "-l", f"app={application}")
+            for each in self.made(application)
             if ready(each) and "deletionTimestamp" not in each["metadata"]
         }
 

@@ -14,6 +14,8 @@ if [ "${MACHINE:-}" = "" ]; then
     for file in cpuset.cpus cpuset.mems; do
       [ ! -e "$each/$file" ] || cat "$each/$file" >"$each/felix-$name-$$/$file"
     done
+    # As if Kubernetes' own servers had a machine for themselves: what runs on this one does not starve them.
+    [ ! -e "$each/cpu.shares" ] || echo 128 >"$each/felix-$name-$$/cpu.shares"
     echo $$ >"$each/felix-$name-$$/cgroup.procs"
   done
   echo "felix-$name-$$" >"$folder/group"
@@ -41,6 +43,14 @@ mount -t bpf bpf root/sys/fs/bpf
 for each in $(awk -F: '$2 != "" {print $2}' /proc/self/cgroup); do
   mkdir -p "root/sys/fs/cgroup/${each#name=}"
   mount -t cgroup -o "$each" cgroup "root/sys/fs/cgroup/${each#name=}"
+done
+# Daemons have a group beside that of all pods, as systemd would have it.
+for each in root/sys/fs/cgroup/*/; do
+  mkdir -p "$each/system"
+  for file in cpuset.cpus cpuset.mems; do
+    [ ! -e "$each/$file" ] || cat "$each/$file" >"$each/system/$file"
+  done
+  echo $$ >"$each/system/cgroup.procs"
 done
 cd root
 pivot_root . old

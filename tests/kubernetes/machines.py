@@ -46,7 +46,7 @@ KUBELET: dict[str, Any] = {
     "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": False}},
     "authorization": {"mode": "AlwaysAllow"},
     "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-    "cgroupDriver": "cgroupfs", "cgroupsPerQOS": False, "enforceNodeAllocatable": [], "failCgroupV1": False,
+    "cgroupDriver": "cgroupfs", "enforceNodeAllocatable": [], "failCgroupV1": False,
     "failSwapOn": False, "oomScoreAdj": 0, "localStorageCapacityIsolation": False, "makeIPTablesUtilChains": False,
     "evictionHard": {"memory.available": "50Mi"}, "imageGCHighThresholdPercent": 100, "resolvConf": "",
     "nodeStatusUpdateFrequency": "2s",
