@@ -116,15 +116,15 @@ test-vm: setup   ## the kernel's own IPIP, all pairs of tunnel drivers: under De
 
 KUBERNETES ?= $(HOME)/.cache/felix-py/kubernetes
 
-kubernetes-binaries: ## kube-apiserver from the Go module proxy, etcd from Debian: some 10 minutes, once
-	tests/kubernetes/binaries.sh $(KUBERNETES)
+kubernetes-binaries: ## Kubernetes from the Go module proxy, etcd from Debian: some 10 minutes, once
+	tests/kubernetes/binaries.sh $(KUBERNETES) kube-apiserver kubectl kubelet kube-proxy kube-controller-manager kube-scheduler
 
 manifests:       ## write deploy/kubernetes/felix.yaml anew, from its base (needs kubectl)
 	{ cat deploy/kubernetes/header.txt; kubectl kustomize deploy/kubernetes/base; } > deploy/kubernetes/felix.yaml.new
 	mv deploy/kubernetes/felix.yaml.new deploy/kubernetes/felix.yaml
 
-test-kubernetes: setup ## the Kubernetes datastore and its definitions with a real API server, under a minute
-	FELIX_KUBERNETES=$(KUBERNETES) CI="$(CI)" $(BIN)/pytest tests/kubernetes
+test-kubernetes: setup ## the datastore at a real API server, a minute; with `make image`, the manifest on four kubelets, some 8 more
+	$(SUDO) env FELIX_KUBERNETES="$(KUBERNETES)" DOCKER="$(DOCKER)" CI="$(CI)" $(BIN)/pytest tests/kubernetes
 
 interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go to docs/interop.md
 	@$(call install,$(INTEROP_PACKAGES))

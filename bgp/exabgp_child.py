@@ -42,6 +42,9 @@ FULL = 8 << 20
 PIPE = 1 << 20
 """Bytes that the pipe to the agent holds; the most that Linux gives everybody, and worth 16 times fewer wake-ups."""
 
+NO_RIGHT = f"""it may not become the user {exabgp_reactor.UNPRIVILEGED}, as which it listens to strangers;
+give the agent's container the capabilities SETUID and SETGID"""
+
 
 class Encoder(JSON):  # type: ignore[misc]
     """ExaBGP's own JSON without what is the same in every line."""
@@ -239,7 +242,8 @@ def main() -> int:
         address, port, reason = ear.failure
         link.tell(type="listen", address=address, port=port, reason=reason)
     elif code:
-        link.tell(type="configured", error=" ".join(str(reactor.configuration.error).split()))
+        error = NO_RIGHT if code == reactor.Exit.privileges else str(reactor.configuration.error)
+        link.tell(type="configured", error=" ".join(error.split()) or f"exit status {code}")
     link.flush()
     return code
 

@@ -165,6 +165,13 @@ class BgpService:
         """Say whether best paths are worth acting upon by now; before the first settings they are not."""
         return self._speaker is not None and self._speaker.selecting(_now())
 
+    def arrived(self, since: float) -> bool:
+        """Say whether the paths of all peers are known, as far as they will be; waited for since then or the start."""
+        speaker = self._speaker
+        if self.problem is not None or speaker is None:
+            return False
+        return waiting.arrived(speaker.sessions.values(), max(since, speaker.started), _now())
+
     # --- what felixctl shows
 
     @property

@@ -25,6 +25,17 @@ def selecting(sessions: Collection[Session], started: float, now: float) -> bool
     return late or all(session.said_everything(now) or session.new for session in sessions)
 
 
+def arrived(sessions: Collection[Session], since: float, now: float) -> bool:
+    """Say whether the paths of all peers are known, or were waited for long enough: the dead say nothing."""
+    return now - since >= SELECTION_DEFERRAL or all(_has_told(session, now) for session in sessions)
+
+
+def _has_told(session: Session, now: float) -> bool:
+    """Say whether all that a peer has to say is known: from this session, not from one that ended."""
+    told = session.end_of_rib or (session.silent and now - session.since >= SILENT_WAIT)
+    return session.why_not is not None or (session.established and told)
+
+
 def ready_to_end(sessions: Collection[Session], started: float, now: float) -> bool:
     """Say whether one who passes on what peers tell has told everything that there is to tell.
 

@@ -18,6 +18,7 @@ from felix_py import __version__, tending
 from felix_py.agent import Agent
 from felix_py.allocations import Allocations
 from felix_py.api import Api, TcpApi
+from felix_py.arrival import Arrival
 from felix_py.bell import Bell
 from felix_py.calc.mtu import UNKNOWN
 from felix_py.cni import podnet
@@ -40,7 +41,7 @@ from felix_py.kernel.rtnetlink import Rtnetlink
 from felix_py.kernel.wire import Family
 from felix_py.maintenance_file import MaintenanceFile
 from felix_py.metrics import Metrics
-from felix_py.model import Key
+from felix_py.model import Key, Node
 from felix_py.mtu_file import MtuFile
 from felix_py.news import News
 from felix_py.observation import Observation
@@ -103,7 +104,7 @@ async def run(settings: Config, journal: Journal, metrics: Metrics) -> int:
         metrics: count what happens.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    with only_one(settings), Node(settings, asyncio.get_running_loop(), journal, metrics) as node:
+    with only_one(settings), Parts(settings, asyncio.get_running_loop(), journal, metrics) as node:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -118,7 +119,7 @@ async def run(settings: Config, journal: Journal, metrics: Metrics) -> int:
         return 0
 
 
-class Node:
+class Parts:
     """The parts of one agent, made and tied together; as a context it closes what they hold open."""
 
     def __init__(self, settings: Config, loop: asyncio.AbstractEventLoop, journal: Journal, metrics: Metrics) -> None:
@@ -129,7 +130,7 @@ class Node:
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
         kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan, self._programs)
-        self._where = store(settings, lambda: self.agent.turns > 0)
+        self._where = store(settings, self._routes_in)
         self._store = Allocations(self._where.swaps, settings.node_name, before=settings.state_directory)
         self._news = News()
         self.speaker = BgpService(
@@ -146,7 +147,9 @@ class Node:
         self.agent.adjust = self._standing.applied
         self.observation = Observation(metrics, self.agent, self.speaker, self._store, self._conntrack, self._programs)
         self._mtu_file = MtuFile(settings.state_directory)
-        self._conflist = Conflist(settings.cni_conflist) if settings.cni_conflist is not None else None
+        self._arrival = None
+        if settings.cni_conflist is not None:
+            self._arrival = Arrival(self._routes_in, Conflist(settings.cni_conflist).put)
         self.observation.on_turn = self._turned
         self.agent.onlooker = self.observation
         self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.stir)  # noqa: PLW0108 - reopened
@@ -157,9 +160,15 @@ class Node:
     def _turned(self) -> None:
         if self.agent.picture.desired.pod_mtu is not UNKNOWN:
             self._mtu_file.put(self.agent.pod_mtu())
-            if self._conflist is not None:
-                self._conflist.put()
+        if self._arrival is not None:
+            self._arrival.look()
         self._news.ring()
+
+    def _routes_in(self, since: float = 0.0) -> bool:
+        """Say whether pods are reached: what peers say is known, or they were waited for, and a turn was made."""
+        own = (each for each in self.agent.cluster.of(Node) if each.name == self._settings.node_name)
+        known = self.agent.turns > 0 and self.agent.picture.desired.pod_mtu is not UNKNOWN
+        return known and self.speaker.arrived(since) and any(each.addresses for each in own)
 
     def _arm(self) -> None:
         self._bell.arm()
@@ -203,12 +212,14 @@ class Node:
             served = {**page.all(), **probes.all()}
             yield "metrics", TcpApi(address, served, setting="metricsAddress", admit=page.admit).serve()
             yield "page", feed.run()
-        tending = Tending(self._store, self._settings.node_name, self.agent.remove_endpoint, period=self._where.tending)
-        yield "ipam", tending.run()
+        whose = self._store, self._settings.node_name, self.agent.remove_endpoint
+        yield "ipam", Tending(*whose, period=self._where.tending, restored=self._where.restored).run()
         yield "datastore", self.agent.follow_datastore()
         if self._where.keeping is not None:
             yield "node", self._where.keeping()
         yield "loop", self.agent.run()
+        if self._arrival is not None:
+            yield "arrival", self._arrival.run()
         yield "bgp", self.speaker.run()
 
 
@@ -232,12 +243,12 @@ async def _until(stop: asyncio.Event, parts: Iterable[tuple[str, Coroutine[Any, 
         await asyncio.gather(stopping, *tasks, return_exceptions=True)
 
 
-def store(settings: Config, ready: Callable[[], bool] = bool) -> Store:
+def store(settings: Config, ready: Callable[[float], bool] = bool) -> Store:
     """Return the datastore that the settings name.
 
     Args:
         settings: of this node.
-        ready: says whether the routes of this node are in.
+        ready: says whether the routes of this node are in, if that has been waited for since a moment.
 
     Raises:
         Invalid: when it cannot be used, with what to do.

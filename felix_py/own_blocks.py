@@ -52,7 +52,8 @@ class OwnBlocks:
         known = [cidr for cidr in self._claimed if cidr in confirmed]
         self._claimed = dict.fromkeys((*known, *sorted(confirmed.difference(known), key=_order)))
         self._unfinished = [each.cidr for each in own if not each.confirmed]
-        self._kept = frozenset(each.name for each in affinities)
+        # One that is gone stays known: it was never written by hand, and is in force for a while yet.
+        self._kept = (self._kept or frozenset()) | {each.name for each in affinities}
 
     def all(self) -> tuple[IPNetwork, ...]:
         """Return the blocks of this node: those that somebody wrote down, then those that it claimed."""

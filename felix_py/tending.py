@@ -1,6 +1,8 @@
 """Looks after a node's blocks and addresses now and then: leaks are taken back, unused blocks given up."""
 
 import asyncio
+import contextlib
+import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
@@ -22,6 +24,9 @@ PERIOD = 60.0
 SHORTLY = 1.0
 """Seconds until it is asked again whether resources are known."""
 
+SPREAD = 2.0
+"""Seconds within which all nodes look at the blocks of a datastore that was restored: each lists all."""
+
 log = structlog.get_logger()
 
 Block: TypeAlias = tuple[NodeName, IPNetwork]
@@ -36,6 +41,7 @@ class Tending:
         forget: told of each pod whose interface has been gone for so long that its addresses were taken back.
         clock: the time of day.
         period: seconds between two looks.
+        restored: set when what was written down may have been lost: then it is looked sooner.
     """
 
     def __init__(
@@ -46,8 +52,10 @@ class Tending:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         *,
         period: float = PERIOD,
+        restored: asyncio.Event | None = None,
     ) -> None:
         self._period = period
+        self._restored = restored or asyncio.Event()
         self._store = store
         self._node = node
         self._forget = forget
@@ -62,7 +70,11 @@ class Tending:
             in_sync = self._store.addresses.own.cluster().in_sync
             for name in await asyncio.to_thread(self.look) if in_sync else ():
                 await self._forget(name)
-            await asyncio.sleep(self._period if in_sync else SHORTLY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._period if in_sync else SHORTLY):
+                    await self._restored.wait()
+                    await asyncio.sleep(random.uniform(0, SPREAD))  # noqa: S311 - no secret
+            self._restored.clear()
 
     def look(self, grace: timedelta = leaks.GRACE) -> tuple[str, ...]:
         """Look once; return the names of pods that are gone for good.

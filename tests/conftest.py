@@ -49,6 +49,17 @@ def kubernetes_program(name: str) -> Callable[[], bool]:
     return lambda: (folder / name).exists() or program(name)()
 
 
+KUBERNETES = ("kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler", "kubectl")
+
+
+def image() -> bool:
+    docker, name = os.environ.get("DOCKER", "docker"), os.environ.get("FELIX_IMAGE", "felix-py:dev")
+    try:
+        return subprocess.run([docker, "image", "inspect", name], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
     "netns": (
         (root, "needs root for network namespaces: sudo .venv/bin/pytest"),
@@ -82,6 +93,17 @@ NEEDS: dict[str, tuple[tuple[Callable[[], bool], str], ...]] = {
     "kubernetes": (
         (kubernetes_program("kube-apiserver"), "needs kube-apiserver: make kubernetes-binaries"),
         (kubernetes_program("etcd"), "needs etcd: make kubernetes-binaries"),
+    ),
+    "kubelets": (
+        (root, "needs root for namespaces: sudo .venv/bin/pytest"),
+        *((kubernetes_program(name), f"needs {name}: make kubernetes-binaries") for name in KUBERNETES),
+        (lambda: Path("/sys/fs/cgroup/memory").is_dir(), "needs control groups of version 1"),
+        (program("containerd"), "needs containerd: apt-get install containerd"),
+        (program("/usr/lib/cni/bridge"), "needs CNI's plugins: apt-get install containernetworking-plugins"),
+        (program("iptables"), "needs iptables for kube-proxy: apt-get install iptables"),
+        (program("busybox"), "needs busybox: apt-get install busybox-static"),
+        (program("bird"), "needs BIRD 2: apt-get install bird2"),
+        (image, "needs Docker with the image felix-py:dev: make image"),
     ),
     "compose": (
         (root, "needs root, who may speak to Docker: sudo .venv/bin/pytest"),

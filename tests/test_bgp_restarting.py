@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from bgp_builders import B1, HELPED, attributes, network, offered, peer, settings
 
+from bgp import waiting
 from bgp.speaker import Speaker
 from bgp.speaker_words import RoutesChanged, SessionDown, Tick, WireLost, WireStarted
 from bgp.types import (
@@ -206,3 +207,25 @@ def test_a_session_that_ends_during_a_refresh_takes_it_along() -> None:
 
 def test_that_the_peer_asks_us_is_answered_by_the_wire() -> None:
     assert hear(up(), RefreshStage.REQUEST, 10) == ()
+
+
+# --- when a node's network is there
+
+
+def test_what_was_said_in_a_session_that_ended_is_not_known_any_more() -> None:
+    speaker = up()
+
+    def arrived(now: float) -> bool:
+        return waiting.arrived(speaker.sessions.values(), since=now - 1, now=now)
+
+    assert not arrived(2)
+    speaker.on(EndOfRib(B1, V4), now=3)
+    speaker.on(EndOfRib(B1, V6), now=3)
+    assert arrived(3)
+    speaker.on(PeerDown(B1, "connection lost"), now=10)
+    assert not arrived(11)
+    come_up(speaker, KEEPS_BOTH, now=12)
+    assert not arrived(12)
+    speaker.on(EndOfRib(B1, V4), now=13)
+    speaker.on(EndOfRib(B1, V6), now=13)
+    assert arrived(13)

@@ -1,7 +1,7 @@
 """What the datastore of Kubernetes makes of what its threads tell: when it is in sync, and what it does not believe."""
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,9 @@ from asyncinotify import Inotify
 from felix_py.datastore.kubernetes import KubernetesDatastore
 from felix_py.datastore.kubernetes_client import Client
 from felix_py.datastore.kubernetes_follow import Told
+from felix_py.datastore.removals import HOLD, RESTORING
 from felix_py.kubernetes_resources import FOLLOWED, Understood
-from felix_py.model import Fault, IPPool, Key, Node, NodeName
+from felix_py.model import BGPPeer, BlockAffinity, Claim, Fault, IPPool, Key, Node, NodeName
 from felix_py.state import Absent, Event, InSync, Present
 
 A1 = Node(NodeName("a1"), ip_interface("172.31.1.11/24"))
@@ -29,12 +30,19 @@ class Heard:
         cluster = {"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}], "users": []}
         context = {"contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}], "current-context": "c"}
         config.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **cluster, **context}))
-        self.store = KubernetesDatastore(Client(config), NodeName("a1"), folder)
+        self.store = KubernetesDatastore(Client(config), NodeName("a1"), folder, lambda: self._now)
+        self._now = 1000.0
         self._inotify = inotify
 
     def __call__(self, *several: Told) -> list[Event]:
         for told in several:
             self.store._hear(told)
+        return list(self.store._take(self._inotify))
+
+    def later(self, seconds: float) -> list[Event]:
+        """Let time pass, as the loop does that waits for removals."""
+        self._now += seconds
+        self.store._changed = True
         return list(self.store._take(self._inotify))
 
     def whole(self, **kinds: Mapping[Key, Understood]) -> list[Event]:
@@ -79,7 +87,8 @@ def test_the_last_pool_never_goes(heard: Heard) -> None:
     assert "is gone to the last one" in heard.store.faults[0]
     other = IPPool("other", ip_network("10.66.0.0/16"))
     news = heard(Told("IPPool", good={Key("IPPool", "other"): Understood(other)}))
-    assert news == [Present(Key("IPPool", "other"), other), Absent(Key("IPPool", "default"))]
+    assert news == [Present(Key("IPPool", "other"), other)]
+    assert heard.later(RESTORING) == [Absent(Key("IPPool", "default"))]
     assert heard.store.faults == ()
 
 
@@ -113,3 +122,53 @@ def test_pod_cidrs_stand_in_where_nobody_has_a_pool(heard: Heard) -> None:
         Key("BlockAffinity", "pod-cidrs-10-244-0-0-24-a1"),
         Key("Node", "a1"),
     ]
+
+
+# --- removals wait
+
+PEER = BGPPeer("tor-a", ip_address("172.31.1.1"), 64601)
+PEERS = {Key("BGPPeer", "tor-a"): Understood(PEER)}
+
+
+def claim(state: Claim = Claim.CONFIRMED, node: str = "a1") -> dict[Key, Understood]:
+    name = f"{node}-10-65-8-192-26"
+    value = BlockAffinity(name, NodeName(node), ip_network("10.65.8.192/26"), state)
+    return {Key("BlockAffinity", name): Understood(value)}
+
+
+def test_what_people_wrote_and_own_claims_stay_for_two_seconds(heard: Heard) -> None:
+    heard.whole(Node=NODES, IPPool=POOLS, BGPPeer=PEERS, BlockAffinity=claim())
+    gone = (Told("BGPPeer", gone=frozenset(PEERS)), Told("BlockAffinity", gone=frozenset(claim())))
+    assert heard(*gone) == []
+    assert heard.later(HOLD - 0.1) == []
+    assert set(heard.later(0.2)) == {Absent(key) for key in (*PEERS, *claim())}
+
+
+def test_claims_of_others_and_nodes_go_at_once(heard: Heard) -> None:
+    others = claim(node="b1")
+    heard.whole(Node=NODES, IPPool=POOLS, BlockAffinity=others)
+    assert heard(Told("BlockAffinity", gone=frozenset(others))) == [Absent(key) for key in others]
+
+
+def test_a_server_that_loses_its_memory_kind_by_kind_costs_nothing(heard: Heard) -> None:
+    heard.whole(Node=NODES, IPPool=POOLS, BGPPeer=PEERS, BlockAffinity=claim())
+    assert heard(Told("BlockAffinity", gone=frozenset(claim()))) == []
+    assert heard(Told("BGPPeer", gone=frozenset(PEERS))) == []
+    assert heard(Told("IPPool", gone=frozenset(POOLS))) == []
+    assert heard.later(3600) == []
+    assert not heard.store.restored.is_set()
+    # it has a pool again, and nodes write down anew what they have
+    assert heard(Told("IPPool", good=POOLS)) == []
+    assert heard.store.restored.is_set()
+    assert heard.later(5) == []
+    assert heard(Told("BlockAffinity", good=claim(Claim.PENDING))) == []
+    assert heard(Told("BlockAffinity", good=claim())) == []
+    # what nobody writes again is gone
+    assert heard.later(RESTORING) == [Absent(key) for key in PEERS]
+
+
+def test_what_is_written_again_does_not_go(heard: Heard) -> None:
+    heard.whole(Node=NODES, IPPool=POOLS, BGPPeer=PEERS)
+    heard(Told("BGPPeer", gone=frozenset(PEERS)))
+    assert heard(Told("BGPPeer", good=PEERS)) == []
+    assert heard.later(HOLD * 2) == []

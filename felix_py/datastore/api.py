@@ -1,5 +1,6 @@
 """What the agent asks of a datastore."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
@@ -65,12 +66,14 @@ class Store(NamedTuple):
         swaps: where addresses are written down.
         tending: seconds between two looks at all that is written down.
         keeping: what has to run besides; None where nothing has.
+        restored: set when what is written down may have been lost and can be written anew; None where nobody says.
     """
 
     resources: Datastore
     swaps: Swaps
     tending: float
     keeping: Callable[[], Coroutine[Any, Any, None]] | None = None
+    restored: asyncio.Event | None = None
 
 
 class Damaged(Exception):  # noqa: N818 - named for what it is

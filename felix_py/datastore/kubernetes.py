@@ -7,7 +7,8 @@ resource that cannot be used.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from pathlib import Path
 
 import structlog
@@ -17,6 +18,7 @@ from felix_py.contradictions import Placed
 from felix_py.datastore import settling
 from felix_py.datastore.kubernetes_client import Client
 from felix_py.datastore.kubernetes_follow import Follower, Told
+from felix_py.datastore.removals import Removals
 from felix_py.datastore.secrets import Passwords
 from felix_py.datastore.settling import Reading, settle
 from felix_py.kubernetes_resources import FOLLOWED, POD_CIDRS, WHERE, OwnNode, Understood, fault, pod_cidr_resources
@@ -32,16 +34,23 @@ class KubernetesDatastore:
     Attributes:
         own_node: this node's Node as it is; None while it is not known.
         own_node_changed: set when it is another one.
+        restored: set when a server is believed again that had lost its memory: what nodes wrote may be gone.
     """
 
-    def __init__(self, client: Client, node: NodeName, secret_directory: Path) -> None:
+    def __init__(
+        self, client: Client, node: NodeName, secret_directory: Path, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.own_node: OwnNode | None = None
         self.own_node_changed = asyncio.Event()
+        self.restored = asyncio.Event()
         self._client = client
+        self._clock = clock
         self._node = node
         self._own_problems: tuple[str, ...] = ()
         self._passwords = Passwords(secret_directory)
         self._good: dict[Key, Understood] = {}
+        self._removals = Removals(node)
+        self._believed = True
         self._bad: dict[Key, tuple[Fault, ...]] = {}
         self._away: dict[str, str] = {}
         self._unheard = {each.kind for each in FOLLOWED}
@@ -84,8 +93,7 @@ class KubernetesDatastore:
                 follower.start()
             try:
                 while True:
-                    await self._bell.wait()
-                    self._bell.clear()
+                    await self._woken()
                     if self._bug is not None:
                         raise self._bug
                     if news := tuple(self._take(inotify)):
@@ -94,6 +102,16 @@ class KubernetesDatastore:
                 listening.cancel()
                 for follower in followers:
                     follower.stop()
+
+    async def _woken(self) -> None:
+        """Wait until something has happened, or a removal is due."""
+        due = self._removals.due()
+        try:
+            async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
+                await self._bell.wait()
+        except TimeoutError:
+            self._changed = True
+        self._bell.clear()
 
     async def _listen_for_passwords(self, inotify: Inotify) -> None:
         async for _ in inotify:
@@ -134,6 +152,7 @@ class KubernetesDatastore:
             if self._good.get(key) != understood or key in self._bad:
                 self._good[key] = understood
                 self._bad.pop(key, None)
+                self._removals.present(key, understood)
                 self._changed = True
         for key, faults in told.bad.items():
             if self._bad.get(key) != faults:
@@ -141,15 +160,19 @@ class KubernetesDatastore:
                 self._good.pop(key, None)
                 self._changed = True
         for key in gone:
-            if self._good.pop(key, None) is not None or self._bad.pop(key, None) is not None:
+            before = self._good.pop(key, None)
+            if before is not None:
+                self._removals.removed(key, before, self._clock())
+            if before is not None or self._bad.pop(key, None) is not None:
                 self._changed = True
 
     def _take(self, inotify: Inotify) -> Iterator[Event]:
         changed, self._changed = self._changed, False
         if self._unheard or not changed:
             return
-        before, reading = self._in_force, self._reading()
         disbelief = self._disbelief()
+        self._judge(believed=disbelief is None)
+        before, reading = self._in_force, self._reading(self._clock())
         if disbelief is None:
             self._in_force, faults = settle(before, reading)
         else:
@@ -167,8 +190,17 @@ class KubernetesDatastore:
             self._in_sync = True
             yield InSync()
 
-    def _reading(self) -> Reading:
-        good: Placed = {key: (WHERE, understood.value) for key, understood in self._good.items()}
+    def _judge(self, *, believed: bool) -> None:
+        if not believed:
+            self._removals.wait()
+        elif not self._believed:
+            self._removals.resume(self._clock())
+            self.restored.set()
+        self._believed = believed
+
+    def _reading(self, now: float) -> Reading:
+        known = {**self._good, **self._removals.in_force(now)}
+        good: Placed = {key: (WHERE, understood.value) for key, understood in known.items()}
         if not _has_pools((*self._good, *self._bad)):
             cidrs = {NodeName(key.name): each.pod_cidrs for key, each in self._good.items() if each.pod_cidrs}
             good = {**pod_cidr_resources(cidrs), **good}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -40,16 +41,17 @@ class NodeKeeper:
         client: the API server.
         settings: of this node.
         datastore: knows the object as it is, and says what is wrong with it.
-        ready: says whether the routes of this node are in.
+        ready: says whether the routes of this node are in, if that has been waited for since a moment.
     """
 
     def __init__(
-        self, client: Client, settings: Config, datastore: KubernetesDatastore, ready: Callable[[], bool]
+        self, client: Client, settings: Config, datastore: KubernetesDatastore, ready: Callable[[float], bool]
     ) -> None:
         self._client = client
         self._settings = settings
         self._datastore = datastore
         self._ready = ready
+        self._waits_since: float | None = None
         self._path = f"/api/v1/nodes/{settings.node_name}/status"
 
     async def run(self) -> None:
@@ -58,12 +60,23 @@ class NodeKeeper:
         while True:
             changed.clear()
             own = self._datastore.own_node
-            pause = await asyncio.to_thread(self._look, own) if own is not None else PERIOD
+            pause = PERIOD
+            if own is not None:
+                pause = await asyncio.to_thread(self._look, own, ready=self._is_ready(own, time.monotonic()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await changed.wait()
 
-    def _look(self, own: OwnNode) -> float:
+    def _is_ready(self, own: OwnNode, now: float) -> bool:
+        """Say whether this node has its routes; one whose object was made anew begins to wait anew."""
+        if own.available:
+            self._waits_since = None
+            return True
+        if self._waits_since is None:
+            self._waits_since = now
+        return self._ready(self._waits_since)
+
+    def _look(self, own: OwnNode, *, ready: bool) -> float:
         """Put right what is not as it should be; return the seconds until another look."""
         wanted, problems = self._wanted(own)
         self._datastore.note_own_node(problems)
@@ -71,8 +84,8 @@ class NodeKeeper:
         changed = {name: value for name, value in wanted.items() if own.annotations.get(name) != value}
         if changed:
             patch["metadata"] = {"annotations": changed}
-        ready = self._ready()
-        if ready and not own.available:
+        # Others hold no session with a node whose address they do not know.
+        if ready and not own.available and not changed:
             patch["status"] = {"conditions": [_available(datetime.now(UTC))]}
         if patch:
             try:
@@ -80,8 +93,8 @@ class NodeKeeper:
             except Failed as failure:
                 self._datastore.note_own_node((*problems, f"cannot be changed: {failure}"))
                 return REFUSED
-            log.info("node.announced", node=self._settings.node_name, available=ready or own.available)
-        return PERIOD if ready and not problems else SOON
+            log.info("node.announced", node=self._settings.node_name, available="status" in patch or own.available)
+        return PERIOD if (own.available or "status" in patch) and not problems else SOON
 
     def _wanted(self, own: OwnNode) -> tuple[dict[str, str], tuple[str, ...]]:
         """Return the annotations that should be there, and why some cannot be found."""

@@ -22,14 +22,14 @@ TENDING = 600.0
 log = structlog.get_logger()
 
 
-def opened(settings: Config, ready: Callable[[], bool]) -> Store:
+def opened(settings: Config, ready: Callable[[float], bool]) -> Store:
     """Return the datastore, what changes blocks, and how this node's object is kept.
 
     It waits for as long as the API server cannot serve: what is in the kernel stays as it is meanwhile.
 
     Args:
         settings: of this node.
-        ready: says whether the routes of this node are in.
+        ready: says whether the routes of this node are in, if that has been waited for since a moment.
 
     Raises:
         Invalid: when nobody can say who we are.
@@ -41,7 +41,7 @@ def opened(settings: Config, ready: Callable[[], bool]) -> Store:
     _wait(client)
     datastore = KubernetesDatastore(client, settings.node_name, settings.secret_directory)
     keeper = NodeKeeper(client, settings, datastore, ready)
-    return Store(datastore, KubernetesSwaps(client, settings.state_directory), TENDING, keeper.run)
+    return Store(datastore, KubernetesSwaps(client, settings.state_directory), TENDING, keeper.run, datastore.restored)
 
 
 def _wait(client: Client) -> None:

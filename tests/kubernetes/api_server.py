@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,14 @@ CRDS = Path(__file__).parents[2] / "deploy/kubernetes/crds"
 
 READY = 60.0
 """Seconds that a server may take to start on a busy machine."""
+
+CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+SERVICE = "10.96.0.1"
+"""Where pods find the server, if there is a kube-proxy."""
+
+ALONE = ("--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount")
+"""Options of a server without kubelets and controllers: nobody would make the default service accounts."""
 
 
 def binary(name: str) -> str | None:
@@ -44,7 +53,12 @@ class ApiServer:
     """The two processes, and requests to them as the administrator."""
 
     def __init__(
-        self, folder: Path, *options: str, address: str = "127.0.0.1", within: Callable[..., Any] | None = None
+        self,
+        folder: Path,
+        *options: str,
+        address: str = "127.0.0.1",
+        within: Callable[..., Any] | None = None,
+        who_may: Iterable[str] = ALONE,
     ) -> None:
         """Start both.
 
@@ -53,9 +67,10 @@ class ApiServer:
             options: more of kube-apiserver's.
             address: where it listens.
             within: runs what makes or asks them, as in a network namespace.
+            who_may: options about authorization and admission.
         """
         self.folder = folder
-        self._options = options
+        self._options = (*who_may, *options)
         self._address = address
         self._within = within or _here
         self.port, self._etcd_port, peer = (self._within(free_port) for _ in range(3))
@@ -106,8 +121,7 @@ class ApiServer:
             f"--tls-cert-file={folder}/apiserver.crt", f"--tls-private-key-file={folder}/apiserver.key",
             f"--service-account-key-file={folder}/sa.pub", f"--service-account-signing-key-file={folder}/sa.key",
             "--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/16",
-            "--authorization-mode=RBAC", f"--cert-dir={folder}", "--disable-admission-plugins=ServiceAccount",
-            f"--token-auth-file={self.tokens()}", *self._options,
+            f"--cert-dir={folder}", f"--token-auth-file={self.tokens()}", *self._options,
         )  # fmt: skip
         until = time.monotonic() + READY
         while time.monotonic() < until:
@@ -166,6 +180,20 @@ class ApiServer:
             raise HTTPError(error.url, error.code, words, error.headers, None) from None
         return text if raw else json.loads(text)
 
+    def wipe(self, *prefixes: str) -> None:
+        """Delete keys out of etcd, behind the server's back."""
+
+        def delete(prefix: str) -> None:
+            end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+            question = {"key": b64encode(prefix.encode()).decode(), "range_end": b64encode(end.encode()).decode()}
+            url = f"http://127.0.0.1:{self._etcd_port}/v3/kv/deleterange"
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(url, json.dumps(question).encode(), timeout=30) as answer:
+                assert int(json.loads(answer.read()).get("deleted", 0)) > 0, prefix
+
+        for prefix in prefixes:
+            self._within(delete, prefix)
+
     def apply(self, *documents: Mapping[str, Any], dry: bool = False) -> None:
         """Apply documents as `kubectl apply --server-side` does, with unknown fields refused."""
         for document in documents:
@@ -214,26 +242,29 @@ def _here(work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     return work(*arguments, **named)
 
 
+def _openssl(folder: Path, *words: str) -> None:
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
+def sign(folder: Path, name: str, subject: str, extension: str = "extendedKeyUsage=clientAuth") -> dict[str, str]:
+    """Make a key and a certificate; return them as a user of a kubeconfig."""
+    (folder / f"{name}.ext").write_text(extension)
+    _openssl(folder, "req", *CURVE, "-subj", subject, "-keyout", f"{name}.key", "-out", f"{name}.csr")
+    _openssl(
+        folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+        "-days", "30", "-extfile", f"{name}.ext", "-out", f"{name}.crt",
+    )  # fmt: skip
+    return {"client-certificate": f"{name}.crt", "client-key": f"{name}.key"}
+
+
 def _certificates(folder: Path, address: str) -> None:
     if (folder / "ca.crt").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *curve, "-days", "30", "-subj", "/CN=lab-ca", "-keyout", "ca.key", "-out", "ca.crt")
-    signed = {
-        "apiserver": ("/CN=kube-apiserver", f"subjectAltName=IP:{address},DNS:localhost"),
-        "admin": ("/O=system:masters/CN=admin", "extendedKeyUsage=clientAuth"),
-    }
-    for name, (subject, extension) in signed.items():
-        (folder / f"{name}.ext").write_text(extension)
-        openssl("req", *curve, "-subj", subject, "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30",
-            "-extfile", f"{name}.ext", "-out", f"{name}.crt",
-        )  # fmt: skip
-    openssl("genrsa", "-out", "sa.key", "2048")
-    openssl("rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub")
+    _openssl(
+        folder, "req", "-x509", *CURVE, "-days", "30", "-subj", "/CN=lab-ca", "-keyout", "ca.key", "-out", "ca.crt"
+    )
+    sign(folder, "apiserver", "/CN=kube-apiserver", f"subjectAltName=IP:{address},IP:{SERVICE},DNS:localhost")
+    sign(folder, "admin", "/O=system:masters/CN=admin")
+    _openssl(folder, "genrsa", "-out", "sa.key", "2048")
+    _openssl(folder, "rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub")

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Puts kube-apiserver, kubectl and etcd into a folder: Kubernetes from the Go module proxy, etcd from Debian.
-# Some 10 minutes on 2 processors, once. Needs Go 1.24 or newer, jq, and apt. PROGRAM: kube-apiserver (the default), kubectl, helm.
+# Some 10 minutes on 2 processors, once. Needs Go 1.24 or newer, jq, and apt. PROGRAM: kube-apiserver (the default), kubectl,
+# kubelet, kube-proxy, kube-controller-manager, kube-scheduler, helm.
 set -eu
 folder=${1:?usage: binaries.sh FOLDER [PROGRAM...]}
 shift
