@@ -6,7 +6,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +24,7 @@ from felix_py.cni import podnet
 from felix_py.cni.conflist import Conflist
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
-from felix_py.datastore.api import Store
+from felix_py.datastore.api import Sight, Store
 from felix_py.datastore.directory import DirectoryDatastore
 from felix_py.datastore.swaps import FolderSwaps
 from felix_py.handlers import Handlers
@@ -129,9 +129,10 @@ class Node:
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
         kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan, self._programs)
-        self._where = store(settings, lambda: self.agent.turns > 0)
-        self._store = Allocations(self._where.swaps, settings.node_name, before=settings.state_directory)
         self._news = News()
+        sight = Sight(lambda: self.agent.turns > 0, lambda: self.speaker.sessions(), self._news)  # noqa: PLW0108 - made below
+        self._where = store(settings, sight)
+        self._store = Allocations(self._where.swaps, settings.node_name, before=settings.state_directory)
         self.speaker = BgpService(
             on_change=lambda: self.agent.bgp_changed(),  # noqa: PLW0108 - made below
             on_news=self._news.ring,
@@ -206,8 +207,8 @@ class Node:
         tending = Tending(self._store, self._settings.node_name, self.agent.remove_endpoint, period=self._where.tending)
         yield "ipam", tending.run()
         yield "datastore", self.agent.follow_datastore()
-        if self._where.keeping is not None:
-            yield "node", self._where.keeping()
+        for name, keep in self._where.keeping.items():
+            yield name, keep()
         yield "loop", self.agent.run()
         yield "bgp", self.speaker.run()
 
@@ -232,12 +233,12 @@ async def _until(stop: asyncio.Event, parts: Iterable[tuple[str, Coroutine[Any, 
         await asyncio.gather(stopping, *tasks, return_exceptions=True)
 
 
-def store(settings: Config, ready: Callable[[], bool] = bool) -> Store:
+def store(settings: Config, sight: Sight | None = None) -> Store:
     """Return the datastore that the settings name.
 
     Args:
         settings: of this node.
-        ready: says whether the routes of this node are in.
+        sight: of the agent, for a datastore that tells others of it.
 
     Raises:
         Invalid: when it cannot be used, with what to do.
@@ -246,7 +247,7 @@ def store(settings: Config, ready: Callable[[], bool] = bool) -> Store:
         # Large, and slow to import: only who uses it has it.
         from felix_py.datastore import kubernetes_store  # noqa: PLC0415
 
-        return kubernetes_store.opened(settings, ready)
+        return kubernetes_store.opened(settings, sight)
     folder = settings.resource_directory
     return Store(DirectoryDatastore(folder, settings.secret_directory), FolderSwaps(folder), tending.PERIOD)
 

@@ -1,8 +1,9 @@
 """What the agent asks of a datastore."""
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from bgp.report import PeerReport
 from felix_py.claims import Found, Stored
 from felix_py.model import Key
 from felix_py.state import Event
@@ -57,6 +58,33 @@ class Swaps(Protocol):
         ...
 
 
+class Changes(Protocol):
+    """Lets somebody wait until anything has changed that people may see; `news.News` is the real one."""
+
+    @property
+    def number(self) -> int:
+        """How many changes there were."""
+        ...
+
+    async def changed(self, after: int, seconds: float) -> None:
+        """Wait until there were more than `after`, for some seconds at most."""
+        ...
+
+
+class Sight(NamedTuple):
+    """What a datastore that other people read may tell them of this agent.
+
+    Attributes:
+        ready: says whether the routes of this node are in.
+        sessions: reports BGP's sessions, without counts.
+        changes: to wait for.
+    """
+
+    ready: Callable[[], bool]
+    sessions: Callable[[], tuple[PeerReport, ...]]
+    changes: Changes
+
+
 class Store(NamedTuple):
     """A datastore as an agent uses it.
 
@@ -64,13 +92,13 @@ class Store(NamedTuple):
         resources: where they come from.
         swaps: where addresses are written down.
         tending: seconds between two looks at all that is written down.
-        keeping: what has to run besides; None where nothing has.
+        keeping: what has to run besides, by name.
     """
 
     resources: Datastore
     swaps: Swaps
     tending: float
-    keeping: Callable[[], Coroutine[Any, Any, None]] | None = None
+    keeping: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {}
 
 
 class Damaged(Exception):  # noqa: N818 - named for what it is

@@ -175,6 +175,25 @@ class Cluster:
         found = self.server.request("GET", f"/api/v1/nodes/{name}")["status"]["conditions"]
         return [each["status"] for each in found if each["type"] == "NetworkUnavailable"] == ["False"]
 
+    def sessions(self, name: str) -> tuple[int, int]:
+        """Return how many sessions a node says that it has, and has not."""
+        found = self.server.request("GET", "/apis/projectcalico.org/v3/caliconodestatuses")["items"]
+        (bgp,) = (each["status"]["bgp"] for each in found if each["metadata"]["name"] == name and "status" in each)
+        return bgp["numberEstablished"], bgp["numberNotEstablished"]
+
+    def events(self, name: str, reason: str) -> list[str]:
+        """Return what the Events on a Node say."""
+        found = self.server.request("GET", "/api/v1/namespaces/default/events")["items"]
+        return [
+            each["message"] for each in found if each["involvedObject"]["name"] == name and each["reason"] == reason
+        ]
+
+    def requests(self) -> set[str]:
+        """Return what the agents have asked so far: an identity for each request, with its verb and URI."""
+        lines = (self.folder / "kubernetes/audit.log").read_text().splitlines()
+        found = map(json.loads, lines)
+        return {f"{each['auditID']} {each['verb']} {each['requestURI']}" for each in found}
+
     def used_rights(self) -> set[tuple[str, str]]:
         """Return which rights the agents have used: verb and resource."""
         found = set()
