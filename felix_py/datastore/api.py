@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from bgp.report import PeerReport
 from felix_py.claims import Found, Stored
-from felix_py.model import Key
+from felix_py.model import Key, NodeName
 from felix_py.state import Event
 
 
@@ -34,8 +34,13 @@ class Swaps(Protocol):
         """
         ...
 
-    def listing(self, kind: str) -> tuple[tuple[Found, ...], tuple["Damaged", ...]]:
-        """Return all resources of one kind, `IPAMBlock` or `BlockAffinity`, by name; and what cannot be understood."""
+    def listing(self, kind: str, of: NodeName | None = None) -> tuple[tuple[Found, ...], tuple["Damaged", ...]]:
+        """Return resources of one kind, by name; and what cannot be understood.
+
+        Args:
+            kind: `IPAMBlock` or `BlockAffinity`.
+            of: those suffice that this node has claimed, or that hold something for it; None for all.
+        """
         ...
 
     def swap(self, key: Key, value: Stored | None, revision: str | None) -> str:

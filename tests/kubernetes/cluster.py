@@ -49,7 +49,7 @@ class Node:
             f"link add {name} type veth peer name eth0 netns {self.space.path}", f"link set {name} master {bridge} up"
         )
         self.space.ip(f"addr add {self.address}/24 dev eth0", "link set eth0 up", f"route add default via {gateway}")
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
 
     def start(self, kubeconfig: Path, **more: object) -> None:
         settings = {
@@ -61,6 +61,12 @@ class Node:
         words = [sys.executable, "-m", "felix_py", "run", "--config", str(self.folder / "felix.yaml")]
         with (self.folder / "log").open("ab") as log:
             self._agent = self.space.do(subprocess.Popen, words, stderr=log)
+
+    @property
+    def process(self) -> int:
+        """The agent's process."""
+        assert self._agent is not None
+        return self._agent.pid
 
     def kill(self) -> None:
         if self._agent is not None:
@@ -133,7 +139,7 @@ class Cluster:
                 f"link set br{number} up",
             )
         self.rack.parameter("ipv4/ip_forward", "1")
-        (folder / "kubernetes").mkdir(parents=True)
+        (folder / "kubernetes").mkdir(parents=True, exist_ok=True)
         (folder / "kubernetes/audit.yaml").write_text(yaml.safe_dump(AUDIT))
         audit = (
             f"--audit-policy-file={folder}/kubernetes/audit.yaml",
