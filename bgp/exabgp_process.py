@@ -188,6 +188,11 @@ class BgpService:
         """Report every session."""
         return report.peers(self._speaker, Clock(_now(), datetime.now(UTC))) if self._speaker else ()
 
+    def sessions(self) -> tuple[PeerReport, ...]:
+        """Report every session without counts of paths, which costs the same however many there are."""
+        clock = Clock(_now(), datetime.now(UTC))
+        return report.peers(self._speaker, clock, counted=False) if self._speaker else ()
+
     async def count_messages(self) -> None:
         """Have the messages of all sessions counted now and not at the next ping; a stuck child is not waited for."""
         if self._child:

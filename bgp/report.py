@@ -142,9 +142,16 @@ class Clock:
         return self.wall - timedelta(seconds=self.now - time)
 
 
-def peers(speaker: Speaker, clock: Clock) -> tuple[PeerReport, ...]:
-    """Report every session, in the order of the settings."""
-    return tuple(_peer(speaker, speaker.sessions[peer.address], clock) for peer in speaker.settings.peers)
+def peers(speaker: Speaker, clock: Clock, *, counted: bool = True) -> tuple[PeerReport, ...]:
+    """Report every session, in the order of the settings.
+
+    Args:
+        speaker: that holds them.
+        clock: for times.
+        counted: with what each family comes to; without, it costs the same however many paths there are.
+    """
+    sessions = (speaker.sessions[peer.address] for peer in speaker.settings.peers)
+    return tuple(_peer(speaker, each, clock, counted=counted) for each in sessions)
 
 
 def known(speaker: Speaker, counted: MessagesCounted) -> bool:
@@ -159,15 +166,15 @@ def policies(speaker: Speaker, peer: IPAddress) -> tuple[tuple[TermReport, ...],
     return ((), ()) if session is None else (policy_report.imported(session), policy_report.exported(speaker, session))
 
 
-def _peer(speaker: Speaker, session: Session, clock: Clock) -> PeerReport:
-    counted = session.messages if session.established else None
+def _peer(speaker: Speaker, session: Session, clock: Clock, *, counted: bool) -> PeerReport:
+    messages = session.messages if session.established else None
     since, fault = clock.at(session.since), session.present_fault(clock.now)
     return PeerReport(
         settings=session.settings,
         state=session.state,
         since=since,
         uptime=clock.wall - since if session.established else None,
-        families=tuple(_families(session, clock)),
+        families=tuple(_families(session, clock)) if counted else (),
         fault=fault[0] if fault else None,
         fault_at=clock.at(fault[1]) if fault else None,
         hold_time=session.hold_time,
@@ -181,8 +188,8 @@ def _peer(speaker: Speaker, session: Session, clock: Clock) -> PeerReport:
         dialled=session.dialled,
         restart=_restart(session, clock.now),
         end_of_rib=session.end_of_rib,
-        sent=dict(counted.sent) if counted else {},
-        received_messages=dict(counted.received) if counted else {},
+        sent=dict(messages.sent) if messages else {},
+        received_messages=dict(messages.received) if messages else {},
         notification_sent=session.notification_sent,
         notification_received=session.notification_received,
         flaps=session.flaps,

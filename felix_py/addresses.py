@@ -68,9 +68,9 @@ class Addresses:
             return Block(cidr)
         return found.value if found is not None and isinstance(found.value, Block) else Block(cidr)
 
-    def blocks(self) -> tuple[tuple[Block, ...], tuple[Damaged, ...]]:
-        """Return all blocks of all nodes, and what cannot be understood."""
-        found, damaged = self._swaps.listing("IPAMBlock")
+    def blocks(self, of: NodeName | None = None) -> tuple[tuple[Block, ...], tuple[Damaged, ...]]:
+        """Return the blocks of all nodes, or at least those that concern one; and what cannot be understood."""
+        found, damaged = self._swaps.listing("IPAMBlock", of)
         return tuple(each.value for each in found if isinstance(each.value, Block)), damaged
 
     # --- giving
@@ -249,7 +249,7 @@ class Addresses:
         Raises:
             OSError: when the datastore cannot be read.
         """
-        blocks, _ = self.blocks()
+        blocks, _ = self.blocks(self._node)
         written = {address for block in blocks for address in block.holders}
         lost = [each for each in self.own.mine.items() if each[0] not in written]
         self.remember(lost, written=False)

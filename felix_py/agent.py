@@ -138,7 +138,7 @@ class Agent:
         """
         # In this order: whatever turn comes after what `attach` writes knows that it is wanted.
         self.tell(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
-        if index and tell_of_pod(await self.ask(lambda turns: turns.attach(endpoint, index))):
+        if index and tell_of_pod(await self.ask(lambda turns: turns.attach(endpoint, index)), endpoint.name):
             return
         self._hurry.set()  # somebody waits for a pod: no burst is gathered
         await self._awaited.routed(endpoint)

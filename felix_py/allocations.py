@@ -324,7 +324,7 @@ class Allocations:
     # --- the start
 
     def _start(self, before: Path | None) -> None:
-        living, (blocks, damaged) = self._living(), self.addresses.blocks()
+        living, (blocks, damaged) = self._living(), self.addresses.blocks(self._node)
         for problem in damaged:
             log.warning("datastore.fault", fault=f"{problem}; {len(living)} pods were found again by their interfaces")
         self._old_file = before / old_allocations.FILE if before is not None else None

@@ -6,7 +6,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,7 @@ from felix_py.cni import podnet
 from felix_py.cni.conflist import Conflist
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
-from felix_py.datastore.api import Store
+from felix_py.datastore.api import Sight, Store
 from felix_py.datastore.directory import DirectoryDatastore
 from felix_py.datastore.swaps import FolderSwaps
 from felix_py.handlers import Handlers
@@ -130,9 +130,10 @@ class Parts:
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
         kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan, self._programs)
-        self._where = store(settings, self._routes_in)
-        self._store = Allocations(self._where.swaps, settings.node_name, before=settings.state_directory)
         self._news = News()
+        sight = Sight(self._routes_in, lambda: self.speaker.sessions(), self._news)  # noqa: PLW0108 - made below
+        self._where = store(settings, sight)
+        self._store = Allocations(self._where.swaps, settings.node_name, before=settings.state_directory)
         self.speaker = BgpService(
             on_change=lambda: self.agent.bgp_changed(),  # noqa: PLW0108 - made below
             on_news=self._news.ring,
@@ -215,8 +216,8 @@ class Parts:
         whose = self._store, self._settings.node_name, self.agent.remove_endpoint
         yield "ipam", Tending(*whose, period=self._where.tending, restored=self._where.restored).run()
         yield "datastore", self.agent.follow_datastore()
-        if self._where.keeping is not None:
-            yield "node", self._where.keeping()
+        for name, keep in self._where.keeping.items():
+            yield name, keep()
         yield "loop", self.agent.run()
         if self._arrival is not None:
             yield "arrival", self._arrival.run()
@@ -243,12 +244,12 @@ async def _until(stop: asyncio.Event, parts: Iterable[tuple[str, Coroutine[Any, 
         await asyncio.gather(stopping, *tasks, return_exceptions=True)
 
 
-def store(settings: Config, ready: Callable[[float], bool] = bool) -> Store:
+def store(settings: Config, sight: Sight | None = None) -> Store:
     """Return the datastore that the settings name.
 
     Args:
         settings: of this node.
-        ready: says whether the routes of this node are in, if that has been waited for since a moment.
+        sight: of the agent, for a datastore that tells others of it.
 
     Raises:
         Invalid: when it cannot be used, with what to do.
@@ -257,7 +258,7 @@ def store(settings: Config, ready: Callable[[float], bool] = bool) -> Store:
         # Large, and slow to import: only who uses it has it.
         from felix_py.datastore import kubernetes_store  # noqa: PLC0415
 
-        return kubernetes_store.opened(settings, ready)
+        return kubernetes_store.opened(settings, sight)
     folder = settings.resource_directory
     return Store(DirectoryDatastore(folder, settings.secret_directory), FolderSwaps(folder), tending.PERIOD)
 

@@ -95,11 +95,13 @@ class OwnNode:
         annotations: those of ours and of Calico.
         internal: the addresses by which kubelet says that it is reached.
         available: it is said that its network is up.
+        uid: of the object; a Node that was made anew has another one.
     """
 
     annotations: Mapping[str, str]
     internal: tuple[IPAddress, ...]
     available: bool = False
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def own_node(document: Mapping[str, Any]) -> OwnNode:
         if each.get("type") == "InternalIP":
             with suppress(ValueError):
                 found.append(ip_address(each.get("address", "")))
-    return OwnNode(ours, tuple(found), available)
+    return OwnNode(ours, tuple(found), available, document["metadata"].get("uid", ""))
 
 
 def key_of(kind: str, document: Mapping[str, Any]) -> Key:

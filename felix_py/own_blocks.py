@@ -46,7 +46,7 @@ class OwnBlocks:
         Raises:
             OSError: when the datastore cannot be read.
         """
-        affinities = self.claims()
+        affinities = self.claims(self._node)
         own = [each for each in affinities if each.node == self._node]
         confirmed = {each.cidr for each in own if each.confirmed}
         known = [cidr for cidr in self._claimed if cidr in confirmed]
@@ -66,9 +66,9 @@ class OwnBlocks:
         """Return those that the node claimed itself."""
         return tuple(cidr for cidr in self.all() if cidr in self._claimed)
 
-    def claims(self) -> tuple[BlockAffinity, ...]:
-        """Return the affinities that nodes keep, of all nodes and whatever their state."""
-        found = (each.value for each in self._swaps.listing("BlockAffinity")[0])
+    def claims(self, of: NodeName | None = None) -> tuple[BlockAffinity, ...]:
+        """Return the affinities that nodes keep, whatever their state: of all nodes, or at least of one."""
+        found = (each.value for each in self._swaps.listing("BlockAffinity", of)[0])
         return tuple(each for each in found if isinstance(each, BlockAffinity))
 
     def inside(self, pools: Iterable[IPPool]) -> list[IPNetwork]:

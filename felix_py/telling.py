@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from bgp.speaker_words import NextHops
+from felix_py.calc.candidates import Candidate, Kind
 from felix_py.kernel import filter_table, guard, next_hop_codec
 from felix_py.kernel.engine import RouteEngine
 from felix_py.kernel.interfaces import LinkChange
@@ -70,7 +71,7 @@ def tell(done: Done, engine: RouteEngine, known: tuple[str, ...] = ()) -> Counte
     for why in sentences(done.report, engine):
         if why not in known:
             log.warning("step.refused", reason=why)
-    return _routes(done.report.routes, engine)
+    return _routes(done.report.routes, engine, done.wish.chosen)
 
 
 def tell_of_next_hops(before: NextHops, now: NextHops) -> None:
@@ -86,10 +87,10 @@ def tell_of_next_hops(before: NextHops, now: NextHops) -> None:
         log.info("bgp.next_hop.reachable", next_hop=str(next_hop), device=now.interfaces[next_hop])
 
 
-def tell_of_pod(routes: Mapping[RouteKey, Route] | None) -> bool:
+def tell_of_pod(routes: Mapping[RouteKey, Route] | None, pod: str) -> bool:
     """Log the routes of a pod that was attached without a turn; say whether it was."""
     for key, route in (routes or {}).items():
-        log.info("route.put", dst=str(key), route=str(route), was=None, cause="wanted")
+        log.info("route.put", dst=str(key), route=str(route), pod=pod, was=None, cause="wanted")
     return routes is not None
 
 
@@ -178,12 +179,12 @@ def _key(identity: bytes, engine: RouteEngine) -> str:
     return str(entry[0]) if entry is not None else identity.hex()
 
 
-def _routes(outcome: Outcome, engine: RouteEngine) -> Counter[str]:
+def _routes(outcome: Outcome, engine: RouteEngine, chosen: Mapping[RouteKey, Candidate]) -> Counter[str]:
     causes = Counter(chain.from_iterable(batch.causes for batch in outcome.batches))
     repairs = Counter({cause: count for cause, count in causes.items() if cause in CAUSES_OF_REPAIR})
     if len(outcome) <= MANY:
         for written in outcome.writes:
-            _route(written, engine)
+            _route(written, engine, chosen)
     else:
         _many(outcome, repairs.total())
     names = {index: link.name for index, link in engine.books.links.items()}
@@ -212,7 +213,7 @@ def _many(outcome: Outcome, repaired: int) -> None:
         log.info("routes.delete", count=deleted)
 
 
-def _route(written: Written, engine: RouteEngine) -> None:
+def _route(written: Written, engine: RouteEngine, chosen: Mapping[RouteKey, Candidate]) -> None:
     entry = engine.readable(written.new or written.old or b"")
     if entry is None:
         return
@@ -221,6 +222,9 @@ def _route(written: Written, engine: RouteEngine) -> None:
     if written.new is None:
         log.info("route.delete", **fields, cause=written.cause)
         return
+    winner = chosen.get(key)
+    if winner is not None and winner.kind is Kind.WORKLOAD:
+        fields["pod"] = winner.origin
     before = engine.readable(written.old) if written.old is not None else None
     fields["was"] = str(before[1]) if before is not None else None
     if written.cause in CAUSES_OF_REPAIR:

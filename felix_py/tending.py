@@ -109,7 +109,7 @@ class Tending:
     def _take_back_unused(self, grace: timedelta) -> None:
         """Take back what is written down for this node, or for nodes that are no more, and is used by nobody."""
         now, nodes = self._clock(), self._nodes()
-        blocks, _ = self._store.addresses.blocks()
+        blocks, _ = self._store.addresses.blocks(None if self._first(nodes) else self._node)
         in_use = self._store.in_use()
         unused = [
             (address, holder)

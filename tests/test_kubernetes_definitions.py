@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from felix_py import bgp_filter_resources
+from felix_py import bgp_filter_resources, kubernetes_status
 from felix_py.kubernetes_resources import FOLLOWED, STORED
 from felix_py.model import Invalid
 from felix_py.resources import API_VERSION, KINDS, parse
@@ -45,7 +45,8 @@ def supported(kind: str) -> set[str]:
 
 
 def test_every_kind_that_is_followed_or_stored_is_defined() -> None:
-    assert set(DEFINITIONS) == {each.kind for each in FOLLOWED if each.path.startswith("/apis/")} | set(STORED)
+    known = {each.kind for each in FOLLOWED if each.path.startswith("/apis/")} | set(STORED)
+    assert set(DEFINITIONS) == known | {kubernetes_status.KIND}
 
 
 @pytest.mark.parametrize("kind", CUSTOM)
@@ -65,6 +66,7 @@ def test_names_are_where_the_agent_looks(kind: str) -> None:
     spec = DEFINITIONS[kind]["spec"]
     path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
     known = {each.kind: each.path for each in (*FOLLOWED, *STORED.values())}
+    known[kubernetes_status.KIND] = kubernetes_status.PATH
     assert (known[kind], DEFINITIONS[kind]["metadata"]["name"]) == (path, f"{spec['names']['plural']}.{spec['group']}")
     assert spec["scope"] == "Cluster"
 

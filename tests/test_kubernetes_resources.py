@@ -115,7 +115,8 @@ def test_an_own_node_is_its_addresses_and_what_is_noted_of_it() -> None:
     ]
     document["status"]["addresses"] = listed
     noted = {"projectcalico.org/IPv4Address": "10.0.0.1/24", "felix-py/detected-ipv4": "10.0.0.1/24"}
-    assert own_node(document) == OwnNode(noted, (ip_address("10.0.0.1"),))
+    document["metadata"]["uid"] = "7f3e"
+    assert own_node(document) == OwnNode(noted, (ip_address("10.0.0.1"),), uid="7f3e")
 
 
 @pytest.mark.slow

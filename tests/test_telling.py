@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from engine_node import EngineNode
 from structlog.testing import capture_logs
 
+from felix_py.calc.candidates import Candidate, Kind, Rank
 from felix_py.calc.desired import Desired
 from felix_py.kernel.kernel import News
 from felix_py.kernel.objects import KernelState, Link, Route, RouteKey
@@ -38,6 +39,17 @@ def test_each_route_has_its_line() -> None:
     assert said(node, wish(2)) == ([("route.put", "10.65.0.0/26"), ("route.put", "10.65.0.64/26")], Counter())
     assert said(node, wish(1)) == ([("route.delete", "10.65.0.64/26")], Counter())
     assert said(node, wish(1)) == ([], Counter())
+
+
+def test_the_route_of_a_pod_names_it() -> None:
+    node, want = EngineNode(ETH0), wish(2)
+    first, second = want.routes
+    pod = Candidate(want.routes[first], Kind.WORKLOAD, Rank.WORKLOAD, "default/web-0", "it is on this node")
+    block = Candidate(want.routes[second], Kind.REMOTE, Rank.REMOTE_BLOCK, "bgp 172.31.1.12", "it was learned")
+    node.turn(want)
+    with capture_logs() as lines:
+        tell(Done(Desired(chosen={first: pod, second: block}), News(), report=node.reports[-1]), node.kernel.routes)
+    assert [(line["dst"], line.get("pod")) for line in lines] == [(str(first), "default/web-0"), (str(second), None)]
 
 
 def test_many_routes_have_one_line() -> None:

@@ -1,11 +1,12 @@
 """What the agent asks of a datastore."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from bgp.report import PeerReport
 from felix_py.claims import Found, Stored
-from felix_py.model import Key
+from felix_py.model import Key, NodeName
 from felix_py.state import Event
 
 
@@ -34,8 +35,13 @@ class Swaps(Protocol):
         """
         ...
 
-    def listing(self, kind: str) -> tuple[tuple[Found, ...], tuple["Damaged", ...]]:
-        """Return all resources of one kind, `IPAMBlock` or `BlockAffinity`, by name; and what cannot be understood."""
+    def listing(self, kind: str, of: NodeName | None = None) -> tuple[tuple[Found, ...], tuple["Damaged", ...]]:
+        """Return resources of one kind, by name; and what cannot be understood.
+
+        Args:
+            kind: `IPAMBlock` or `BlockAffinity`.
+            of: those suffice that this node has claimed, or that hold something for it; None for all.
+        """
         ...
 
     def swap(self, key: Key, value: Stored | None, revision: str | None) -> str:
@@ -58,6 +64,33 @@ class Swaps(Protocol):
         ...
 
 
+class Changes(Protocol):
+    """Lets somebody wait until anything has changed that people may see; `news.News` is the real one."""
+
+    @property
+    def number(self) -> int:
+        """How many changes there were."""
+        ...
+
+    async def changed(self, after: int, seconds: float) -> None:
+        """Wait until there were more than `after`, for some seconds at most."""
+        ...
+
+
+class Sight(NamedTuple):
+    """What a datastore that other people read may tell them of this agent.
+
+    Attributes:
+        ready: says whether the routes of this node are in, if that has been waited for since a moment.
+        sessions: reports BGP's sessions, without counts.
+        changes: to wait for.
+    """
+
+    ready: Callable[[float], bool]
+    sessions: Callable[[], tuple[PeerReport, ...]]
+    changes: Changes
+
+
 class Store(NamedTuple):
     """A datastore as an agent uses it.
 
@@ -65,14 +98,14 @@ class Store(NamedTuple):
         resources: where they come from.
         swaps: where addresses are written down.
         tending: seconds between two looks at all that is written down.
-        keeping: what has to run besides; None where nothing has.
+        keeping: what has to run besides, by name.
         restored: set when what is written down may have been lost and can be written anew; None where nobody says.
     """
 
     resources: Datastore
     swaps: Swaps
     tending: float
-    keeping: Callable[[], Coroutine[Any, Any, None]] | None = None
+    keeping: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {}
     restored: asyncio.Event | None = None
 
 

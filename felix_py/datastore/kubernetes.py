@@ -46,7 +46,7 @@ class KubernetesDatastore:
         self._client = client
         self._clock = clock
         self._node = node
-        self._own_problems: tuple[str, ...] = ()
+        self._problems: dict[str, tuple[str, ...]] = {}
         self._passwords = Passwords(secret_directory)
         self._good: dict[Key, Understood] = {}
         self._removals = Removals(node)
@@ -64,15 +64,15 @@ class KubernetesDatastore:
     @property
     def faults(self) -> tuple[str, ...]:
         """Every fault of the resources as they are now, and why some cannot be followed, one sentence each."""
-        own = (fault(f"Node {self._node}", problem) for problem in self._own_problems)
+        own = (fault(subject, problem) for subject, problems in self._problems.items() for problem in problems)
         return tuple(map(str, (*self._absences(), *own, *self._faults)))
 
-    def note_own_node(self, problems: tuple[str, ...]) -> None:
-        """Take note of what is wrong with this node's Node; for any thread."""
+    def note(self, subject: str, problems: tuple[str, ...]) -> None:
+        """Take note of all that is wrong with an object of this node's own, as `Node a1`; for any thread."""
         for problem in problems:
-            if problem not in self._own_problems:
-                log.error("datastore.fault", fault=str(fault(f"Node {self._node}", problem)))
-        self._own_problems = problems
+            if problem not in self._problems.get(subject, ()):
+                log.error("datastore.fault", fault=str(fault(subject, problem)))
+        self._problems = {**self._problems, subject: problems}
 
     async def events(self) -> AsyncGenerator[tuple[Event, ...], None]:
         """Yield what the server has, then every change of it.

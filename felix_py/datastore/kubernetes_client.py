@@ -28,6 +28,9 @@ CONNECT_TIMEOUT = 1.0
 ANSWER_TIMEOUT = 5.0
 """Seconds between two pieces of an answer; not of a watch, which may be silent."""
 
+LIST_TIMEOUT = 30.0
+"""The same of a list that nobody waits for: a server that has just started, or is busy, reads thousands from etcd."""
+
 CONNECTIONS = 32
 """One for each kind that is watched, and some for changes."""
 
@@ -118,6 +121,7 @@ class Client:
         *,
         content: str = "application/json",
         anyway: bool = False,
+        patience: float = ANSWER_TIMEOUT,
         **query: object,
     ) -> dict[str, Any]:
         """Send one request and return the answer.
@@ -128,6 +132,7 @@ class Client:
             body: what is sent, as JSON.
             content: the media type of the body.
             anyway: although the server could not be reached a moment ago.
+            patience: seconds between two pieces of the answer.
             query: parameters.
 
         Raises:
@@ -138,19 +143,28 @@ class Client:
             raise Failed(News(Cause.BROKEN, words=f"{self.server} could not be reached a moment ago"))
         headers = {"Content-Type": content} if body is not None else {}
         sent = json.dumps(body).encode() if body is not None else None
-        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=ANSWER_TIMEOUT)
+        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=patience)
         with self._response(method, path, query, headers, sent, timeout) as response:
             return _json(response.data)
 
-    def pages(self, path: str, size: int, **query: object) -> Iterator[dict[str, Any]]:
+    def pages(
+        self, path: str, size: int, *, patience: float = ANSWER_TIMEOUT, **query: object
+    ) -> Iterator[dict[str, Any]]:
         """List a collection, page by page.
+
+        Args:
+            path: of the collection.
+            size: objects in a page.
+            patience: see `ask`.
+            query: parameters.
 
         Raises:
             Failed: with the reason; what was listed before is not all.
         """
         more = ""
         while True:
-            page = self.ask("GET", path, limit=size, **(query | ({"continue": more} if more else {})))  # type: ignore[arg-type]
+            asked = {**query, "limit": size} | ({"continue": more} if more else {})
+            page = self.ask("GET", path, patience=patience, **asked)  # type: ignore[arg-type]
             yield page
             more = page["metadata"].get("continue", "")
             if not more:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from felix_py.datastore.kubernetes_client import Client, Failed
+from felix_py.datastore.kubernetes_client import LIST_TIMEOUT, Client, Failed
 from felix_py.datastore.kubernetes_watch import Cause, News, Next, Standing, after, cause_of
 from felix_py.kubernetes_resources import Followed, OwnNode, Understood, key_of, own_node, understand
 from felix_py.model import Fault, Invalid, Key, NodeName
 
-PAGE = 500
-"""Objects in a page of a list, as kubectl asks for them."""
+PAGE = 100
+"""Objects in a page of a list. A Node has some 12 KB, and several times as much while it is read: pages of 500, which
+kubectl asks for, cost 30 MiB more, and no less time."""
 
 WATCH = range(1500, 2100)
 """Seconds until a watch is taken up anew, by chance, so that not all nodes do it at once."""
@@ -114,7 +115,7 @@ class Follower:
         good: dict[Key, Understood] = {}
         bad: dict[Key, tuple[Fault, ...]] = {}
         revision = ""
-        for page in self._client.pages(self._what.path, PAGE):
+        for page in self._client.pages(self._what.path, PAGE, patience=LIST_TIMEOUT):
             for document in page["items"]:
                 self._sort(document, good, bad)
             revision = page["metadata"]["resourceVersion"]

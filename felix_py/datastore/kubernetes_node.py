@@ -53,6 +53,7 @@ class NodeKeeper:
         self._ready = ready
         self._waits_since: float | None = None
         self._path = f"/api/v1/nodes/{settings.node_name}/status"
+        self._subject = f"Node {settings.node_name}"
 
     async def run(self) -> None:
         """Look whenever the object has changed, and now and then, for ever."""
@@ -79,7 +80,7 @@ class NodeKeeper:
     def _look(self, own: OwnNode, *, ready: bool) -> float:
         """Put right what is not as it should be; return the seconds until another look."""
         wanted, problems = self._wanted(own)
-        self._datastore.note_own_node(problems)
+        self._datastore.note(self._subject, problems)
         patch: dict[str, Any] = {}
         changed = {name: value for name, value in wanted.items() if own.annotations.get(name) != value}
         if changed:
@@ -91,7 +92,7 @@ class NodeKeeper:
             try:
                 self._client.ask("PATCH", self._path, patch, content="application/strategic-merge-patch+json")
             except Failed as failure:
-                self._datastore.note_own_node((*problems, f"cannot be changed: {failure}"))
+                self._datastore.note(self._subject, (*problems, f"cannot be changed: {failure}"))
                 return REFUSED
             log.info("node.announced", node=self._settings.node_name, available="status" in patch or own.available)
         return PERIOD if (own.available or "status" in patch) and not problems else SOON

@@ -2,15 +2,15 @@
 
 import random
 import time
-from collections.abc import Callable
 
 import structlog
 
 from felix_py.config import Config
-from felix_py.datastore.api import Store
+from felix_py.datastore.api import Sight, Store
 from felix_py.datastore.kubernetes import KubernetesDatastore
 from felix_py.datastore.kubernetes_client import Client, Failed
 from felix_py.datastore.kubernetes_node import NodeKeeper
+from felix_py.datastore.kubernetes_reports import Reporter
 from felix_py.datastore.kubernetes_swaps import KubernetesSwaps
 from felix_py.datastore.kubernetes_watch import Standing, after
 from felix_py.kubernetes_resources import STORED
@@ -22,14 +22,14 @@ TENDING = 600.0
 log = structlog.get_logger()
 
 
-def opened(settings: Config, ready: Callable[[float], bool]) -> Store:
-    """Return the datastore, what changes blocks, and how this node's object is kept.
+def opened(settings: Config, sight: Sight | None) -> Store:
+    """Return the datastore, what changes blocks, and how this node's object and the status of its sessions are kept.
 
     It waits for as long as the API server cannot serve: what is in the kernel stays as it is meanwhile.
 
     Args:
         settings: of this node.
-        ready: says whether the routes of this node are in, if that has been waited for since a moment.
+        sight: of the agent, of which the server is told; None where there is none, and nothing is told.
 
     Raises:
         Invalid: when nobody can say who we are.
@@ -40,8 +40,12 @@ def opened(settings: Config, ready: Callable[[float], bool]) -> Store:
         raise Invalid(Fault("datastore", "kubeconfig", str(failure))) from failure
     _wait(client)
     datastore = KubernetesDatastore(client, settings.node_name, settings.secret_directory)
-    keeper = NodeKeeper(client, settings, datastore, ready)
-    return Store(datastore, KubernetesSwaps(client, settings.state_directory), TENDING, keeper.run, datastore.restored)
+    swaps = KubernetesSwaps(client, settings.state_directory)
+    if sight is None:
+        return Store(datastore, swaps, TENDING)
+    keeper = NodeKeeper(client, settings, datastore, sight.ready)
+    reporter = Reporter(client, settings.node_name, datastore, sight)
+    return Store(datastore, swaps, TENDING, {"node": keeper.run, "reports": reporter.run}, datastore.restored)
 
 
 def _wait(client: Client) -> None:

@@ -2,7 +2,8 @@
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,23 @@ from typing import Any
 from felix_py import durable, ipam_resources
 from felix_py.claims import Conflict, Found, Stored
 from felix_py.datastore.api import Damaged, Unavailable
-from felix_py.datastore.kubernetes_client import Client, Failed
-from felix_py.datastore.kubernetes_follow import PAGE
+from felix_py.datastore.kubernetes_client import LIST_TIMEOUT, Client, Failed
 from felix_py.datastore.kubernetes_watch import Cause
 from felix_py.ipam import Block
 from felix_py.kubernetes_resources import STORED
-from felix_py.model import BlockAffinity, Invalid, Key
+from felix_py.model import BlockAffinity, Invalid, Key, NodeName
 from felix_py.resources import API_VERSION, parse
 
 KEPT = {"app.kubernetes.io/managed-by": "felix-py"}
 """Labels of what nodes write: an affinity without was written by somebody who means it to stay."""
 
 SELECTOR = ",".join(f"{name}={value}" for name, value in KEPT.items())
+
+CONCERNS = "node.felix-py/"
+"""How labels begin that say which nodes an object concerns: not each of thousands lists all of thousands of blocks."""
+
+PAGE = 500
+"""Objects in a page of a list of all."""
 
 NOT_FOUND = "NotFound"
 """What the server says of an object that is not there; of a kind that it does not know, it says nothing."""
@@ -44,6 +50,7 @@ class KubernetesSwaps:
         self._client = client
         self._attic = state_directory / ATTIC
         self._known: dict[Key, Found] = {}  # objects as they were understood, so that they need not be again
+        self._newest: dict[str, str] = {}  # by kind, the revision that a list has to have; empty for the very newest
 
     def read(self, key: Key) -> Found | None:
         """Return a resource as it is now; see `datastore.api.Swaps`."""
@@ -54,12 +61,12 @@ class KubernetesSwaps:
                 return None
             raise self._unavailable(key, failure) from failure
 
-    def listing(self, kind: str) -> tuple[tuple[Found, ...], tuple[Damaged, ...]]:
-        """Return all that nodes keep of one kind; see `datastore.api.Swaps`."""
+    def listing(self, kind: str, of: NodeName | None = None) -> tuple[tuple[Found, ...], tuple[Damaged, ...]]:
+        """Return all that nodes keep of one kind, or what concerns one of them; see `datastore.api.Swaps`."""
         found: list[Found] = []
         damaged: list[Damaged] = []
         try:
-            pages = self._client.pages(STORED[kind].path, PAGE, labelSelector=SELECTOR)
+            pages = self._pages(kind) if of is None else self._what_concerns(kind, of)
             for document in (each for page in pages for each in page["items"]):
                 try:
                     found.append(self._understood(Key(kind, document["metadata"]["name"]), document))
@@ -68,6 +75,24 @@ class KubernetesSwaps:
         except Failed as failure:
             raise self._unavailable(Key(kind, ""), failure) from failure
         return tuple(found), tuple(damaged)
+
+    def _pages(self, kind: str) -> Iterator[dict[str, Any]]:
+        return self._client.pages(STORED[kind].path, PAGE, patience=LIST_TIMEOUT, labelSelector=SELECTOR)
+
+    def _what_concerns(self, kind: str, node: NodeName) -> Iterator[dict[str, Any]]:
+        """List what concerns a node, from the server's memory where that has what we wrote last; it may lag a moment.
+
+        From etcd the server would read all objects of the kind for it: seconds, where its memory takes milliseconds
+        (https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list).
+        """
+        newest = self._newest.get(kind, "0")
+        recent = {"resourceVersion": newest, "resourceVersionMatch": "NotOlderThan"} if newest else {}
+        self._newest[kind] = ""  # until it has worked: a server that was restored may not get there for long
+        query: dict[str, Any] = {"labelSelector": f"{SELECTOR},{concerning(node)}", **recent}
+        page = self._client.ask("GET", STORED[kind].path, patience=LIST_TIMEOUT, **query)
+        if not self._newest[kind]:  # nobody has written meanwhile
+            self._newest[kind] = newest or page["metadata"]["resourceVersion"]
+        yield page
 
     def swap(self, key: Key, value: Stored | None, revision: str | None) -> str:
         """Change a resource if it still has this revision; see `datastore.api.Swaps`."""
@@ -85,6 +110,7 @@ class KubernetesSwaps:
             self._known[key] = Found(value, after)
         else:
             self._known.pop(key, None)
+        self._newest[key.kind] = after
         return after
 
     def put_aside(self, damaged: Damaged) -> None:
@@ -147,6 +173,18 @@ class KubernetesSwaps:
         return Unavailable(number, str(failure), f"{self._client.server}{_path(key)}", remedy)
 
 
+def concerning(node: NodeName) -> str:
+    """Return the label of what concerns a node; a node's name may be longer than a label's."""
+    return f"{CONCERNS}{sha256(node.encode()).hexdigest()[:32]}"
+
+
+def _concerned(value: Stored) -> set[NodeName]:
+    """Return the nodes that have claimed it, or for which it holds something."""
+    if isinstance(value, BlockAffinity):
+        return {value.node}
+    return {each.node for each in value.held.values()} | ({value.affinity} if value.affinity is not None else set())
+
+
 def _path(key: Key) -> str:
     return f"{STORED[key.kind].path}/{key.name}".rstrip("/")
 
@@ -174,7 +212,8 @@ def _value(key: Key, document: Mapping[str, Any], where: str) -> Stored:
 
 def _document(key: Key, value: Stored, revision: str | None) -> dict[str, Any]:
     spec = ipam_resources.block_document(value) if isinstance(value, Block) else ipam_resources.affinity_document(value)
-    metadata = {"name": key.name, "labels": KEPT} | ({"resourceVersion": revision} if revision is not None else {})
+    labels = {**KEPT, **dict.fromkeys(map(concerning, _concerned(value)), "")}
+    metadata = {"name": key.name, "labels": labels} | ({"resourceVersion": revision} if revision is not None else {})
     if "released" in spec:  # a list: the order counts, and the API server sorts what has names
         spec["released"] = [{"address": address, "since": since} for address, since in spec["released"].items()]
     given = {name: item for name, item in spec.items() if item is not None}

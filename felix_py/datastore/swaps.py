@@ -21,7 +21,7 @@ from felix_py import durable, ipam_resources
 from felix_py.claims import Conflict, Found, Stored
 from felix_py.datastore.api import Damaged
 from felix_py.ipam import Block
-from felix_py.model import BlockAffinity, Invalid, Key
+from felix_py.model import BlockAffinity, Invalid, Key, NodeName
 from felix_py.resources import parse
 
 FOLDER = "ipam"
@@ -64,7 +64,7 @@ class FolderSwaps:
             raise Damaged(key, str(path), "it is no text") from error
         return self._understood(key, path, text)
 
-    def listing(self, kind: str) -> tuple[tuple[Found, ...], tuple[Damaged, ...]]:
+    def listing(self, kind: str, of: NodeName | None = None) -> tuple[tuple[Found, ...], tuple[Damaged, ...]]:  # noqa: ARG002 - whose they are stands inside
         """Return all resources of one kind; see `datastore.api.Swaps`."""
         found: list[Found] = []
         damaged: list[Damaged] = []

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ HELPERS = {
     "churner",
     "cni_parties",
     "figures",
+    "kubernetes_fill",
     "page_tables",
     "route_agent",
     "route_memory",
@@ -42,8 +43,11 @@ HELPERS = {
 }
 """Modules here that are no benchmarks."""
 
-ONLY_BY_NAME = {"containers"}
-"""Benchmarks that need what not every machine has: Docker, and images that `make image` has built."""
+ONLY_BY_NAME = {"containers", "kubernetes_scale"}
+"""Benchmarks that need what not every machine has: Docker and images that `make image` has built, or an API server."""
+
+KEPT_ON_THE_PAGE = "| kubernetes: "
+"""How lines of the page begin that stay when it is written anew, since their benchmark is not among all."""
 
 SUBJECTS = {"bgp": (("bgp_speed",), ""), "memory": (("lab", "routes", "bgp_speed"), "memory")}
 """What people ask about: the benchmarks that tell it, and the word that figures about it have in their names."""
@@ -73,7 +77,8 @@ def main(names: list[str]) -> int:
     if any(scaling_page.NAME.fullmatch(figure["name"]) for figure in figures):
         scaling_page.PAGE.write_text(scaling_page.rewritten(scaling_page.PAGE.read_text(), figures, machine()))
     if not names:
-        REPORT.write_text(report(figures))
+        lines = REPORT.read_text().splitlines() if REPORT.exists() else []
+        REPORT.write_text(report(figures, [line for line in lines if line.startswith(KEPT_ON_THE_PAGE)]))
     return int(status)
 
 
@@ -96,8 +101,8 @@ def _figures(name: str, word: str = "") -> Iterator[dict[str, Any]]:
         raise subprocess.CalledProcessError(process.returncode, command)
 
 
-def report(figures: list[dict[str, Any]]) -> str:
-    """Return the page: the machine, and a line for each figure."""
+def report(figures: list[dict[str, Any]], kept: Sequence[str] = ()) -> str:
+    """Return the page: the machine, and a line for each figure, those that are kept last."""
     rows = [
         f"| {each['name']} | {each['value']:g} {each['unit']} | {_peer(each)} | {_ratio(each)} | {_reach(each)} | "
         f"{'yes' if each['ok'] else 'no'} |"
@@ -112,6 +117,7 @@ def report(figures: list[dict[str, Any]]) -> str:
             "| figure | value | peer | ratio | promised | kept |",
             "|---|---|---|---|---|---|",
             *rows,
+            *kept,
             "",
         ]
     )

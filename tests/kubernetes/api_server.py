@@ -207,7 +207,7 @@ class ApiServer:
     def path_of(self, document: Mapping[str, Any]) -> str:
         version = document["apiVersion"]
         kind = document["kind"].lower()
-        plural = kind[:-1] + "ies" if kind.endswith("y") else kind if kind.endswith("s") else kind + "s"
+        plural = kind[:-1] + "ies" if kind.endswith("y") else kind + "es" if kind.endswith("s") else kind + "s"
         namespace = document["metadata"].get("namespace")
         where = f"/namespaces/{namespace}" if namespace else ""
         prefix = f"/api/{version}" if "/" not in version else f"/apis/{version}"

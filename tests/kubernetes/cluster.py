@@ -49,7 +49,7 @@ class Node:
             f"link add {name} type veth peer name eth0 netns {self.space.path}", f"link set {name} master {bridge} up"
         )
         self.space.ip(f"addr add {self.address}/24 dev eth0", "link set eth0 up", f"route add default via {gateway}")
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
 
     def start(self, kubeconfig: Path, **more: object) -> None:
         settings = {
@@ -61,6 +61,12 @@ class Node:
         words = [sys.executable, "-m", "felix_py", "run", "--config", str(self.folder / "felix.yaml")]
         with (self.folder / "log").open("ab") as log:
             self._agent = self.space.do(subprocess.Popen, words, stderr=log)
+
+    @property
+    def process(self) -> int:
+        """The agent's process."""
+        assert self._agent is not None
+        return self._agent.pid
 
     def kill(self) -> None:
         if self._agent is not None:
@@ -133,7 +139,7 @@ class Cluster:
                 f"link set br{number} up",
             )
         self.rack.parameter("ipv4/ip_forward", "1")
-        (folder / "kubernetes").mkdir(parents=True)
+        (folder / "kubernetes").mkdir(parents=True, exist_ok=True)
         (folder / "kubernetes/audit.yaml").write_text(yaml.safe_dump(AUDIT))
         audit = (
             f"--audit-policy-file={folder}/kubernetes/audit.yaml",
@@ -174,6 +180,25 @@ class Cluster:
     def network_available(self, name: str) -> bool:
         found = self.server.request("GET", f"/api/v1/nodes/{name}")["status"]["conditions"]
         return [each["status"] for each in found if each["type"] == "NetworkUnavailable"] == ["False"]
+
+    def sessions(self, name: str) -> tuple[int, int]:
+        """Return how many sessions a node says that it has, and has not."""
+        found = self.server.request("GET", "/apis/projectcalico.org/v3/caliconodestatuses")["items"]
+        (bgp,) = (each["status"]["bgp"] for each in found if each["metadata"]["name"] == name and "status" in each)
+        return bgp["numberEstablished"], bgp["numberNotEstablished"]
+
+    def events(self, name: str, reason: str) -> list[str]:
+        """Return what the Events on a Node say."""
+        found = self.server.request("GET", "/api/v1/namespaces/default/events")["items"]
+        return [
+            each["message"] for each in found if each["involvedObject"]["name"] == name and each["reason"] == reason
+        ]
+
+    def requests(self) -> set[str]:
+        """Return what the agents have asked so far: an identity for each request, with its verb and URI."""
+        lines = (self.folder / "kubernetes/audit.log").read_text().splitlines()
+        found = map(json.loads, lines)
+        return {f"{each['auditID']} {each['verb']} {each['requestURI']}" for each in found}
 
     def used_rights(self) -> set[tuple[str, str]]:
         """Return which rights the agents have used: verb and resource."""

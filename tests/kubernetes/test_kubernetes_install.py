@@ -56,11 +56,13 @@ def test_no_container_is_privileged_or_writes_into_its_image() -> None:
 
 
 def test_nobody_reads_secrets_and_nobody_writes_what_people_write() -> None:
-    (role,) = (each for each in documents((FOLDER / "felix.yaml").read_text()) if each["kind"] == "ClusterRole")
-    rights = {(verb, what) for rule in role["rules"] for verb in rule["verbs"] for what in rule["resources"]}
+    roles = [each for each in documents((FOLDER / "felix.yaml").read_text()) if each["kind"] in ("Role", "ClusterRole")]
+    rules = [rule for role in roles for rule in role["rules"]]
+    rights = {(verb, what) for rule in rules for verb in rule["verbs"] for what in rule["resources"]}
     assert not [what for _, what in rights if what in ("secrets", "pods", "*")]
     changing = {(verb, what) for verb, what in rights if verb not in ("get", "list", "watch")}
-    assert {what for _, what in changing} == {"nodes/status", "blockaffinities", "ipamblocks"}
+    reports = {"caliconodestatuses", "caliconodestatuses/status", "events"}
+    assert {what for _, what in changing} == {"nodes/status", "blockaffinities", "ipamblocks", *reports}
 
 
 # --- the chart
@@ -117,6 +119,30 @@ def test_a_real_server_takes_what_the_chart_makes_of_other_values(server: ApiSer
     for document in made:
         server.apply(document, dry=True)
     assert {"IPPool", "BGPConfiguration"} <= {each["kind"] for each in made}
+
+
+@pytest.mark.kubernetes
+@pytest.mark.parametrize("what", ["chart", "base", *(f"overlays/{name}" for name in OVERLAYS)])
+def test_kubectl_applies_all_of_it_at_once(server: ApiServer, what: str) -> None:
+    """As users do, by one command, and as a dry run at the server: types, rules and references are judged there."""
+    plain = documents((FOLDER / "felix.yaml").read_text())
+    server.apply(*(each for each in plain if each["kind"] == "Namespace"))
+    program = binary("kubectl")
+    if program is None:
+        pytest.skip("needs kubectl: tests/kubernetes/binaries.sh FOLDER kubectl")
+    made = rendered("--include-crds") if what == "chart" else documents(built(FOLDER / what))
+    done = subprocess.run(
+        [program, "--kubeconfig", server.kubeconfig, "apply", "--dry-run=server", "--validate=strict", "-f", "-"],
+        input=yaml.safe_dump_all(made),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    # The definitions are there already, made by server-side apply; nothing else is warned of.
+    assert [line for line in done.stderr.splitlines() if "last-applied-configuration" not in line] == []
+    assert done.stdout.count("(server dry run)") == len(made)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,41 @@ def test_another_node_reads_what_was_written(swaps: KubernetesSwaps, server: Api
     assert list(found.value.released) == [5, 3, 4], "the order in which they are given again"
 
 
+def test_a_node_lists_what_concerns_it(swaps: KubernetesSwaps) -> None:
+    def concerns(node: NodeName) -> tuple[list[str], list[str]]:
+        blocks, affinities = swaps.listing("IPAMBlock", node), swaps.listing("BlockAffinity", node)
+        assert blocks[1] == affinities[1] == ()
+        return [each.revision for each in blocks[0]], [each.revision for each in affinities[0]]
+
+    long = NodeName("a" * 200)
+    revision = swaps.swap(KEY, BLOCK, None)
+    lent = claims.block_key(IPv4Network("10.65.0.8/29"))
+    borrowed = swaps.swap(lent, Block(IPv4Network("10.65.0.8/29"), long, {1: Holder("pods.c2", A1)}), None)
+    affinity = BlockAffinity("a1-10-65-0-0-29", A1, CIDR)
+    claimed = swaps.swap(claims.affinity_key(A1, CIDR), affinity, None)
+    assert concerns(A1) == ([revision, borrowed], [claimed])
+    assert concerns(A2) == ([], [])
+    assert concerns(long) == ([borrowed], [])
+    swaps.swap(lent, Block(IPv4Network("10.65.0.8/29"), long), borrowed)
+    assert concerns(A1) == ([revision], [claimed])
+
+
+def test_what_was_written_or_removed_a_moment_ago_is_in_the_list(swaps: KubernetesSwaps) -> None:
+    for _ in range(20):
+        revision = swaps.swap(KEY, BLOCK, None)
+        assert [each.revision for each in swaps.listing("IPAMBlock", A1)[0]] == [revision]
+        swaps.swap(KEY, None, revision)
+        assert swaps.listing("IPAMBlock", A1) == ((), ())
+
+
+def test_a_server_that_was_restored_is_asked_for_what_it_has(swaps: KubernetesSwaps) -> None:
+    revision = swaps.swap(KEY, BLOCK, None)
+    swaps._newest["IPAMBlock"] = str(int(revision) + 1_000_000)
+    with pytest.raises(Unavailable):
+        swaps.listing("IPAMBlock", A1)
+    assert [each.revision for each in swaps.listing("IPAMBlock", A1)[0]] == [revision]
+
+
 @pytest.mark.parametrize("value", [BLOCK, None], ids=["written", "removed"])
 def test_whoever_comes_too_late_changes_nothing(swaps: KubernetesSwaps, value: Block | None) -> None:
     first = swaps.swap(KEY, BLOCK, None)
