@@ -30,6 +30,9 @@ CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 SERVICE = "10.96.0.1"
 """Where pods find the server, if there is a kube-proxy."""
 
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Put before a command: a test that is killed leaves no server behind."""
+
 ALONE = ("--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount")
 """Options of a server without kubelets and controllers: nobody would make the default service accounts."""
 
@@ -109,7 +112,7 @@ class ApiServer:
         assert program is not None
         with (self.folder / f"{name}.log").open("ab") as log:
             return self._within(  # type: ignore[no-any-return]
-                subprocess.Popen, [program, *words], stdout=log, stderr=log, cwd=self.folder
+                subprocess.Popen, [*DIES_WITH_US, program, *words], stdout=log, stderr=log, cwd=self.folder
             )
 
     def start(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from api_server import ApiServer, binary, sign
+from api_server import DIES_WITH_US, ApiServer, binary, sign
 from cluster import INSTALL, eventually
 from echoes import Source
 from machines import BUSYBOX, IMAGE, Machine, save_images
@@ -99,7 +99,7 @@ class Kubernetes:
 
     def _spawn(self, name: str, *words: object) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = self.tor.do(subprocess.Popen, [str(word) for word in words], stdout=log, stderr=log)
+            process = self.tor.do(subprocess.Popen, [*DIES_WITH_US, *map(str, words)], stdout=log, stderr=log)
         self._processes.append(process)
 
     def _machine(self, rack: str, number: int) -> Machine:

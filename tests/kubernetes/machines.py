@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from api_server import binary
+from api_server import DIES_WITH_US, binary
 from cluster import eventually
 from echoes import Source
 from spaces import Space
@@ -46,7 +46,7 @@ KUBELET: dict[str, Any] = {
     "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": False}},
     "authorization": {"mode": "AlwaysAllow"},
     "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-    "cgroupDriver": "cgroupfs", "enforceNodeAllocatable": [], "failCgroupV1": False,
+    "cgroupDriver": "cgroupfs", "cgroupsPerQOS": False, "enforceNodeAllocatable": [], "failCgroupV1": False,
     "failSwapOn": False, "oomScoreAdj": 0, "localStorageCapacityIsolation": False, "makeIPTablesUtilChains": False,
     "evictionHard": {"memory.available": "50Mi"}, "imageGCHighThresholdPercent": 100, "resolvConf": "",
     "nodeStatusUpdateFrequency": "2s",
@@ -120,7 +120,7 @@ class Machine:
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "ADDRESS": self.address, "RACK": self.rack, **{key: value or "" for key, value in programs.items()},
         }  # fmt: skip
-        words = ["setpriv", "--pdeathsig", "KILL", "sh", str(SCRIPT), self.name, str(self.folder)]
+        words = [*DIES_WITH_US, "sh", str(SCRIPT), self.name, str(self.folder)]
         with (self.folder / "machine.log").open("ab") as log:
             self._process = self.space.do(subprocess.Popen, words, env=environment, stdout=log, stderr=log)
 
