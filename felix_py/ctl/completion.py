@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from felix_py.ctl import client
+from felix_py.kernel import flow
 
 SCRIPTS = {
     "bash": """\
@@ -82,6 +83,7 @@ NAMES: Mapping[str, Callable[[Path], Iterable[str]]] = {
     "advertised": _peers,
     "prefix": _prefixes,
     "ends": _ends,
+    "proto": lambda _: flow.NAMES,
 }
 """By argument: who knows what may stand there."""
 

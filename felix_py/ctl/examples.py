@@ -93,6 +93,7 @@ examples:
   felixctl trace 10.65.3.1               from this node to a pod of another
   felixctl trace web-0 10.65.3.1         from a pod of this node; default/web-0 says the same
   felixctl trace web-0 10.65.3.1 --size 1500
+  felixctl trace web-0 10.65.3.1 --proto tcp --port 80
   felixctl trace web-0 10.65.3.1 --ask 'ssh root@{address}'
 
 Every machine that is asked looks into its kernel's tables as for a real packet. Without --ask this is this node alone:
