@@ -19,7 +19,8 @@ exit status: 0 all well, 1 something is not as it should be, 2 the agent cannot 
 examples:
   felixctl status
   felixctl status -o json
-  felixctl --node a1 status              a node of a lab on this machine""",
+  felixctl --node a1 status              a node of a lab on this machine
+  felixctl --lab six --node a1 status    of which one, where several have such a node""",
     "felixctl routes": """\
 examples:
   felixctl routes                        all, with their states

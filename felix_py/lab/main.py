@@ -131,6 +131,7 @@ def _exec(options: argparse.Namespace, lab: Lab) -> int:
         **os.environ,
         "PATH": machines.path_variable(),
         "PS1": f"[{options.target}] \\w # ",
+        "FELIX_LAB": lab.name,
         "FELIXCTL_ASK": f"env FELIX_SOCKET={lab.of_node('{node}')}/run/agent.sock",
     }
     command = [*machines.enter(lab, options.target), *words]
