@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from felix_py.agent import Agent
 from felix_py.api import Answer
 from felix_py.calc.candidates import Candidate, Kind
-from felix_py.kernel import ownership
+from felix_py.kernel import ownership, rule_codec
 from felix_py.kernel.objects import KernelRefused, RouteKey
 from felix_py.model import BlockAffinity, Node, WorkloadEndpoint
 from felix_py.trace import documents, words
@@ -94,7 +94,8 @@ def _looked(question: Question, facts: Mapping[str, TunnelFacts]) -> words.Answe
 
 def _explained(leg: Leg, turns: Turns) -> Leg:
     """Add who gave a route of ours, and why; and to a packet's end what the agent knows about it."""
-    chosen = turns.wish.chosen.get(RouteKey(ip_network(leg.prefix))) if leg.prefix is not None else None
+    plain = leg.table in (None, *rule_codec.TABLES.values())
+    chosen = turns.wish.chosen.get(RouteKey(ip_network(leg.prefix))) if leg.prefix is not None and plain else None
     ours = leg.protocol == ownership.protocol_name(ownership.ROUTE_PROTOCOL) or leg.protocol is None
     if chosen is not None and ours:
         leg = replace(leg, origin=chosen.origin, why=tuple(_why(chosen)))

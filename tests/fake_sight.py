@@ -8,9 +8,11 @@ from builders import link, links
 from felix_py.calc.longest_match import LongestMatch
 from felix_py.kernel.base_chains import Chain
 from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.flow import Flow
 from felix_py.kernel.guard import Guard
 from felix_py.kernel.lookup_codec import Found
 from felix_py.kernel.objects import RouteType
+from felix_py.kernel.rule_codec import Rule
 from felix_py.kernel.wire import Refusal
 from felix_py.model import IPAddress, IPNetwork
 
@@ -28,9 +30,15 @@ FILTER = FilterTable(
 
 
 def found(
-    prefix: str, device: str | None = None, via: str | None = None, kind: RouteType = RouteType.UNICAST, mtu: int = 0
+    prefix: str,
+    device: str | None = None,
+    via: str | None = None,
+    kind: RouteType = RouteType.UNICAST,
+    mtu: int = 0,
+    table: int = 254,
 ) -> Found:
-    return Found(ip_network(prefix), kind, 80, device, ip_address(via) if via else None, None, mtu or None)
+    gateway = ip_address(via) if via else None
+    return Found(ip_network(prefix), kind, 80, device, gateway, None, mtu or None, table=table)
 
 
 class FakeSight:
@@ -53,14 +61,25 @@ class FakeSight:
             found("172.31.2.0/24", "eth0", "172.31.1.1"),
             found("172.31.1.11/32", kind=RouteType.LOCAL),
         ]
+        self.policy: tuple[Rule, ...] = ()
+        self.diverted: dict[Flow | None, Found | Refusal] = {}
+        self.asked: list[Flow | None] = []
 
-    def lookup(self, destination: IPAddress, source: IPAddress | None, device: str | None) -> Found | Refusal:
+    def lookup(
+        self, destination: IPAddress, source: IPAddress | None, device: str | None, flow: Flow | None = None
+    ) -> Found | Refusal:
+        self.asked.append(flow)
+        if flow in self.diverted:
+            return self.diverted[flow]
         refused = self.refused.get((str(destination), device)) if source is not None else None
         blackhole = any(destination in ip_network(each) for each in self.blackholes)
         matched = LongestMatch((each.prefix, each) for each in self.routes).of(destination)
         if refused or matched is None:
             return refused or (Refusal(22, "Invalid argument") if blackhole else Refusal(101, "Network is unreachable"))
         return matched
+
+    def rules(self, _version: int) -> Iterable[Rule]:
+        return self.policy
 
     def rejecting(self, kind: RouteType, version: int) -> Iterable[IPNetwork]:
         wanted = kind is RouteType.BLACKHOLE and version == 4

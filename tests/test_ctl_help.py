@@ -31,7 +31,7 @@ def commands(parser: argparse.ArgumentParser, path: str) -> Iterator[tuple[str, 
 
 @pytest.mark.parametrize("words", list(examples()), ids=" ".join)
 def test_an_example_can_be_typed(words: list[str]) -> None:
-    options = PARSER.parse_args(words, argparse.Namespace(output="table", node=None, socket=None))
+    options = PARSER.parse_args(words, argparse.Namespace(output="table", node=None, lab=None, socket=None))
     assert callable(options.run)
 
 

@@ -10,8 +10,9 @@ import pytest
 from felix_py.kernel.base_chains import Chain
 from felix_py.model import IPAddress
 from felix_py.trace import documents, filters
+from felix_py.trace.conditions import Passage
 from felix_py.trace.documents import Unreadable
-from felix_py.trace.filters import Judgement, Passage
+from felix_py.trace.filters import Judgement
 from felix_py.trace.walk import NotAsked, follow
 from felix_py.trace.words import Answer, Leg, Machine, Next, Packet, Question, Verdict
 

@@ -31,16 +31,39 @@ class Refused(Exception):  # noqa: N818 - named for what it means: the question 
     """The agent refused the question; the sentence says what to ask instead."""
 
 
-def socket_path(given: str | None, node: str | None) -> Path:
-    """Return the socket to use: the one given, that of a lab's node, FELIX_SOCKET, or this node's own."""
+def socket_path(given: str | None, node: str | None, lab: str | None = None, home: Path = LAB) -> Path:
+    """Return the socket to use: the one given, that of a lab's node, FELIX_SOCKET, or this node's own.
+
+    Args:
+        given: the path of a socket.
+        node: the name of a node of a lab.
+        lab: which lab that is; None is the one that FELIX_LAB names, or the only one that has such a node.
+        home: the folder of all labs.
+
+    Raises:
+        Unreachable: when there is no such node.
+        Refused: when several labs have it.
+    """
     if given is not None:
         return Path(given)
     if node is not None:
-        found = sorted(LAB.glob(f"*/nodes/{node}/run/agent.sock")) or sorted(LAB.glob(f"nodes/{node}/run/agent.sock"))
-        if not found:
-            raise Unreachable(f"no lab on this machine has a running node {node}; see `felix-lab status`")
-        return found[0]
+        return _of_lab(node, lab or os.environ.get("FELIX_LAB") or None, home)
+    if lab is not None:
+        raise Refused(f"--lab {lab} says where a node is, and no node was named; give --node as well")
     return Path(os.environ.get("FELIX_SOCKET", "/run/felix/agent.sock"))
+
+
+def _of_lab(node: str, lab: str | None, home: Path) -> Path:
+    labs = sorted(home.iterdir()) if home.is_dir() else []
+    sockets = {each.name: each / "nodes" / node / "run" / "agent.sock" for each in labs}
+    found = {name: path for name, path in sockets.items() if path.exists() and lab in (None, name)}
+    if len(found) > 1:
+        raise Refused(f"the labs {' and '.join(found)} each have a node {node}; say which by --lab, or FELIX_LAB")
+    if found:
+        return next(iter(found.values()))
+    if lab is None:
+        raise Unreachable(f"no lab on this machine has a running node {node}; see `felix-lab status`")
+    raise Unreachable(f"lab {lab} has no running node {node}; see `felix-lab --name {lab} status`")
 
 
 def get(path: Path, resource: str, *parts: str, **query: str | None) -> dict[str, Any]:

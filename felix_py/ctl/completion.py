@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from felix_py.ctl import client
+from felix_py.kernel import flow
 
 SCRIPTS = {
     "bash": """\
@@ -89,6 +90,7 @@ NAMES: Mapping[str, Callable[[Path], Iterable[str]]] = {
     "prefix": _prefixes,
     "ends": _ends,
     "kind": _kinds,
+    "proto": lambda _: flow.NAMES,
 }
 """By argument: who knows what may stand there."""
 

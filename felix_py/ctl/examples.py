@@ -19,7 +19,8 @@ exit status: 0 all well, 1 something is not as it should be, 2 the agent cannot 
 examples:
   felixctl status
   felixctl status -o json
-  felixctl --node a1 status              a node of a lab on this machine""",
+  felixctl --node a1 status              a node of a lab on this machine
+  felixctl --lab six --node a1 status    of which one, where several have such a node""",
     "felixctl routes": """\
 examples:
   felixctl routes                        all, with their states
@@ -108,6 +109,7 @@ examples:
   felixctl trace 10.65.3.1               from this node to a pod of another
   felixctl trace web-0 10.65.3.1         from a pod of this node; default/web-0 says the same
   felixctl trace web-0 10.65.3.1 --size 1500
+  felixctl trace web-0 10.65.3.1 --proto tcp --port 80
   felixctl trace web-0 10.65.3.1 --ask 'ssh root@{address}'
 
 Every machine that is asked looks into its kernel's tables as for a real packet. Without --ask this is this node alone:

@@ -34,7 +34,7 @@ ELSEWHERE = {"blocks": "pools", "get": "resources", "apply": "resources", "delet
 ALONE = {*NOUNS, *ELSEWHERE} - {"completion", "resources"}
 """Commands that one module reads by itself."""
 
-VALUED = ("-o", "--output", "--node", "--socket")
+VALUED = ("-o", "--output", "--node", "--lab", "--socket")
 """Options that may stand before the command, each with a value."""
 
 FORMS = ("table", "wide", "json", "yaml")
@@ -43,12 +43,12 @@ FORMS = ("table", "wide", "json", "yaml")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     # Defaults go in beforehand: an option that stands before the command must not be undone by the command's parser.
-    defaults = argparse.Namespace(output="table", node=None, socket=None)
+    defaults = argparse.Namespace(output="table", node=None, lab=None, socket=None)
     parser = _parser(_module_of(sys.argv[1:] if arguments is None else arguments))
     options = parser.parse_args(arguments, defaults)
     options.parser = parser  # whoever completes words asks it
     try:
-        options.path = client.socket_path(options.socket, options.node)
+        options.path = client.socket_path(options.socket, options.node, options.lab)
         return int(options.run(options))
     except (client.Unreachable, client.Refused) as problem:
         print(f"felixctl: {problem}", file=sys.stderr)
@@ -80,6 +80,9 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-o", "--output", choices=FORMS, default=argparse.SUPPRESS, help="form (default table)")
     common.add_argument("--node", default=argparse.SUPPRESS, help="ask this node of a lab on this machine")
+    common.add_argument(
+        "--lab", default=argparse.SUPPRESS, help="of this lab, where several have such a node ($FELIX_LAB)"
+    )
     common.add_argument("--socket", default=argparse.SUPPRESS, help="the agent's socket")
     parser = argparse.ArgumentParser(
         prog="felixctl",

@@ -4,11 +4,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from felix_py.ctl import client, output
+from felix_py.kernel import flow
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,6 +19,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser = commands.add_parser("trace", help=text, description=text)
     parser.add_argument("ends", nargs="*", metavar="[SRC] DST", help="a pod, a node, or an address; SRC: this node")
     parser.add_argument("--size", type=size, metavar="BYTES", help="of the packet, which may not be fragmented")
+    add_flow(parser)
     parser.add_argument("--why", action="store_true", help="the reasons for each route as well")
     parser.add_argument(
         "--ask",
@@ -39,6 +42,35 @@ def size(text: str) -> int:
     return int(text)
 
 
+def add_flow(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what a packet carries."""
+    text = f"what it carries: {', '.join(flow.NAMES)}, or a number; rules and filters may choose by it"
+    parser.add_argument("--proto", type=_reading(flow.protocol), metavar="PROTOCOL", help=text)
+    parser.add_argument("--port", type=_reading(flow.port), metavar="N", help="that it goes to, with --proto")
+    parser.add_argument("--source-port", type=_reading(flow.port), metavar="N", help="that it comes from, with --proto")
+
+
+def _reading(read: Callable[[str], int]) -> Callable[[str], int]:
+    """Return how argparse reads a number, with the sentence about what it is not."""
+
+    def value(text: str) -> int:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return value
+
+
+def flow_of(options: argparse.Namespace) -> flow.Flow | None:
+    """Return the flow that options say; None where they say none.
+
+    Raises:
+        ValueError: where they do not fit each other.
+    """
+    return flow.flow(options.proto, options.source_port, options.port)
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the way; return 1 when the packet does not arrive."""
     if options.hop:
@@ -47,7 +79,11 @@ def run(options: argparse.Namespace) -> int:
         raise client.Refused("trace takes [SRC] DST, each a pod, a node or an address; see felixctl trace --help")
     from felix_py.ctl import trace_nodes, trace_view  # noqa: PLC0415 - addresses and more, which only this one needs
 
-    document = trace_nodes.trace(options.path, options.ends, options.size, options.ask)
+    try:
+        said = flow_of(options)
+    except ValueError as error:
+        raise client.Refused(str(error)) from error
+    document = trace_nodes.trace(options.path, options.ends, options.size, options.ask, said)
     if options.output in ("json", "yaml"):
         output.document(document, options.output)
     else:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from felix_py.ctl import client
 from felix_py.ctl.trace import ask, is_address
+from felix_py.kernel.flow import Flow
 from felix_py.model import IPAddress
 from felix_py.trace import documents, walk
 from felix_py.trace.documents import Unreadable
@@ -169,7 +170,9 @@ class Nodes:
         return f"Inferred: it routes {question.packet.source} to {question.packet.destination}"
 
 
-def trace(path: Path, ends: Sequence[str], size: int | None, command: str | None) -> dict[str, Any]:
+def trace(
+    path: Path, ends: Sequence[str], size: int | None, command: str | None, flow: Flow | None = None
+) -> dict[str, Any]:
     """Return the way of a packet as a document.
 
     Args:
@@ -177,6 +180,7 @@ def trace(path: Path, ends: Sequence[str], size: int | None, command: str | None
         ends: [SRC] DST.
         size: bytes of the packet; None where that is no matter.
         command: how other nodes are asked; None asks none.
+        flow: what the packet carries; None where that is no matter.
 
     Raises:
         NotFound: when a name is not known.
@@ -190,12 +194,14 @@ def trace(path: Path, ends: Sequence[str], size: int | None, command: str | None
         raise client.Refused(
             f"{ends[0]} {where}, and a trace begins here, on {nodes.here}; run it there, or give --ask"
         )
-    packet = Packet(source.address if len(ends) > 1 else None, destination.address, size=size)
+    flow = flow.of_version(destination.address.version) if flow is not None else None
+    packet = Packet(source.address if len(ends) > 1 else None, destination.address, size=size, flow=flow)
     question = Question(packet, GATEWAYS[destination.address.version] if source.pod else None)
     found = walk.follow(Machine(source.node, "node"), question, nodes)
     return {
         "source": {"name": source.name, "address": str(source.address)},
         "destination": {"name": destination.name, "address": str(destination.address)},
         "size": size,
+        **documents.flow(flow),
         **documents.trace(found),
     }

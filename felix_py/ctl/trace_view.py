@@ -5,6 +5,8 @@ from typing import Any
 
 from felix_py.ctl import output
 from felix_py.ctl.output import Column, or_dash
+from felix_py.kernel import flow
+from felix_py.kernel.flow import Flow
 
 Row = Mapping[str, Any]
 
@@ -29,7 +31,8 @@ def show(document: Row, *, why: bool = False) -> None:
         document: the trace, with `source` and `destination`.
         why: print the reasons for each route as well.
     """
-    print(output.paint(f"{_end(document['source'])} to {_end(document['destination'])}", "bold"))
+    ends = f"{_end(document['source'])} to {_end(document['destination'])}"
+    print(output.paint(ends + _carried(document), "bold"))
     rows = list(_rows(document))
     output.table(COLUMNS, rows)
     for row in rows:
@@ -47,6 +50,11 @@ def status(document: Row) -> int:
 
 def _end(end: Row) -> str:
     return f"{end['address']} ({end['name']})" if end["name"] != end["address"] else str(end["address"])
+
+
+def _carried(document: Row) -> str:
+    protocol, source, target = (document[name] for name in ("protocol", "sourcePort", "destinationPort"))
+    return f", {Flow(flow.protocol(protocol), source, target)}" if protocol is not None else ""
 
 
 def _last(document: Row) -> Iterator[str]:

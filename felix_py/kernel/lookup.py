@@ -5,11 +5,13 @@ import select
 import time
 from collections.abc import Iterator, Mapping
 
-from felix_py.kernel import lookup_codec
+from felix_py.kernel import lookup_codec, rule_codec
+from felix_py.kernel.flow import Flow
 from felix_py.kernel.lookup_codec import NUD_FAILED, NUD_INCOMPLETE, NUD_NONE, Found
 from felix_py.kernel.messages import DONE, DUMP, ERROR, HEADER, REQUEST, RTM_GETROUTE, messages, refusal
 from felix_py.kernel.netlink_socket import broken, open_socket, subscribe
 from felix_py.kernel.objects import RouteType
+from felix_py.kernel.rule_codec import Rule
 from felix_py.kernel.wire import Family, Refusal
 from felix_py.model import IPAddress, IPNetwork
 
@@ -58,7 +60,12 @@ class Lookup:
         self._listening.close()
 
     def route(
-        self, destination: IPAddress, source: IPAddress | None, device: int, names: Mapping[int, str]
+        self,
+        destination: IPAddress,
+        source: IPAddress | None,
+        device: int,
+        names: Mapping[int, str],
+        flow: Flow | None = None,
     ) -> Found | Refusal:
         """Return what becomes of a packet, or why it goes nowhere.
 
@@ -67,17 +74,27 @@ class Lookup:
             source: of the packet; None where this host is to choose it.
             device: index of the interface that it came in by; 0 where this host sends it.
             names: of the interfaces, by index.
+            flow: protocol and ports; None where they are no matter.
 
         Raises:
             WireBroken: when the kernel did not answer.
         """
         answers = []
         for match in (False, True):
-            answer = self._ask(RTM_GETROUTE, lookup_codec.question(destination, source, device, match=match))
+            answer = self._ask(RTM_GETROUTE, lookup_codec.question(destination, source, device, flow, match=match))
             if isinstance(answer, Refusal):
                 return answer
             answers.append(answer)
         return lookup_codec.found(answers[0], answers[1], names)
+
+    def rules(self, version: int) -> Iterator[Rule]:
+        """Yield the rules of policy routing for a version of IP, in the order in which they are asked.
+
+        Raises:
+            WireBroken: when the kernel did not answer.
+        """
+        family = Family.IPV4 if version == 4 else Family.IPV6  # noqa: PLR2004 - IP versions
+        yield from map(rule_codec.rule, self._dump(rule_codec.RTM_GETRULE, rule_codec.every(family)))
 
     def rejecting(self, kind: RouteType, version: int) -> Iterator[IPNetwork]:
         """Yield the destinations of all routes of a type that sends packets nowhere.

@@ -3,11 +3,13 @@
 Formats and numbers are those of include/uapi/linux/{rtnetlink,neighbour}.h and rtnetlink(7).
 """
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from felix_py.kernel import hop_codec
+from felix_py.kernel.flow import ICMP, ICMPV6, TCP, UDP, Flow
 from felix_py.kernel.messages import RTMSG, U32, attribute, attributes
 from felix_py.kernel.neighbour_codec import NDA_DST, NDA_LLADDR, NDMSG
 from felix_py.kernel.objects import RouteType
@@ -16,7 +18,18 @@ from felix_py.kernel.wire import Family
 from felix_py.model import IPAddress, IPNetwork
 
 RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH, RTA_TABLE = 1, 2, 3, 4, 7, 8, 9, 15
+RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29
+"""Linux 4.18."""
+
 RTAX_MTU = 2
+
+ASKABLE: Mapping[int, frozenset[int]] = {4: frozenset({TCP, UDP, ICMP}), 6: frozenset({TCP, UDP, ICMPV6})}
+"""By version of IP, the protocols that questions may name; rtm_getroute_parse_ip_proto of net/ipv4/netlink.c."""
+
+PORT = struct.Struct("!H")
+
+RTM_F_LOOKUP_TABLE = 0x1000
+"""Answer with the table that has the route; without it IPv4 says `main` whatever it is, and IPv6 refuses the flag."""
 
 RTM_F_FIB_MATCH = 0x2000
 """Answer with the route of the table that matches, not with what becomes of the packet; Linux 4.13."""
@@ -57,6 +70,7 @@ class Found:
         source: the address that a packet of this host would get.
         mtu: bytes, where the route has a limit of its own.
         weights: how many next hops share the flows.
+        table: number of the routing table; 0 where the kernel does not say.
     """
 
     prefix: IPNetwork
@@ -67,24 +81,44 @@ class Found:
     source: IPAddress | None = None
     mtu: int | None = None
     weights: int = 1
+    table: int = 0
 
 
-def question(destination: IPAddress, source: IPAddress | None, device: int, *, match: bool) -> bytes:
+def question(
+    destination: IPAddress, source: IPAddress | None, device: int, flow: Flow | None = None, *, match: bool
+) -> bytes:
     """Ask what becomes of a packet.
 
     Args:
         destination: of the packet.
         source: of the packet; None where this host is to choose it.
         device: index of the interface that it came in by; 0 where this host sends it.
+        flow: protocol and ports; None where they are no matter, and left out where no kernel takes the protocol.
         match: ask for the route of the table instead.
     """
     family = Family.IPV4 if destination.version == 4 else Family.IPV6  # noqa: PLR2004 - IP versions
     whole = destination.max_prefixlen
-    flags = RTM_F_FIB_MATCH if match else 0
+    table = RTM_F_LOOKUP_TABLE if family is Family.IPV4 else 0
+    flags = RTM_F_FIB_MATCH | table if match else 0
     head = RTMSG.pack(family, whole, whole if source is not None else 0, 0, 0, 0, 0, 0, flags)
     origin = attribute(RTA_SRC, source.packed) if source is not None else b""
     incoming = attribute(RTA_IIF, U32.pack(device)) if device else b""
-    return head + attribute(RTA_DST, destination.packed) + origin + incoming
+    return head + attribute(RTA_DST, destination.packed) + origin + incoming + _flow(flow, destination.version)
+
+
+def asked_as(flow: Flow | None, version: int) -> Flow:
+    """Return the flow that the kernel takes a question for; what it is not told is UDP from port 0 to port 0."""
+    if flow is None or flow.protocol not in ASKABLE[version]:
+        return Flow(UDP if version == 4 else 0, 0, 0)  # noqa: PLR2004 - inet_rtm_getroute; IPv6 knows no default
+    return Flow(flow.protocol, flow.source_port or 0, flow.destination_port or 0)
+
+
+def _flow(flow: Flow | None, version: int) -> bytes:
+    if flow is None or flow.protocol not in ASKABLE[version]:
+        return b""
+    ports = ((RTA_SPORT, flow.source_port), (RTA_DPORT, flow.destination_port))
+    said = b"".join(attribute(kind, PORT.pack(port)) for kind, port in ports if port is not None)
+    return attribute(RTA_IP_PROTO, bytes([flow.protocol])) + said
 
 
 def found(packet: bytes, matched: bytes, names: Mapping[int, str]) -> Found:
@@ -107,6 +141,7 @@ def found(packet: bytes, matched: bytes, names: Mapping[int, str]) -> Found:
         hop_codec.address(entry.get(RTA_PREFSRC)),
         hop_codec.number(metrics.get(RTAX_MTU)),
         len(hop_codec.hops_of(route[RTA_MULTIPATH], names)) if RTA_MULTIPATH in route else 1,
+        hop_codec.number(route.get(RTA_TABLE)) or 0,
     )
 
 

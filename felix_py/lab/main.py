@@ -11,6 +11,7 @@ from pathlib import Path
 
 from felix_py.config import METRICS_ADDRESS, ListenAddress, listen_address
 from felix_py.ctl import output, trace_view
+from felix_py.ctl.trace import add_flow, flow_of
 from felix_py.ctl.trace import size as packet_size
 from felix_py.lab import (
     demo,
@@ -130,6 +131,7 @@ def _exec(options: argparse.Namespace, lab: Lab) -> int:
         **os.environ,
         "PATH": machines.path_variable(),
         "PS1": f"[{options.target}] \\w # ",
+        "FELIX_LAB": lab.name,
         "FELIXCTL_ASK": f"env FELIX_SOCKET={lab.of_node('{node}')}/run/agent.sock",
     }
     command = [*machines.enter(lab, options.target), *words]
@@ -157,7 +159,11 @@ def _ping(options: argparse.Namespace, lab: Lab) -> int:
 
 
 def _trace(options: argparse.Namespace, lab: Lab) -> int:
-    document = tracing.trace(lab, lab.topology(), options.source, options.target, options.size, options.version)
+    try:
+        flow = flow_of(options)
+    except ValueError as error:
+        raise Refused(str(error), status=2) from error
+    document = tracing.trace(lab, lab.topology(), options.source, options.target, options.size, options.version, flow)
     if options.output == "table":
         trace_view.show(document, why=options.why)
     else:
@@ -231,6 +237,7 @@ def _with_way(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SRC", help="a pod, node, router or host")
     command.add_argument("target", metavar="DST", help="a name in the lab, or an address")
     command.add_argument("--size", type=packet_size, metavar="BYTES", help="of the packet, which may not be fragmented")
+    add_flow(command)
     command.add_argument("-6", dest="version", action="store_const", const=6, help="by IPv6, where names are given")
     command.add_argument("--why", action="store_true", help="the reasons for each route as well")
     command.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table", help="form")

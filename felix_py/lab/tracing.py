@@ -6,6 +6,7 @@ from typing import Any
 
 from felix_py.ctl import client
 from felix_py.ctl import trace as ctl_trace
+from felix_py.kernel.flow import Flow
 from felix_py.kernel.wire import WireBroken
 from felix_py.lab import namespaces
 from felix_py.lab.state import Lab, Refused
@@ -93,7 +94,13 @@ class Everybody:
 
 
 def trace(
-    lab: Lab, topology: Topology, source: str, target: str, size: int | None = None, version: int | None = None
+    lab: Lab,
+    topology: Topology,
+    source: str,
+    target: str,
+    size: int | None = None,
+    version: int | None = None,
+    flow: Flow | None = None,
 ) -> Mapping[str, Any]:
     """Return the way of a packet as a document.
 
@@ -104,6 +111,7 @@ def trace(
         target: a name, or an address.
         size: bytes of the packet; None where that is no matter.
         version: of IP; None is that of the target where it is an address, and 4 otherwise.
+        flow: what the packet carries; None where that is no matter.
 
     Raises:
         Refused: when a name is not known, or has no address.
@@ -116,7 +124,9 @@ def trace(
     own = everybody.address(source)
     if address is None or own is None:
         raise Refused(f"{target if address is None else source} has no address of IPv{version}; see `felix-lab status`")
-    packet = documents.read_question({"packet": {"destination": address, "source": own, "size": size}}).packet
+    carried = documents.flow(flow.of_version(version) if flow is not None else None)
+    question = {"destination": address, "source": own, "size": size, **carried}
+    packet = documents.read_question({"packet": question}).packet
     found = walk.follow(start, Question(packet), everybody)
     ends = {"source": {"name": source, "address": own}, "destination": {"name": target, "address": address}}
-    return {**ends, "size": size, **documents.trace(found)}
+    return {**ends, "size": size, **carried, **documents.trace(found)}

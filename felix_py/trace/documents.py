@@ -5,6 +5,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
+from felix_py.kernel import flow as flows
+from felix_py.kernel.flow import Flow
 from felix_py.model import IPAddress
 from felix_py.trace.encapsulations import TABLE
 from felix_py.trace.words import Answer, Hop, Leg, Next, Packet, Question, Trace, Verdict
@@ -26,8 +28,17 @@ def packet(value: Packet) -> Document:
         "destination": str(value.destination),
         "encapsulation": value.encapsulation,
         "size": value.size,
+        **flow(value.flow),
         "inner": packet(value.inner) if value.inner is not None else None,
     }
+
+
+def flow(value: Flow | None) -> Document:
+    """Return protocol and ports as fields of a document."""
+    if value is None:
+        return {"protocol": None, "sourcePort": None, "destinationPort": None}
+    protocol = flows.name_of(value.protocol)
+    return {"protocol": protocol, "sourcePort": value.source_port, "destinationPort": value.destination_port}
 
 
 def question(value: Question) -> Document:
@@ -50,6 +61,7 @@ def leg(value: Leg) -> Document:
         "arrives": value.arrives,
         "route": value.route or None,
         "prefix": value.prefix,
+        "table": value.table,
         "protocol": value.protocol,
         "from": value.origin,
         "why": list(value.why),
@@ -132,6 +144,7 @@ def _leg(document: Mapping[str, Any]) -> Leg:
         document["from"],
         tuple(document["why"]),
         tuple(document["notes"]),
+        document.get("table"),  # an older agent does not say it
     )
 
 
@@ -147,12 +160,22 @@ def _packet(document: Any, depth: int = 0) -> Packet:
     size, kind, inner = (document.get(name) for name in ("size", "encapsulation", "inner"))
     if size is not None and (type(size) is not int or not 0 < size <= LARGEST):
         raise Unreadable(f"size is {size!r}; give 1 to {LARGEST} bytes")
-    found = Packet(source, destination, None, None, size)
+    found = Packet(source, destination, None, None, size, _flow(document))
     if inner is None:
         return found
     if kind not in TABLE:
         raise Unreadable(f"encapsulation is {kind!r}; known are {', '.join(TABLE)}")
     return replace(found, inner=_packet(inner, depth + 1), encapsulation=str(kind))
+
+
+def _flow(document: Mapping[str, Any]) -> Flow | None:
+    protocol, *ports = (document.get(name) for name in ("protocol", "sourcePort", "destinationPort"))
+    try:
+        number = flows.protocol(str(protocol)) if protocol is not None else None
+        source, target = (None if each is None else flows.port(str(each)) for each in ports)
+        return flows.flow(number, source, target)
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
 
 
 def _address(name: str, text: Any) -> IPAddress | None:

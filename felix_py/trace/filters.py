@@ -13,22 +13,9 @@ from felix_py.kernel.base_chains import Chain
 from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.guard import Guard
 from felix_py.model import IPAddress
-from felix_py.trace import encapsulations
+from felix_py.trace import conditions
+from felix_py.trace.conditions import Passage, Unknown
 from felix_py.trace.words import Packet
-
-PROTOCOLS = {"ipencap": "4", "ipip": "4", "icmp": "1", "tcp": "6", "udp": "17"}
-"""/etc/protocols, by the names that nft prints."""
-
-VERDICTS = frozenset({"accept", "drop", "reject"})
-
-
-class Passage(NamedTuple):
-    """A packet at a hook: `input`, `forward` or `output`, with the interfaces that it comes and goes by."""
-
-    packet: Packet
-    hook: str
-    arrives: str | None = None
-    leaves: str | None = None
 
 
 class Judgement(NamedTuple):
@@ -101,12 +88,18 @@ def on_decapsulation(packet: Packet, table: FilterTable | None) -> str | None:
 
 # --- those of others
 
+FAMILIES: Mapping[str, Collection[int]] = {"ip": (4,), "ip6": (6,), "inet": (4, 6)}
+"""Versions of IP whose packets a table sees, by the family that its name begins with."""
+
 
 def others(passage: Passage, chains: Iterable[Chain]) -> Judgement:
     """Judge by the base chains of others at the passage's hook."""
     notes: list[str] = []
     for chain in chains:
+        seen = FAMILIES.get(chain.table.split()[0], ())
         if chain.hook != passage.hook or chain.table == filter_table.NAME:
+            continue
+        if passage.packet.destination.version not in seen:
             continue
         dropped, note = _chain(passage, chain)
         if dropped is not None:
@@ -116,72 +109,23 @@ def others(passage: Passage, chains: Iterable[Chain]) -> Judgement:
 
 
 def _chain(passage: Passage, chain: Chain) -> tuple[str | None, str | None]:
+    """Return why a chain drops a packet, or what may be in the way; both None where nothing is."""
+    doubt: str | None = None
     for line in chain.lines:
         words = line.split(" comment ", maxsplit=1)[0].split()
-        matches = _matches(words, passage)
-        if matches is None and (chain.policy == "drop" or not VERDICTS.isdisjoint({"drop", "reject"} & {*words})):
-            return None, f"chain {chain} may drop it: `{line}` is beyond what trace understands"
-        if matches is None and ("jump" in words or "goto" in words):
-            return None, f"chain {chain} may drop it: `{line}` is not followed"
-        if not matches:
-            continue
-        verdict = next((word for word in words if word in VERDICTS), None)
-        if verdict in ("drop", "reject"):
-            return f"chain {chain} drops it: `{line}`", None
-        if verdict == "accept":
+        holds = conditions.holds(words, passage)
+        verdict = conditions.verdict(words)
+        if isinstance(holds, Unknown):
+            if verdict in ("drop", "jump") or chain.policy == "drop":
+                return None, f"chain {chain} may drop it: `{line}` {holds.why}"
+            doubt = doubt or (f"`{line}` {holds.why}" if verdict == "accept" else None)
+        elif holds and verdict == "drop":
+            # What may have been accepted before cannot be said to be dropped.
+            return (
+                (None, f"chain {chain} may drop it: {doubt}") if doubt else (f"chain {chain} drops it: `{line}`", None)
+            )
+        elif holds and verdict == "accept":
             return None, None
     if chain.policy == "drop":
         return f"chain {chain} drops what no rule of it accepts", None
     return None, None
-
-
-def _matches(words: list[str], passage: Passage) -> bool | None:
-    """Say whether a rule's conditions hold for a packet; None where one of them is not understood."""
-    rest, holds = list(words), True
-    while rest and rest[0] not in VERDICTS:
-        if rest[0] == "counter":
-            del rest[: 5 if rest[1:2] == ["packets"] else 1]
-            continue
-        known = next((name for name in CONDITIONS if rest[: len(name)] == list(name)), None)
-        if known is None:
-            return None if holds else False
-        del rest[: len(known)]
-        negated = rest[:1] == ["!="]
-        del rest[: int(negated)]
-        if not rest or rest[0].startswith(("@", "{")):
-            return None if holds else False
-        holds = holds and CONDITIONS[known](rest.pop(0).strip('"'), passage) is not negated
-    return holds
-
-
-def _interface(pattern: str, device: str | None) -> bool:
-    return device is not None and (device.startswith(pattern[:-1]) if pattern.endswith("*") else device == pattern)
-
-
-def _within(text: str, address: object) -> bool:
-    network = ip_network(text, strict=False)
-    return address is not None and address in network
-
-
-def _protocol(text: str, packet: Packet) -> bool:
-    outer = encapsulations.TABLE[packet.encapsulation].protocol if packet.encapsulation else None
-    return PROTOCOLS.get(text, text) == outer
-
-
-def _port(text: str, packet: Packet) -> bool:
-    port = encapsulations.TABLE[packet.encapsulation].port if packet.encapsulation else None
-    return text == str(port)
-
-
-CONDITIONS: Mapping[tuple[str, ...], Callable[[str, Passage], bool]] = {
-    ("iifname",): lambda text, passage: _interface(text, passage.arrives),
-    ("oifname",): lambda text, passage: _interface(text, passage.leaves),
-    ("ip", "saddr"): lambda text, passage: _within(text, passage.packet.source),
-    ("ip", "daddr"): lambda text, passage: _within(text, passage.packet.destination),
-    ("ip6", "saddr"): lambda text, passage: _within(text, passage.packet.source),
-    ("ip6", "daddr"): lambda text, passage: _within(text, passage.packet.destination),
-    ("ip", "protocol"): lambda text, passage: _protocol(text, passage.packet),
-    ("udp", "dport"): lambda text, passage: _port(text, passage.packet),
-    ("meta", "l4proto"): lambda text, passage: _protocol(text, passage.packet),
-}
-"""The conditions that are understood, as nft prints them."""

@@ -1,17 +1,18 @@
 """One packet at one machine: what its kernel does with it, look by look, until it leaves or ends; pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from felix_py.kernel import lookup_codec, ownership
+from felix_py.kernel import lookup_codec, ownership, rule_codec
 from felix_py.kernel.lookup_codec import Found
 from felix_py.kernel.objects import RouteType
+from felix_py.kernel.rule_codec import Rule
 from felix_py.kernel.wire import Refusal
 from felix_py.model import IPAddress
-from felix_py.trace import encapsulations, filters, refusals
+from felix_py.trace import encapsulations, filters, refusals, rules
+from felix_py.trace.conditions import Passage
 from felix_py.trace.encapsulations import Encapsulation, Remote
-from felix_py.trace.filters import Passage
 from felix_py.trace.seams import Sight, TunnelFacts
 from felix_py.trace.words import Answer, Leg, Next, Packet, Question, Verdict
 
@@ -61,7 +62,8 @@ def _incoming(question: Question, sight: Sight) -> str | None:
     for link in sight.links.values():
         if any(each.split("/")[0] == str(question.via) for each in link.addresses):
             return link.name
-    back = sight.lookup(question.packet.source, None, None) if question.packet.source is not None else None
+    flow = question.packet.flow.back() if question.packet.flow is not None else None
+    back = sight.lookup(question.packet.source, None, None, flow) if question.packet.source is not None else None
     return back.device if isinstance(back, Found) and ownership.is_workload_device(back.device) else None
 
 
@@ -79,7 +81,7 @@ def _look(packet: Packet, device: str | None, sight: Sight, tunnels: Mapping[str
     if reason := filters.on_entry(packet, device, filters.guarding(sight.table, sight.guard)):
         return _Look(replace(dropped, reason=reason))
     # With the interface that it came in by, the kernel judges the source as well, as it does with a real packet.
-    found = sight.lookup(packet.destination, packet.source, device)
+    found = sight.lookup(packet.destination, packet.source, device, encapsulations.flow_of(packet))
     if isinstance(found, Refusal):
         reason, prefix = refusals.explain(found, packet, device, sight)
         return _Look(replace(dropped, reason=reason, prefix=prefix, route=prefix or ""))
@@ -91,16 +93,26 @@ def _look(packet: Packet, device: str | None, sight: Sight, tunnels: Mapping[str
         route=_route(found),
         prefix=str(found.prefix),
         protocol=ownership.protocol_name(found.protocol),
+        table=rule_codec.table_name(found.table) if found.table else None,
     )
+    leg = _by_rules(leg, found.table, list(sight.rules(packet.destination.version)))
     if found.type is not RouteType.UNICAST:
         return _arrived(leg, sight, tunnels)
     return _leaving(leg, found, sight, tunnels)
+
+
+def _by_rules(leg: Leg, table: int, policy: Sequence[Rule]) -> Leg:
+    """Add the rule of policy routing that led to a table, and those of which that cannot be said."""
+    led = rules.leading(table, leg.packet, leg.arrives, policy) if table not in rules.PLAIN else None
+    why = (f"rule `{led}` takes it",) if led is not None else ()
+    return replace(leg, why=why, notes=tuple(rules.doubts(table, leg.packet, leg.arrives, policy)))
 
 
 def _route(found: Found) -> str:
     name = "default" if found.prefix.prefixlen == 0 else str(found.prefix)
     words = [name] if found.type is not RouteType.LOCAL else ["local", str(found.prefix.network_address)]
     words += [f"via {found.via}"] if found.via is not None else []
+    words += [f"table {found.table}"] if found.table not in rules.PLAIN else []
     return " ".join([*words, *([f"(one of {found.weights} next hops)"] if found.weights > 1 else [])])
 
 
@@ -108,7 +120,7 @@ def _arrived(leg: Leg, sight: Sight, tunnels: Mapping[str, TunnelFacts]) -> _Loo
     """Deliver a packet to this machine, or take it out of its tunnel."""
     packet = leg.packet
     judged = filters.others(Passage(packet, "input", leg.arrives), sight.chains)
-    leg = replace(leg, notes=judged.notes)
+    leg = replace(leg, notes=(*leg.notes, *judged.notes))
     if packet.inner is None or packet.encapsulation is None:
         if judged.dropped is not None:
             return _Look(replace(leg, reason=judged.dropped))
@@ -139,7 +151,7 @@ def _leaving(leg: Leg, found: Found, sight: Sight, tunnels: Mapping[str, TunnelF
     leg = replace(leg, device=device, mtu=min(found.mtu or link.mtu, link.mtu))
     hook = "output" if leg.arrives is None else "forward"
     judged = filters.others(Passage(packet, hook, leg.arrives, device), sight.chains)
-    leg = replace(leg, notes=judged.notes)
+    leg = replace(leg, notes=(*leg.notes, *judged.notes))
     reason = judged.dropped
     if reason is None and leg.arrives is not None:
         reason = filters.on_exit(device, filters.guarding(sight.table, sight.guard))
@@ -157,10 +169,11 @@ def _leaving(leg: Leg, found: Found, sight: Sight, tunnels: Mapping[str, TunnelF
 
 
 def _wrapped(leg: Leg, kind: Encapsulation, remote: IPAddress, sight: Sight, facts: TunnelFacts) -> _Look:
-    underlay = sight.lookup(remote, facts.local, None)
-    source = facts.local or (underlay.source if isinstance(underlay, Found) else None)
     size = None if leg.packet.size is None else leg.packet.size + kind.overhead[remote.version]
-    outer = Packet(source, remote, leg.packet, kind.name, size)
+    outer = Packet(facts.local, remote, leg.packet, kind.name, size)
+    if facts.local is None:
+        underlay = sight.lookup(remote, None, None, encapsulations.flow_of(outer))
+        outer = replace(outer, source=underlay.source if isinstance(underlay, Found) else None)
     verdict = replace(
         leg,
         verdict=Verdict.ENCAPSULATED,

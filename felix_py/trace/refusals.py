@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from felix_py.kernel.objects import RouteType
 from felix_py.kernel.wire import Refusal
 from felix_py.model import IPAddress
+from felix_py.trace import encapsulations, rules
 from felix_py.trace.seams import Sight
 from felix_py.trace.words import Packet
 
@@ -30,7 +31,12 @@ def explain(refused: Refusal, packet: Packet, device: str | None, sight: Sight) 
         device: where the packet came in; None where this machine sends it.
         sight: to ask further.
     """
-    plain = sight.lookup(packet.destination, None, None)
+    flow = encapsulations.flow_of(packet)
+    plain = sight.lookup(packet.destination, None, None, flow)
+    if flow is not None:
+        rule = rules.ending(packet, device, sight.rules(packet.destination.version))
+        if rule is not None:
+            return f"rule `{rule}` ends it", None
     if isinstance(plain, Refusal):
         return _destination(plain, packet.destination, sight)
     if device is not None:
@@ -38,7 +44,7 @@ def explain(refused: Refusal, packet: Packet, device: str | None, sight: Sight) 
         forwarding = f"net/ipv{version}/conf/{device}/forwarding"
         if plain.type is not RouteType.LOCAL and sight.parameter(forwarding) == OFF:
             return f"this machine does not forward what comes in by {device}: {forwarding} is 0", None
-        if packet.source is not None and (reason := _source(packet.source, device, sight)):
+        if packet.source is not None and (reason := _source(packet, packet.source, device, sight)):
             return reason, None
     return f"the kernel refuses it: {refused.text}", None
 
@@ -54,9 +60,10 @@ def _destination(refused: Refusal, destination: IPAddress, sight: Sight) -> tupl
     return f"the kernel refuses to send to {destination}: {refused.text}", None
 
 
-def _source(source: IPAddress, device: str, sight: Sight) -> str | None:
+def _source(packet: Packet, source: IPAddress, device: str, sight: Sight) -> str | None:
     """Say why a packet from there cannot have come in by this interface."""
-    back = sight.lookup(source, None, None)
+    flow = encapsulations.flow_of(packet)
+    back = sight.lookup(source, None, None, flow.back() if flow is not None else None)
     if not isinstance(back, Refusal) and back.type is RouteType.LOCAL:
         return f"{source} is this machine's own address, and nobody else may send from it"
     modes = {sight.parameter(f"net/ipv4/conf/{each}/rp_filter") for each in ("all", device)}

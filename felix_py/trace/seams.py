@@ -6,9 +6,11 @@ from typing import Protocol
 
 from felix_py.kernel.base_chains import Chain
 from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.flow import Flow
 from felix_py.kernel.guard import Guard
 from felix_py.kernel.lookup_codec import Found
 from felix_py.kernel.objects import Link, RouteType
+from felix_py.kernel.rule_codec import Rule
 from felix_py.kernel.wire import Refusal
 from felix_py.model import IPAddress, IPNetwork
 
@@ -21,8 +23,13 @@ class Sight(Protocol):
     guard: Guard | None
     chains: tuple[Chain, ...]
 
-    def lookup(self, destination: IPAddress, source: IPAddress | None, device: str | None) -> Found | Refusal:
+    def lookup(
+        self, destination: IPAddress, source: IPAddress | None, device: str | None, flow: Flow | None = None
+    ) -> Found | Refusal:
         """Return what becomes of a packet that came in by a device; None where this machine sends it."""
+
+    def rules(self, version: int) -> Iterable[Rule]:
+        """Return the rules of policy routing, in the order in which they are asked."""
 
     def rejecting(self, kind: RouteType, version: int) -> Iterable[IPNetwork]:
         """Return all prefixes that routes of a type send nowhere."""

@@ -10,11 +10,13 @@ from felix_py.kernel import filter_table, sysctl
 from felix_py.kernel.base_chains import Chain, chains_of
 from felix_py.kernel.dump import Reader
 from felix_py.kernel.filter_table import FilterTable
+from felix_py.kernel.flow import Flow
 from felix_py.kernel.guard import Guard
 from felix_py.kernel.guard_programs import GuardPrograms
 from felix_py.kernel.lookup import Lookup
 from felix_py.kernel.lookup_codec import Found
 from felix_py.kernel.objects import KernelRefused, Link, RouteType
+from felix_py.kernel.rule_codec import Rule
 from felix_py.kernel.wire import Refusal
 from felix_py.model import IPAddress, IPNetwork
 from felix_py.trace.passing import state_in_words
@@ -65,10 +67,16 @@ class KernelSight:
     ) -> None:
         self._lookup.close()
 
-    def lookup(self, destination: IPAddress, source: IPAddress | None, device: str | None) -> Found | Refusal:
+    def lookup(
+        self, destination: IPAddress, source: IPAddress | None, device: str | None, flow: Flow | None = None
+    ) -> Found | Refusal:
         """Return what becomes of a packet that came in by a device; None where this machine sends it."""
         index = self.links[device].index if device is not None else 0
-        return self._lookup.route(destination, source, index, self._names)
+        return self._lookup.route(destination, source, index, self._names, flow)
+
+    def rules(self, version: int) -> Iterable[Rule]:
+        """Return the rules of policy routing, in the order in which they are asked."""
+        return self._lookup.rules(version)
 
     def rejecting(self, kind: RouteType, version: int) -> Iterable[IPNetwork]:
         """Return all prefixes that routes of a type send nowhere."""

@@ -46,7 +46,7 @@ def follow(start: Machine, question: Question, asker: Asker) -> Trace:
             return _trace(hops, delivered=False, reason=f"it goes round in circles: {names}, {machine.name}")
         seen.add((machine, question.packet))
         try:
-            answer = asker.ask(machine, question)
+            answer = _about(question, machine, asker.ask(machine, question))
         except NotAsked as silence:
             inferred = asker.inferred(machine, question)
             hops.append(Hop(machine, unasked=". ".join(filter(None, (str(silence), inferred)))))
@@ -67,6 +67,19 @@ def follow(start: Machine, question: Question, asker: Asker) -> Trace:
         question = Question(answer.next.packet, answer.next.address)
         machine = following
     raise AssertionError  # the loop ends by returning
+
+
+def _about(question: Question, machine: Machine, answer: Answer) -> Answer:
+    """Return an answer that is about the flow that was asked for.
+
+    Raises:
+        NotAsked: when it is about none, as of agents that do not know of flows.
+    """
+    if answer.legs[0].packet.flow != question.packet.flow:
+        raise NotAsked(
+            f"{machine.name} gave no answer about {question.packet.flow}: its felix-agent is too old for --proto"
+        )
+    return answer
 
 
 def _trace(hops: Iterable[Hop], *, delivered: bool | None, reason: str) -> Trace:

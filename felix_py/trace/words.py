@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Self
 
+from felix_py.kernel.flow import Flow
 from felix_py.model import IPAddress
 
 
@@ -26,6 +27,7 @@ class Packet:
         inner: what it carries, where it is a tunnel's packet.
         encapsulation: by which kind of tunnel, a key of `encapsulations.TABLE`.
         size: bytes, sent with "don't fragment"; None where the size is no matter.
+        flow: protocol and ports; None where nobody says, and of a tunnel's packet, whose kind says it.
     """
 
     source: IPAddress | None
@@ -33,6 +35,7 @@ class Packet:
     inner: Self | None = None
     encapsulation: str | None = None
     size: int | None = None
+    flow: Flow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Leg:
         route: the route that decides, as `10.65.3.0/26 via 172.31.2.12`; empty where there is none.
         prefix: of that route, alone.
         protocol: who made that route, as `ip route` says it.
+        table: the routing table that has it, as `ip route` says it; None where the kernel does not say.
         device: where the packet leaves; None where it stays.
         mtu: bytes that may leave there.
         tunnel: what carries it from here, as `ipip by ebpf, 172.31.1.11 to 172.31.2.12`.
@@ -78,6 +82,7 @@ class Leg:
     origin: str | None = None
     why: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    table: str | None = None
 
 
 class Next(NamedTuple):
