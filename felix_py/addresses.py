@@ -27,11 +27,20 @@ Given: TypeAlias = IPAddress | NotAssigned
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A wish for addresses: one of each version of IP that the client can have, or exactly those that are wanted."""
+    """A wish for addresses: one of each version of IP that the client can have, or exactly those that are wanted.
+
+    Attributes:
+        rather: those that are given before others, where they may be.
+    """
 
     client: Client
     holder: Holder
     wanted: tuple[IPAddress, ...] = ()
+    rather: tuple[IPAddress, ...] = ()
+
+    def ask(self, version: int) -> Ask:
+        """Return what is asked of a block of one version of IP."""
+        return Ask(self.holder, rather=next((each for each in self.rather if each.version == version), None))
 
 
 class Addresses:
@@ -88,7 +97,7 @@ class Addresses:
             for wish, several in zip(wishes, given, strict=True):
                 several.extend(self._particular(wish, address) for address in wish.wanted)
             for (version, client), positions in self._by_client(wishes).items():
-                asks = [Ask(wishes[each].holder) for each in positions]
+                asks = [wishes[each].ask(version) for each in positions]
                 for position, answer in zip(positions, self._any(version, client, asks), strict=True):
                     given[position].append(answer)
         except (OSError, Conflict):
@@ -190,17 +199,20 @@ class Addresses:
 
     def _assigned(self, cidr: IPNetwork, asks: Sequence[Ask], owner: NodeName | None) -> list[Given]:
         """Give addresses of one block."""
-        lost = self.own.ready(cidr) if owner is not None else None
-        if lost is not None:
-            return [NotAssigned(lost.why)] * len(asks)
-        try:
-            answers = drive(claims.assign(cidr, asks, self.own.terms(), owner), self._swaps)
-        except Damaged as damaged:
-            return [NotAssigned(f"{damaged}; see `felixctl ipam check`")] * len(asks)
+        answers = self._asked(cidr, asks, owner)
+        if owner is not None and any(isinstance(each, NotAssigned) and each.gone for each in answers):
+            lost = self.own.ready(cidr)
+            answers = self._asked(cidr, asks, owner) if lost is None else [NotAssigned(lost.why)] * len(asks)
         for ask, answer in zip(asks, answers, strict=True):
             if not isinstance(answer, NotAssigned):
                 self.own.mine[answer] = ask.holder
         return answers
+
+    def _asked(self, cidr: IPNetwork, asks: Sequence[Ask], owner: NodeName | None) -> list[Given]:
+        try:
+            return drive(claims.assign(cidr, asks, self.own.terms(), owner), self._swaps)
+        except Damaged as damaged:
+            return [NotAssigned(f"{damaged}; see `felixctl ipam check`", gone=True)] * len(asks)
 
     def give_in(self, cidr: IPNetwork, holder: Holder) -> Given:
         """Give an address of one particular own block.
