@@ -71,6 +71,10 @@ class OwnBlocks:
             self._all = basis, tuple(dict.fromkeys((*sorted(by_hand, key=_order), *claimed)))
         return self._all[1]
 
+    def known(self) -> tuple[IPNetwork, ...]:
+        """Return `all` without a look at the datastore; none before somebody has looked. For any thread."""
+        return self.all() if self._kept is not None else ()
+
     def claimed(self) -> tuple[IPNetwork, ...]:
         """Return those that the node claimed itself."""
         return tuple(cidr for cidr in self.all() if cidr in self._claimed)

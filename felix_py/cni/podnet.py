@@ -8,9 +8,11 @@ import errno
 import fcntl
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +54,9 @@ CARRIER_SECONDS, CARRIER_PAUSE = 1.0, 0.0005
 """How long an interface without carrier is waited for at most, and the seconds between two questions."""
 
 
+_of_thread = threading.local()
+
+
 def require_namespace(netns: int, path: str) -> None:
     """Refuse a descriptor that is no network namespace, or our own one.
 
@@ -80,12 +85,12 @@ def add(attachment: Attachment, mtu: int, netns: int) -> int:
         LinkRefused: with the step that the kernel refused; `remove` undoes those before it.
     """
     host, inside, versions = attachment.host_interface, attachment.interface, _versions(attachment)
-    in_message, by_path = _parameters(host, versions)
-    with links.open_socket() as sock:
+    in_message, by_path = _parameters(ipv6=IPV6 in versions)
+    with _kept_socket() as sock:
         _make(sock, attachment, mtu, netns, in_message)
         index_here = socket.if_nametoindex(host)
-        for path, value in by_path.items():
-            sysctl.write(path, value)
+        for path, value in by_path:
+            sysctl.write(path.format(device=host), value)
         pod, index = pod_namespace.enter(netns, inside, {**POD, **(POD6 if IPV6 in versions else {})})
         with pod:
             links.carry_out(
@@ -94,7 +99,7 @@ def add(attachment: Attachment, mtu: int, netns: int) -> int:
                     links.up(LOOPBACK, "lo"),
                     links.up(index, inside),
                     *(links.address(index, inside, address) for address in attachment.addresses),
-                    *(change for version in versions for change in WAYS_OUT[version](index, inside)),
+                    *(change for version in versions for change in _ways_out(version, index, inside)),
                 ],
             )
             _await_carrier(pod, index)
@@ -107,15 +112,29 @@ def add(attachment: Attachment, mtu: int, netns: int) -> int:
     return index_here
 
 
-def _parameters(host: str, versions: list[int]) -> tuple[dict[str, int], dict[str, str]]:
-    """Return the parameters of the host's end: those that a message to it sets, by name, and the others by path."""
+@contextmanager
+def _kept_socket() -> Iterator[socket.socket]:
+    """Give this thread's socket in the host's namespace; a new one after a failure, of which answers may still come."""
+    kept = getattr(_of_thread, "sock", None) or links.open_socket()
+    _of_thread.sock = None
+    try:
+        yield kept
+    except BaseException:
+        kept.close()
+        raise
+    _of_thread.sock = kept
+
+
+@lru_cache
+def _parameters(*, ipv6: bool) -> tuple[Mapping[str, int], Sequence[tuple[str, str]]]:
+    """Return parameters of a pod's host side: by name those that a message to it sets, and the others by path."""
     in_message: dict[str, int] = {}
-    by_path: dict[str, str] = {}
-    for path, value in endpoints.of_workload(host, ipv6=IPV6 in versions):
+    by_path: list[tuple[str, str]] = []
+    for path, value in endpoints.of_workload("{device}", ipv6=ipv6):
         if path.startswith("net/ipv4/conf/") and (name := path.rpartition("/")[2]) in links.INTERFACE_PARAMETERS:
             in_message[name] = int(value)
         else:
-            by_path[path] = value
+            by_path.append((path, value))
     return in_message, by_path
 
 
@@ -150,8 +169,10 @@ def _way_out6(index: int, inside: str) -> Iterator[Change]:
     yield links.route(index, DEFAULT6, Route(via=GATEWAY6, device=inside, onlink=True, protocol=ownership.BOOT))
 
 
-WAYS_OUT = {4: _way_out, 6: _way_out6}
-"""What makes packets leave the pod, by version of IP."""
+@lru_cache
+def _ways_out(version: int, index: int, inside: str) -> tuple[Change, ...]:
+    """Return what makes packets leave a pod; nearly every pod's interface has the same name and index."""
+    return tuple((_way_out if version == 4 else _way_out6)(index, inside))  # noqa: PLR2004 - IP versions
 
 
 def _make(sock: socket.socket, attachment: Attachment, mtu: int, netns: int, parameters: Mapping[str, int]) -> None:

@@ -33,6 +33,10 @@ class Swaps(Protocol):
         """
         ...
 
+    def known(self, key: Key) -> Found | None:
+        """Return a resource as it was read or written here last, without a look; None where it never was."""
+        ...
+
     def listing(self, kind: str) -> tuple[tuple[Found, ...], tuple["Damaged", ...]]:
         """Return all resources of one kind, `IPAMBlock` or `BlockAffinity`, by name; and what cannot be understood."""
         ...

@@ -54,6 +54,10 @@ class KubernetesSwaps:
                 return None
             raise self._unavailable(key, failure) from failure
 
+    def known(self, key: Key) -> Found | None:
+        """Return a resource as it was last; see `datastore.api.Swaps`."""
+        return self._known.get(key)
+
     def listing(self, kind: str) -> tuple[tuple[Found, ...], tuple[Damaged, ...]]:
         """Return all that nodes keep of one kind; see `datastore.api.Swaps`."""
         found: list[Found] = []

@@ -64,6 +64,10 @@ class FolderSwaps:
             raise Damaged(key, str(path), "it is no text") from error
         return self._understood(key, path, text)
 
+    def known(self, key: Key) -> Found | None:
+        """Return a resource as it was last; see `datastore.api.Swaps`."""
+        return self._known.get(key)
+
     def listing(self, kind: str) -> tuple[tuple[Found, ...], tuple[Damaged, ...]]:
         """Return all resources of one kind; see `datastore.api.Swaps`."""
         found: list[Found] = []

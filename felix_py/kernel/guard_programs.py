@@ -135,12 +135,10 @@ class GuardPrograms:
         Raises:
             KernelRefused: with the reason.
         """
-        have = self._contents
-        allowed = {(link.index, address) for address in sources}
         with _refusals("pods' interfaces cannot be guarded by BPF"):
             if not self._maps:
                 raise KernelRefused("no programs of ours guard pods yet")
-            guard_maps.change(self._maps, have, Contents({*have.pods, link.index}, have.sources | allowed, have.ports))
+            guard_maps.admit(self._maps, self._contents, link.index, sources)
             if not self._attach_first(link) and not self._attach(link.name, link.index, refused=False):
                 raise KernelRefused(SHARED.format(name=link.name))
 

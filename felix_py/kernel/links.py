@@ -41,6 +41,10 @@ DOOMED = "felix gone"
 DOOMED_GROUP = 0x66656C78
 """And its group, by which the kernel removes many at once ("felx"; `ip link show group 1717922936`)."""
 
+ONE_QUEUE = attribute(31, U32.pack(1)) + attribute(32, U32.pack(1))
+"""IFLA_NUM_TX_QUEUES and IFLA_NUM_RX_QUEUES. A veth has as many as there are processors, and takes as much longer to
+make; without XDP they serve nothing, for it neither queues nor locks (drivers/net/veth.c)."""
+
 NO_COUNTERS = attribute(link_codec.IFLA_EXT_MASK, U32.pack(link_codec.RTEXT_FILTER_SKIP_STATS))
 """In a question: leave out what is most of the bytes of the answer."""
 
@@ -129,6 +133,7 @@ def _link(name: str, mac: str, mtu: int) -> bytes:
         attribute(IFLA_IFNAME, name.encode() + b"\0")
         + attribute(IFLA_MTU, U32.pack(mtu))
         + attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+        + ONE_QUEUE
     )
 
 
