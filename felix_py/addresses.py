@@ -1,6 +1,7 @@
 """Gives and takes back addresses: of own blocks, of blocks claimed for it, and of other nodes' blocks."""
 
-from collections.abc import Callable, Iterable, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,9 +16,12 @@ from felix_py.claims import Ask, Conflict, Lost
 from felix_py.datastore.api import Damaged, Swaps
 from felix_py.datastore.drive import drive
 from felix_py.ipam import Block, Holder, NotAssigned
-from felix_py.model import IPAddress, IPNetwork, IPPool, NodeName
+from felix_py.model import IPAddress, IPNetwork, IPPool, Namespace, NodeName
 from felix_py.own_blocks import OwnBlocks
 from felix_py.state import ClusterState
+
+WAYS = 256
+"""Clients of which it is remembered where their addresses come from: there is one for each namespace."""
 
 log = structlog.get_logger()
 
@@ -27,11 +31,31 @@ Given: TypeAlias = IPAddress | NotAssigned
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A wish for addresses: one of each version of IP that the client can have, or exactly those that are wanted."""
+    """A wish for addresses: one of each version of IP that the client can have, or exactly those that are wanted.
+
+    Attributes:
+        rather: those that are given before others, where they may be.
+    """
 
     client: Client
     holder: Holder
     wanted: tuple[IPAddress, ...] = ()
+    rather: tuple[IPAddress, ...] = ()
+
+    def ask(self, version: int) -> Ask:
+        """Return what is asked of a block of one version of IP."""
+        return Ask(self.holder, rather=next((each for each in self.rather if each.version == version), None))
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Where one client's addresses come from: the pools that serve it, and own blocks inside them, by version of IP."""
+
+    basis: tuple[object, ...]
+    pools: tuple[IPPool, ...]
+    refusals: tuple[str, ...]
+    versions: tuple[int, ...]
+    inside: Mapping[int, tuple[IPNetwork, ...]]
 
 
 class Addresses:
@@ -47,6 +71,7 @@ class Addresses:
         self._node = node
         self._clock = clock
         self._full: set[IPNetwork] = set()
+        self._ways: dict[Client, _Way] = {}
         self._owed: list[Held] = []
         self._unwritten: dict[IPAddress, Holder] = {}
         self._tried: ClusterState | None = None  # with what was known when the unwritten were tried last
@@ -88,7 +113,7 @@ class Addresses:
             for wish, several in zip(wishes, given, strict=True):
                 several.extend(self._particular(wish, address) for address in wish.wanted)
             for (version, client), positions in self._by_client(wishes).items():
-                asks = [Ask(wishes[each].holder) for each in positions]
+                asks = [wishes[each].ask(version) for each in positions]
                 for position, answer in zip(positions, self._any(version, client, asks), strict=True):
                     given[position].append(answer)
         except (OSError, Conflict):
@@ -97,11 +122,48 @@ class Addresses:
             raise
         return self._all_or_none(wishes, given)
 
+    def likely(self, client: Client, others: Collection[IPAddress]) -> tuple[IPAddress, ...]:
+        """Guess what `give` would give, by what was known last; nothing where there is no telling. For any thread.
+
+        Args:
+            client: who will ask.
+            others: what was guessed for others, who have not asked yet.
+        """
+        if not self.own.known():
+            return ()
+        way, terms, found = self._way(client), self.own.terms(), list[IPAddress]()
+        for version in way.versions:
+            blocks = (self._swaps.known(claims.block_key(cidr)) for cidr in way.inside[version])
+            values = (block.value for block in blocks if block is not None)
+            free = (each for block in values if isinstance(block, Block) for each in block.free(terms))
+            address = next((each for each in free if each not in others), None)
+            if address is None:
+                return ()
+            found.append(address)
+        return tuple(found)
+
+    def _way(self, client: Client) -> "_Way":
+        """Return where a client's addresses come from: the same object until something changes. For any thread."""
+        cluster, own = self.own.cluster(), self.own.all()
+        basis = cluster.of(IPPool), cluster.of(Namespace), own, cluster.node(client.node), cluster.ipam()
+        known = self._ways.get(client)
+        # Pods come in hundreds; what they have in common is the same object, and looked at once.
+        if known is None or any(map(operator.is_not, known.basis[:4], basis[:4])) or known.basis[4] != basis[4]:
+            pools, refusals = choosing.serving(cluster, client)
+            versions = choosing.versions(cluster, client, own)
+            inside = {
+                version: tuple(cidr for cidr in self.own.inside(pools) if cidr.version == version)
+                for version in versions
+            }
+            if len(self._ways) >= WAYS:
+                self._ways.clear()
+            known = self._ways[client] = _Way(basis, pools, refusals, versions, inside)
+        return known
+
     def _by_client(self, wishes: Sequence[Wish]) -> dict[tuple[int, Client], list[int]]:
         groups: dict[tuple[int, Client], list[int]] = {}
-        cluster, own = self.own.cluster(), self.own.all()
         for position, wish in enumerate(wishes):
-            for version in () if wish.wanted else choosing.versions(cluster, wish.client, own):
+            for version in () if wish.wanted else self._way(wish.client).versions:
                 groups.setdefault((version, wish.client), []).append(position)
         return groups
 
@@ -154,8 +216,8 @@ class Addresses:
     def _any(self, version: int, client: Client, asks: Sequence[Ask]) -> list[Given]:
         """Give each of them any address of one version."""
         cluster = self.own.cluster()
-        pools, refusals = choosing.serving(cluster, client)
-        pools = tuple(pool for pool in pools if pool.cidr.version == version)
+        way = self._way(client)
+        pools, refusals = tuple(pool for pool in way.pools if pool.cidr.version == version), way.refusals
         answers: list[Given | None] = [None] * len(asks)
         reasons: dict[str, None] = {}
 
@@ -172,7 +234,7 @@ class Addresses:
             return None not in answers
 
         why_no_more = ""
-        if not any(fill(cidr, self._node) for cidr in self.own.inside(pools) if cidr not in self._full):
+        if not any(fill(cidr, self._node) for cidr in way.inside[version] if cidr not in self._full):
             for cidr in self.own.more(pools, version):
                 if isinstance(cidr, str):
                     why_no_more = cidr
@@ -190,17 +252,20 @@ class Addresses:
 
     def _assigned(self, cidr: IPNetwork, asks: Sequence[Ask], owner: NodeName | None) -> list[Given]:
         """Give addresses of one block."""
-        lost = self.own.ready(cidr) if owner is not None else None
-        if lost is not None:
-            return [NotAssigned(lost.why)] * len(asks)
-        try:
-            answers = drive(claims.assign(cidr, asks, self.own.terms(), owner), self._swaps)
-        except Damaged as damaged:
-            return [NotAssigned(f"{damaged}; see `felixctl ipam check`")] * len(asks)
+        answers = self._asked(cidr, asks, owner)
+        if owner is not None and any(isinstance(each, NotAssigned) and each.gone for each in answers):
+            lost = self.own.ready(cidr)
+            answers = self._asked(cidr, asks, owner) if lost is None else [NotAssigned(lost.why)] * len(asks)
         for ask, answer in zip(asks, answers, strict=True):
             if not isinstance(answer, NotAssigned):
                 self.own.mine[answer] = ask.holder
         return answers
+
+    def _asked(self, cidr: IPNetwork, asks: Sequence[Ask], owner: NodeName | None) -> list[Given]:
+        try:
+            return drive(claims.assign(cidr, asks, self.own.terms(), owner), self._swaps)
+        except Damaged as damaged:
+            return [NotAssigned(f"{damaged}; see `felixctl ipam check`", gone=True)] * len(asks)
 
     def give_in(self, cidr: IPNetwork, holder: Holder) -> Given:
         """Give an address of one particular own block.

@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -22,14 +21,14 @@ from felix_py.datastore.api import Datastore
 from felix_py.kernel.engine import Intention
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.objects import KernelRefused, Step
-from felix_py.kernel_thread import Told, asked, turned
+from felix_py.kernel_thread import KernelThread, Told, asked, turned
 from felix_py.knowledge import NO_NEXT_HOPS, Done, Knowledge
 from felix_py.model import Key, NodeName, WorkloadEndpoint
-from felix_py.pacing import Pace
+from felix_py.pacing import CHURN, Pace
 from felix_py.picture import Picture
 from felix_py.seams import Onlooker, RouteSpeaker
 from felix_py.state import Absent, ClusterState, Event, Present
-from felix_py.telling import tell_of_next_hops, tell_of_pod, unguarded
+from felix_py.telling import tell_of_next_hops, unguarded
 from felix_py.turn import Turns
 
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
@@ -40,9 +39,6 @@ CONVERGED_AGAIN = 1.0
 
 SHORT_REST = 0.01
 """Seconds between turns while somebody waits for a pod, whatever a storm would make them."""
-
-CHURN = 0.1
-"""Seconds between turns while pods come and go: those that come do not wait for one, and their events are many."""
 
 KERNEL_PATIENCE = 60.0
 """Seconds that the kernel may be unreadable before the agent ends: a new one may fare better than a lame one."""
@@ -81,12 +77,11 @@ class Agent:
         self.rearm: Callable[[], None] = _nothing
         self.adjust: Callable[[SpeakerSettings], SpeakerSettings] = _unchanged
         self.guarded = False
-        self._kernel = Turns(kernel, config.node_name, clock)
+        self._kernel = KernelThread(Turns(kernel, config.node_name, clock))
         self._datastore = datastore
         self._speaker = speaker
         self._tunnel_address = tunnel_address
         self._clock = clock
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._news: list[Event] = []
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -126,20 +121,25 @@ class Agent:
         """Know that a pod is being attached: no turn need be made for what the kernel tells of it meanwhile."""
         self._churn = self._clock()
 
-    async def put_endpoint(self, endpoint: WorkloadEndpoint, index: int = 0) -> None:
-        """Guard and route a pod; return when its addresses are in the kernel's table.
+    def attach(self, endpoint: WorkloadEndpoint, index: int) -> bool:
+        """Guard and route a pod whose interface has this index since just now; False where that takes a turn.
 
-        Args:
-            endpoint: the pod.
-            index: of its interface where that was made just now; such a pod does not wait for a turn.
+        For any thread. `attached` has to follow, or else `put_endpoint` or `remove_endpoint`.
+        """
+        return self._kernel.attach(endpoint, index)
+
+    def attached(self, endpoint: WorkloadEndpoint) -> None:
+        """Know of a pod that `attach` has guarded and routed."""
+        self.tell(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
+        self._kernel.tell(endpoint)
+
+    async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
+        """Guard and route a pod; return when its addresses are in the kernel's table.
 
         Raises:
             KernelRefused: with the kernel's reason, or when it took too long.
         """
-        # In this order: whatever turn comes after what `attach` writes knows that it is wanted.
         self.tell(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
-        if index and tell_of_pod(await self.ask(lambda turns: turns.attach(endpoint, index)), endpoint.name):
-            return
         self._hurry.set()  # somebody waits for a pod: no burst is gathered
         await self._awaited.routed(endpoint)
 
@@ -197,11 +197,11 @@ class Agent:
             KernelRefused: when the kernel could not be read.
         """
         knowledge = self._what_we_know()
-        return await self.ask(lambda turns: describe(*turns.plan(knowledge), turns))
+        return await self.ask(lambda turns: describe(*turns.plan(self._kernel.at_last(knowledge)), turns))
 
     async def ask(self, question: Callable[[Turns], Result]) -> Result:
         """Run a question in the kernel's thread, where nothing changes meanwhile."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, question, self._kernel)
+        return await self._kernel.ask(question)
 
     def moment(self, at: float | None) -> datetime | None:
         """Return the time of day of a moment on the loop's clock."""
@@ -233,7 +233,7 @@ class Agent:
         settle = self.config.settle_milliseconds / 1000 if self._gathers else 0.0
         delay = max(settle, self._pace.delay(self._clock()))
         if self._clock() - self._churn < CHURN:
-            delay = max(delay, CHURN)
+            delay = max(delay, self._pace.among_pods())
         if self._awaited:  # the last turn did not reach what the pod waits for, in a flood of events
             delay = min(delay, SHORT_REST)
         if delay > 0:
@@ -277,7 +277,7 @@ class Agent:
             return asked(loop, self._goes_on)
 
         done, told = await self.ask(
-            lambda turns: turned(turns, knowledge, keys, known, further, resync=resync, hold=hold)
+            lambda turns: turned(turns, self._kernel.at_last(knowledge), keys, known, further, resync=resync, hold=hold)
         )
         self.rearm()
         self.repairs += told.repairs
@@ -298,6 +298,7 @@ class Agent:
             return has_news
         was_in_sync = self.cluster.in_sync
         self.cluster = self.cluster.after_all(news)
+        self._kernel.heard(news)
         if self.cluster.in_sync and not was_in_sync:
             log.info("agent.in_sync", resources=len(self.cluster.resources))
         if self.cluster.in_sync:

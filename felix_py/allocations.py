@@ -4,38 +4,30 @@ A block says of each address everything that is known of its holder, so no secon
 a node are read out of the blocks, and the kernel, whose interfaces bear notes, corrects them at the start.
 """
 
-import errno
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 
 import structlog
 
-from felix_py import ipam, old_allocations
+from felix_py import old_allocations
 from felix_py.addresses import Addresses, Held, Wish
 from felix_py.choosing import Client
 from felix_py.claims import Conflict
-from felix_py.datastore.api import Swaps, Unavailable
+from felix_py.datastore.api import Swaps
 from felix_py.gathering import Gathering
-from felix_py.ipam import Block, Holder, NotAssigned
-from felix_py.kernel import links, ownership, route_codec
-from felix_py.kernel.dump import Reader
-from felix_py.kernel.objects import MAIN_TABLE
-from felix_py.kernel.wire import Family
-from felix_py.ledger import Attachment, attachments, from_note, holder, with_mac
+from felix_py.ipam import Block, NotAssigned
+from felix_py.ledger import Attachment, attachments, holder, with_mac
+from felix_py.living_pods import living_pods
 from felix_py.model import Fault, Invalid, IPAddress, IPNetwork, NodeName, Use, WorkloadEndpoint
 from felix_py.old_allocations import OldAllocations
-
-TUNNEL_HANDLES = {4: "ipip-tunnel-addr", 6: "vxlan-v6-tunnel-addr"}
-"""Of the tunnels' own addresses, by version of IP; Calico's words. IP in IP and VXLAN share the one of IPv4."""
+from felix_py.store_failed import failed
+from felix_py.tunnel_addresses import TunnelAddresses
 
 log = structlog.get_logger()
-
-
-class StoreFailed(Exception):  # noqa: N818 - named for what happened: nothing was changed
-    """The change could not be made durable; what was written before still holds."""
 
 
 class AddressRefused(Exception):  # noqa: N818 - named for what the caller does: try again later, or ask for another
@@ -46,28 +38,21 @@ class AlreadyAttached(Exception):  # noqa: N818 - named for what the caller does
     """This container has this interface already, or another one has its host interface."""
 
 
-def living_pods() -> tuple[Attachment, ...]:
-    """Return what the kernel knows of pods: each `cali` interface, its note, and the addresses routed to it."""
-    with links.open_socket() as sock:
-        found = [link for link in links.listing(sock) if ownership.is_workload_device(link.name)]
-    seen = [link for link in found if link.alias != links.DOOMED]
-    names = {link.index: link.name for link in seen}
-    routed: dict[str, list[IPAddress]] = {}
-    with Reader() as reader:
-        bodies = [body for family in Family for body in reader.routes(family, MAIN_TABLE)] if seen else []
-    for key, route in filter(None, (route_codec.decode(body, names) for body in bodies)):
-        if route.device in names.values() and key.dst.num_addresses == 1:
-            routed.setdefault(route.device or "", []).append(key.dst.network_address)
-    return tuple(from_note(link.alias, link.name, routed.get(link.name, ())) for link in seen)
-
-
 @dataclass(frozen=True, slots=True)
-class _Attach:
-    """A pod that is to have addresses."""
+class Attach:
+    """A pod that is to have addresses.
+
+    Attributes:
+        draft: the pod without them.
+        wanted: exactly these; any where there are none.
+        pools: version of IP, and name or range of those that serve; all where there are none.
+        guess: what the pod will probably be; its addresses come before others.
+    """
 
     draft: Attachment
-    wanted: tuple[IPAddress, ...]
+    wanted: tuple[IPAddress, ...] = ()
     pools: tuple[tuple[int, str], ...] = ()
+    guess: Attachment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +94,12 @@ class Allocations:
         self._node = node
         self._living = living
         self._clock = clock
-        self._gathering: Gathering[_Attach | _Detach, Attachment | Exception] = Gathering(self._carry_out)
+        self._gathering: Gathering[Attach | _Detach, Attachment | Exception] = Gathering(self._carry_out)
+        self._guessing = Lock()
+        self._guessed: set[IPAddress] = set()  # for those who have not been given any yet
         self._by_interface: dict[str, Attachment] = {}
         self._by_container: dict[tuple[str, str], Attachment] = {}
-        self._tunnels: dict[int, Held] = {}  # by version of IP
+        self._tunnels = TunnelAddresses(self.addresses, node, self._gathering, clock)
         try:
             self._start(before)
         except OSError as error:
@@ -166,21 +153,49 @@ class Allocations:
 
     # --- pods come and go
 
+    def foresee(self, asks: Attach) -> Attach:
+        """Return a wish with a guess of what it will be given, so that the interface need not wait for the disk.
+
+        Nothing is given by it, and a guess may be wrong: another node may borrow the address, or this block be full.
+        `attach_all` has to follow.
+
+        Raises:
+            AlreadyAttached: the first one stays as it is.
+        """
+        refusal = self._second(asks.draft, ())
+        if refusal is not None:
+            raise refusal
+        if asks.wanted:
+            return asks
+        with self._guessing:
+            addresses = self.addresses.likely(self._client(asks), self._guessed)
+            self._guessed.update(addresses)
+        return replace(asks, guess=with_mac(replace(asks.draft, addresses=addresses))) if addresses else asks
+
+    def attach_all(self, wishes: Sequence[Attach]) -> list[Attachment | Exception]:
+        """Give each attachment its addresses; on disk when this returns. What `attach` would raise is returned.
+
+        They are one of each version of IP that the node can give, IPv4 first, all or none; or exactly those that are
+        wanted. An attachment without a hardware address gets the one that belongs to its first address.
+        """
+        try:
+            with self._gathering.alone():
+                return self._attach(wishes)
+        finally:
+            with self._guessing:
+                self._guessed.difference_update(*(each.guess.addresses for each in wishes if each.guess is not None))
+
     def attach(
         self, draft: Attachment, wanted: tuple[IPAddress, ...] = (), pools: tuple[tuple[int, str], ...] = ()
     ) -> Attachment:
-        """Give an attachment its addresses; on disk when this returns.
-
-        They are one of each version of IP that the node can give, IPv4 first, all or none; or exactly those that are
-        wanted. Of `pools`, a version of IP and a name or range each, only those serve. An attachment without a
-        hardware address gets the one that belongs to its first address.
+        """Give an attachment its addresses; on disk when this returns. See `attach_all`.
 
         Raises:
             AlreadyAttached: the first one stays as it is.
             AddressRefused: with the reason of each block.
             StoreFailed: nothing was given.
         """
-        answer = self._gathering.ask(_Attach(draft, wanted, pools))
+        answer = self._gathering.ask(Attach(draft, wanted, pools))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -206,12 +221,12 @@ class Allocations:
                 self.addresses.take_back(held)
                 self.addresses.pay()
             except (OSError, Conflict) as error:
-                raise _failed(error) from error
+                raise failed(error) from error
 
-    def _carry_out(self, wishes: Sequence[_Attach | _Detach]) -> list[Attachment | Exception]:
+    def _carry_out(self, wishes: Sequence[Attach | _Detach]) -> list[Attachment | Exception]:
         gone = self._detach([wish.attachment for wish in wishes if isinstance(wish, _Detach)])
-        come = iter(self._attach([wish for wish in wishes if isinstance(wish, _Attach)]))
-        return [next(come) if isinstance(wish, _Attach) else gone or wish.attachment for wish in wishes]
+        come = iter(self._attach([wish for wish in wishes if isinstance(wish, Attach)]))
+        return [next(come) if isinstance(wish, Attach) else gone or wish.attachment for wish in wishes]
 
     def _detach(self, leaving: Sequence[Attachment]) -> Exception | None:
         known = [each for each in leaving if self._by_interface.get(each.host_interface) == each]
@@ -219,15 +234,15 @@ class Allocations:
         try:
             self.addresses.take_back(held)
         except (OSError, Conflict) as error:
-            return _failed(error)
+            return failed(error)
         for each in known:
             del self._by_interface[each.host_interface]
             self._by_container.pop((each.container_id, each.interface), None)
         return None
 
-    def _attach(self, wishes: Sequence[_Attach]) -> list[Attachment | Exception]:
+    def _attach(self, wishes: Sequence[Attach]) -> list[Attachment | Exception]:
         answers: dict[int, Attachment | Exception] = {}
-        coming: dict[str, _Attach] = {}
+        coming: dict[str, Attach] = {}
         for position, wish in enumerate(wishes):
             refusal = self._second(wish.draft, [each.draft for each in coming.values()])
             if refusal is not None:
@@ -237,7 +252,7 @@ class Allocations:
         try:
             given = self.addresses.give([self._wish(wish) for wish in coming.values()])
         except (OSError, Conflict) as error:
-            return [answers.get(position, _failed(error)) for position in range(len(wishes))]
+            return [answers.get(position, failed(error)) for position in range(len(wishes))]
         self._drop_old_file()
         found = iter(zip(coming.values(), given, strict=True))
         for position in range(len(wishes)):
@@ -246,10 +261,12 @@ class Allocations:
                 answers[position] = self._attached(wish.draft, addresses)
         return [answers[position] for position in range(len(wishes))]
 
-    def _wish(self, wish: _Attach) -> Wish:
-        namespace = wish.draft.pod.split("/", maxsplit=1)[0] or None
-        client = Client(self._node, Use.WORKLOAD, namespace, wish.pools)
-        return Wish(client, holder(wish.draft, self._node), wish.wanted)
+    def _wish(self, wish: Attach) -> Wish:
+        rather = wish.guess.addresses if wish.guess is not None else ()
+        return Wish(self._client(wish), holder(wish.draft, self._node), wish.wanted, rather)
+
+    def _client(self, wish: Attach) -> Client:
+        return Client(self._node, Use.WORKLOAD, wish.draft.pod.split("/", maxsplit=1)[0] or None, wish.pools)
 
     def _attached(self, draft: Attachment, given: tuple[IPAddress, ...] | NotAssigned) -> Attachment | Exception:
         if isinstance(given, NotAssigned):
@@ -281,45 +298,9 @@ class Allocations:
     def _held(self, attachment: Attachment) -> list[Held]:
         return [(address, holder(attachment, self._node)) for address in attachment.addresses]
 
-    # --- the tunnel
-
     def tunnel_address(self, block: IPNetwork, *, keep: bool = True) -> IPAddress | None:
-        """Return the tunnels' own address in this block, giving it one where it has none; None when all are in use.
-
-        Args:
-            block: one of this node's blocks.
-            keep: whether a new one is written down; not for those who only look, as `felix-agent plan`.
-        """
-        version = block.version
-        with self._gathering.alone():
-            before = self._tunnels.get(version)
-            if before is not None and before[0] in block:
-                return before[0]
-            held = Holder(self._tunnel_handle(version), self._node, self._clock())
-            if not keep:
-                return next(iter(self.block(block).free(self.addresses.own.terms())), None)
-            try:
-                answer = self.addresses.give_in(block, held)
-            except (OSError, Conflict) as failure:
-                log.warning("datastore.fault", fault=str(_failed(failure)))
-                answer = self._unwritten_tunnel(block, held)
-            if isinstance(answer, NotAssigned):
-                return None
-            self.addresses.give_back_later([before] if before is not None else [])
-            self._tunnels[version] = answer, held
-            return answer
-
-    def _unwritten_tunnel(self, block: IPNetwork, held: Holder) -> IPAddress | NotAssigned:
-        """Give the tunnel an address that is written with the next pod; until then a restart may choose another one."""
-        answer = ipam.assign(self.block(block), held, self.addresses.own.terms())
-        if isinstance(answer, NotAssigned):
-            return answer
-        self.addresses.remember([(answer.address, held)], written=False)
-        return answer.address
-
-    def _tunnel_handle(self, version: int) -> str:
-        """Return the handle of the tunnels' address of a version of IP."""
-        return f"{TUNNEL_HANDLES[version]}-{self._node}"
+        """Return the tunnels' own address in a block of this node: `TunnelAddresses.of_block`."""
+        return self._tunnels.of_block(block, keep=keep)
 
     # --- the start
 
@@ -342,21 +323,8 @@ class Allocations:
             if each.host_interface in notes and each.host_interface not in self._by_interface:
                 self._know(each)
                 self.addresses.remember(self._held(each), written=False)
-        self._find_tunnel(blocks, old)
+        self._tunnels.find(blocks, old.handles)
         self.addresses.give_back_later(gone)
-
-    def _find_tunnel(self, blocks: Sequence[Block], old: OldAllocations) -> None:
-        names = {self._tunnel_handle(version): version for version in TUNNEL_HANDLES}
-        for block in blocks:
-            for address, each in block.holders.items():
-                if each.handle in names:
-                    self._tunnels[names[each.handle]] = address, each
-                    self.addresses.remember([(address, each)], written=True)
-        for handle, version in names.items():
-            if version not in self._tunnels and handle in old.handles:
-                held = old.handles[handle], Holder(handle, self._node, self._clock())
-                self._tunnels[version] = held
-                self.addresses.remember([held], written=False)
 
     def _read_old_file(self, living: int) -> OldAllocations:
         nothing = OldAllocations((), {})
@@ -378,15 +346,6 @@ class Allocations:
             if self._old_file.exists():
                 self._old_file.rename(self._old_file.with_name(f"{old_allocations.FILE}.migrated"))
             self._old_file = None
-
-
-def _failed(error: OSError | Conflict) -> StoreFailed:
-    if isinstance(error, Conflict):
-        return StoreFailed(f"{error}; nothing was changed")
-    if isinstance(error, Unavailable):
-        return StoreFailed(f"{error.filename} cannot be used: {error.strerror}; {error.remedy}; nothing was changed")
-    remedy = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
-    return StoreFailed(f"{error.filename} cannot be written: {error.strerror}; {remedy}; nothing was changed")
 
 
 def _listed(attachment: Attachment) -> str:

@@ -80,10 +80,15 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A wish for an address; any of the block, or a particular one."""
+    """A wish for an address; any of the block, or a particular one.
+
+    Attributes:
+        rather: one that is given before any other, where it may be.
+    """
 
     holder: Holder
     address: IPAddress | None = None
+    rather: IPAddress | None = None
 
 
 def block_key(cidr: IPNetwork) -> Key:
@@ -168,7 +173,8 @@ def assign(
         found: Found | None = yield Read(block_key(cidr))
         block = _block(found)
         if found is None or block is None or owner not in (None, block.affinity):
-            gone = NotAssigned(f"block {cidr} {'does not exist' if block is None else f'is not of node {owner}'}")
+            why = f"block {cidr} {'does not exist' if block is None else f'is not of node {owner}'}"
+            gone = NotAssigned(why, gone=True)
             return [gone] * len(asks)
         after, answers = _assigned(block, asks, terms)
         try:
@@ -184,7 +190,7 @@ def _assigned(block: Block, asks: Sequence[Ask], terms: Terms) -> tuple[Block, l
     answers: list[IPAddress | NotAssigned] = []
     for ask in asks:
         if ask.address is None:
-            answer = ipam.assign(block, ask.holder, terms)
+            answer = ipam.assign(block, ask.holder, terms, ask.rather)
         else:
             answer = ipam.assign_this(block, ask.holder, ask.address, terms)
         if isinstance(answer, NotAssigned):

@@ -22,10 +22,9 @@ def write(path: Path, text: str, *, mode: int = 0o644) -> None:
     Raises:
         OSError: the old file stands as it was.
     """
-    make_folder(path.parent)
     temporary = f"{path}{UNFINISHED}"
     try:
-        with open(temporary, "wb", buffering=0) as file:  # noqa: PTH123 - a pod waits for this; a Path costs 0.1 ms
+        with _opened(temporary, path.parent) as file:
             os.fchmod(file.fileno(), mode)
             _write_all(file, text.encode())
             os.fsync(file.fileno())
@@ -35,6 +34,14 @@ def write(path: Path, text: str, *, mode: int = 0o644) -> None:
             os.unlink(temporary)  # noqa: PTH108 - as above
         raise
     _sync(path.parent)
+
+
+def _opened(temporary: str, folder: Path) -> FileIO:
+    try:
+        return open(temporary, "wb", buffering=0)  # noqa: PTH123 - a pod waits for this; a Path costs 0.1 ms
+    except FileNotFoundError:
+        make_folder(folder)
+        return open(temporary, "wb", buffering=0)  # noqa: PTH123 - as above
 
 
 def _write_all(file: FileIO, data: bytes) -> None:

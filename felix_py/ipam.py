@@ -117,6 +117,13 @@ class Block:
             if not any(address in network for network in terms.reserved):
                 yield address
 
+    def may_give(self, address: IPAddress, terms: Terms) -> bool:
+        """Say whether `free` would yield this address."""
+        ordinal = self.ordinal(address)
+        if ordinal is None or ordinal in self.held or not terms.allow(self.released.get(ordinal)):
+            return False
+        return not any(address in network for network in terms.reserved)
+
     def idle(self, terms: Terms) -> bool:
         """Say whether nobody holds any address, and none is cooling down: the block may go."""
         return not self.held and all(map(terms.allow, self.released.values()))
@@ -132,17 +139,22 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class NotAssigned:
-    """Nothing was given, and this is why."""
+    """Nothing was given, and this is why.
+
+    Attributes:
+        gone: the block is not there, or not whose it has to be.
+    """
 
     why: str
+    gone: bool = False
 
 
 Answer: TypeAlias = Assigned | NotAssigned
 
 
-def assign(block: Block, holder: Holder, terms: Terms = ANY) -> Answer:
-    """Give the next free address of the block."""
-    address = next(block.free(terms), None)
+def assign(block: Block, holder: Holder, terms: Terms = ANY, rather: IPAddress | None = None) -> Answer:
+    """Give an address of the block: rather this one, if it may be given, and else the next free one."""
+    address = rather if rather is not None and block.may_give(rather, terms) else next(block.free(terms), None)
     if address is None:
         return NotAssigned(full(block, terms))
     return Assigned(_held(block, address, holder), address)

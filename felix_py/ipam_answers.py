@@ -7,11 +7,12 @@ from ipaddress import ip_address
 import structlog
 
 from felix_py import ipam_documents
-from felix_py.allocations import Allocations, StoreFailed
+from felix_py.allocations import Allocations
 from felix_py.api import Answer
 from felix_py.ipam import Holder
 from felix_py.ipam_check import Books
 from felix_py.model import IPAddress, NodeName
+from felix_py.store_failed import StoreFailed
 
 log = structlog.get_logger()
 

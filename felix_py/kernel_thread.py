@@ -1,24 +1,30 @@
-"""What one turn of the loop does in the kernel's thread: turn, log it, and look at what the loop has to know."""
+"""Who works at the kernel, one thread at a time: the loop's turns in a thread of theirs, and whoever attaches a pod."""
 
 import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from threading import Lock
 from typing import TypeVar
 
 from felix_py.calc.hearsay import Hearsay
 from felix_py.kernel.engine import Standing
-from felix_py.kernel.objects import RouteKey
+from felix_py.kernel.objects import Route, RouteKey
 from felix_py.knowledge import Done, Knowledge
+from felix_py.model import Key, WorkloadEndpoint
 from felix_py.picture import Picture
-from felix_py.telling import sentences, tell
+from felix_py.state import Event, InSync, Present
+from felix_py.telling import sentences, tell, tell_of_pod
 from felix_py.turn import Turns
 
 PATIENCE = 1.0
 """Seconds that the loop may take to answer; it may have ended, and then nobody does."""
+
+LONG_TURN = 0.1
+"""Seconds that a pod waits for a turn before it lets others go first, who need no kernel: a table may be arriving."""
 
 Result = TypeVar("Result")
 
@@ -37,6 +43,63 @@ class Told:
     refusal: str | None
     standings: Mapping[RouteKey, Standing]
     busy: float
+
+
+class KernelThread:
+    """Lets one thread at a time to the kernel, so that there is one writer.
+
+    A pod that is attached is told to the loop when its routes stand already. Until the loop has heard of it, it is
+    added to what any turn knows: so no turn that comes after its routes can fail to want them.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._alone = Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._coming: dict[str, WorkloadEndpoint] = {}
+        self._written: dict[str, Mapping[RouteKey, Route]] = {}
+
+    async def ask(self, question: Callable[[Turns], Result]) -> Result:
+        """Run a question in the kernel's thread, where nothing changes meanwhile; for the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
+
+    def _answer(self, question: Callable[[Turns], Result]) -> Result:
+        with self._alone:
+            return question(self._turns)
+
+    def attach(self, pod: WorkloadEndpoint, index: int) -> bool:
+        """Guard and route a new pod ahead of any turn; False where one is too long, or needed. For any thread.
+
+        Args:
+            pod: of this node; the loop hears of it next.
+            index: of its interface.
+        """
+        if not self._alone.acquire(timeout=LONG_TURN):
+            return False
+        try:
+            self._coming[pod.name] = pod
+            routes = self._turns.attach(pod, index)
+        finally:
+            self._alone.release()
+        if routes is not None:
+            self._written[pod.name] = routes
+        return routes is not None
+
+    def tell(self, pod: WorkloadEndpoint) -> None:
+        """Log the routes that a pod was given by `attach`."""
+        tell_of_pod(self._written.pop(pod.name, {}), pod.name)
+
+    def heard(self, news: Iterable[Event]) -> None:
+        """Take note of what the loop knows by now; for the loop."""
+        for event in news:
+            if not isinstance(event, InSync) and event.key.kind == "WorkloadEndpoint":
+                self._coming.pop(event.key.name, None)
+
+    def at_last(self, knowledge: Knowledge) -> Knowledge:
+        """Return what is known, and those pods besides of which the loop has not heard; for the kernel's thread."""
+        keys = {Key("WorkloadEndpoint", pod.name): pod for pod in tuple(self._coming.values())}
+        news = [Present(key, pod) for key, pod in keys.items() if knowledge.cluster.resources.get(key) != pod]
+        return replace(knowledge, cluster=knowledge.cluster.after_all(news)) if news else knowledge
 
 
 def turned(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeAlias
 
 import structlog
 
@@ -15,6 +16,9 @@ from felix_py.datastore.drive import drive, persevere
 from felix_py.ipam import ANY, Block, Holder
 from felix_py.model import BlockAffinity, IPAddress, IPNetwork, IPPool, NodeName, Use, lies_in
 from felix_py.state import ClusterState
+
+_Basis: TypeAlias = tuple[tuple[BlockAffinity, ...], frozenset[str], tuple[IPNetwork, ...]]
+"""What its blocks depend on: all affinities, the names of those that nodes keep, and those that it claimed."""
 
 log = structlog.get_logger()
 
@@ -39,6 +43,7 @@ class OwnBlocks:
         self._kept: frozenset[str] | None = None  # names of all affinities that are kept by nodes
         self._claimed: dict[IPNetwork, None] = {}  # ours, in the order in which they were claimed
         self._unfinished: list[IPNetwork] = []
+        self._all: tuple[_Basis, tuple[IPNetwork, ...]] = ((), frozenset(), ()), ()
 
     def refresh(self) -> None:
         """Read anew which blocks this node has claimed.
@@ -59,8 +64,17 @@ class OwnBlocks:
         """Return the blocks of this node: those that somebody wrote down, then those that it claimed."""
         if self._kept is None:
             self.refresh()
-        by_hand = choosing.by_hand(self.cluster(), self._node, self._kept or frozenset())
-        return tuple(dict.fromkeys((*sorted(by_hand, key=_order), *self._claimed)))
+        cluster, kept, claimed = self.cluster(), self._kept or frozenset(), tuple(self._claimed)
+        # Asked for each pod, and the same for thousands of them.
+        basis = cluster.of(BlockAffinity), kept, claimed
+        if basis[0] is not self._all[0][0] or basis[1:] != self._all[0][1:]:
+            by_hand = choosing.by_hand(cluster, self._node, kept)
+            self._all = basis, tuple(dict.fromkeys((*sorted(by_hand, key=_order), *claimed)))
+        return self._all[1]
+
+    def known(self) -> tuple[IPNetwork, ...]:
+        """Return `all` without a look at the datastore; none before somebody has looked. For any thread."""
+        return self.all() if self._kept is not None else ()
 
     def claimed(self) -> tuple[IPNetwork, ...]:
         """Return those that the node claimed itself."""

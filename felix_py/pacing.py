@@ -17,16 +17,25 @@ SHORTEST, LONGEST = 0.002, 0.5
 over must not slow down what comes after it."""
 
 
+CHURN, CHURN_LONGEST = 0.1, 0.4
+"""Seconds between turns while pods come and go: those that come do not wait for one, and their events are many."""
+
+CHURN_SHARE = 0.05
+"""The part of one core that turns may take meanwhile: pods that come need it more."""
+
+
 @dataclass(slots=True)
 class Pace:
     """A bucket of seconds that may be worked; it fills while time passes.
 
     Attributes:
         credit: as of `at`; below zero the loop rests.
+        busy: seconds of a core that the last turn took.
     """
 
     credit: float = CREDIT
     at: float = 0.0
+    busy: float = 0.0
 
     def worked(self, busy: float, ended: float, *, news: bool) -> None:
         """Take note of a turn.
@@ -38,9 +47,13 @@ class Pace:
         """
         filled = min(CREDIT, self.credit + (ended - self.at) * SHARE)
         credit = filled - busy * (NEWS if news else 1.0)
-        self.credit, self.at = max(credit, -LONGEST * SHARE), ended
+        self.credit, self.at, self.busy = max(credit, -LONGEST * SHARE), ended, busy
 
     def delay(self, now: float) -> float:
         """Return the seconds to wait before the next turn."""
         rest = min(max(-self.credit / SHARE, SHORTEST), LONGEST)
         return max(0.0, self.at + rest - now)
+
+    def among_pods(self) -> float:
+        """Return the seconds to wait before the next turn while pods come and go, as long as nobody waits for it."""
+        return min(max(CHURN, self.busy / CHURN_SHARE), CHURN_LONGEST)

@@ -1,8 +1,8 @@
 """What the agent knows of the cluster, as one frozen value, and the news that change it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 
 from felix_py.model import (
     BGPConfiguration,
@@ -64,30 +64,43 @@ class InSync:
 Event: TypeAlias = Present | Absent | InSync
 
 
+def _type_of(value: Resource | None) -> type[Resource] | None:
+    return None if value is None else type(value)
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterState:
     """All resources by key. Order of arrival leaves no trace: equal contents are equal states."""
 
     resources: Mapping[Key, Resource] = field(default_factory=dict)
     in_sync: bool = False
+    _found: dict[type[Resource], tuple[Any, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `of` has found before, in this state or in one before it with the same resources of that kind."""
 
     def after_all(self, events: Iterable[Event]) -> "ClusterState":
         """Return the state after these events; the old state stays as it was."""
-        resources, in_sync = dict(self.resources), self.in_sync
+        resources, in_sync, changed = dict(self.resources), self.in_sync, set[type[Resource] | None]()
         for event in events:
             match event:
                 case Present(key, value):
+                    changed |= {type(value), _type_of(resources.get(key))}
                     resources[key] = value
                 case Absent(key):
-                    resources.pop(key, None)
+                    changed.add(_type_of(resources.pop(key, None)))
                 case InSync():
                     in_sync = True
-        return replace(self, resources=resources, in_sync=in_sync)
+        after = ClusterState(resources, in_sync)
+        # Pods come and go in hundreds; what is asked for each of them, as the pools, is found once.
+        after._found.update((kind, found) for kind, found in tuple(self._found.items()) if kind not in changed)
+        return after
 
     def of(self, kind: type[Kind]) -> tuple[Kind, ...]:
-        """Return all resources of one kind, by name."""
-        found = [value for value in self.resources.values() if isinstance(value, kind)]
-        return tuple(sorted(found, key=lambda value: value.name))
+        """Return all resources of one kind, by name; the same object until one of them changes."""
+        found = self._found.get(kind)
+        if found is None:
+            of_kind = [value for value in self.resources.values() if isinstance(value, kind)]
+            found = self._found[kind] = tuple(sorted(of_kind, key=lambda value: value.name))
+        return found
 
     def node(self, name: NodeName) -> Node | None:
         """Return the node of that name, if it is known."""

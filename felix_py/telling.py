@@ -87,11 +87,10 @@ def tell_of_next_hops(before: NextHops, now: NextHops) -> None:
         log.info("bgp.next_hop.reachable", next_hop=str(next_hop), device=now.interfaces[next_hop])
 
 
-def tell_of_pod(routes: Mapping[RouteKey, Route] | None, pod: str) -> bool:
-    """Log the routes of a pod that was attached without a turn; say whether it was."""
-    for key, route in (routes or {}).items():
+def tell_of_pod(routes: Mapping[RouteKey, Route], pod: str) -> None:
+    """Log the routes of a pod that was attached without a turn."""
+    for key, route in routes.items():
         log.info("route.put", dst=str(key), route=str(route), pod=pod, was=None, cause="wanted")
-    return routes is not None
 
 
 def _resync(cause: str, seconds: float) -> None:

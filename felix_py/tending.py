@@ -11,12 +11,13 @@ import structlog
 
 from felix_py import leaks
 from felix_py.addresses import Held
-from felix_py.allocations import Allocations, StoreFailed
+from felix_py.allocations import Allocations
 from felix_py.claims import Conflict
 from felix_py.datastore.api import Damaged
 from felix_py.leaks import Suspects
 from felix_py.ledger import Attachment
 from felix_py.model import IPNetwork, Node, NodeName
+from felix_py.store_failed import StoreFailed
 
 PERIOD = 60.0
 """Seconds between two looks; a leak is taken back after `leaks.GRACE`, so nothing is in a hurry."""

@@ -126,7 +126,7 @@ class Turns:
         if basis is None or self._broken or kernel.resync_cause is not None:
             return None
         link = Link(pod.interface, index, wish.pod_mtu.value, up=True, running=True)
-        view = replace(basis.remotes.view, links={**basis.remotes.view.links, pod.interface: link})
+        view = replace(basis.remotes.view, links={pod.interface: link})
         wanted = dict(routes.workloads(view, (pod,), *self._sources))
         if any(key in wish.chosen for key in wanted) or not wanted:
             return None

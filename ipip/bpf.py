@@ -27,6 +27,9 @@ NUMBERS: Mapping[str, int] = {
 }
 """Of the system call, by machine: arch/*/entry/syscalls."""
 
+NUMBER = NUMBERS.get(platform.machine())
+"""On this one; None where it is not known."""
+
 MAKE_MAP = Struct("=IIIIIII16s")  # type, key, value, entries, flags, inner map, NUMA node, name
 ELEMENT = Struct("=IxxxxQQQ")  # descriptor, key, value or next key, flags
 LOAD = Struct("=IIQQIIQII16s")  # type, instructions, code, licence, log level and size, log, version, flags, name
@@ -62,7 +65,7 @@ class Map:
 
 
 def _call(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
-    number = NUMBERS.get(platform.machine())
+    number = NUMBER
     if number is None:
         raise OSError(38, f"bpf(2) has no number known here for {platform.machine()}")
     result = int(LIBC.syscall(number, command, attributes, len(attributes)))

@@ -6,7 +6,7 @@ rtnetlink}.h. Everything raises OSError with the kernel's errno.
 
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 
 MESSAGE = Struct("=IHHII")  # length, type, flags, sequence, port
@@ -57,6 +57,26 @@ def do_each(kind: int, flags: int, bodies: Iterable[bytes]) -> None:
         for body in bodies:
             sock.send(MESSAGE.pack(MESSAGE.size + len(body), kind, REQUEST | ACK | flags, 1, 0) + body)
             sock.recv(1 << 16)  # done, or why not
+
+
+def do_in_turn(requests: Sequence[tuple[int, int, bytes]]) -> None:
+    """Have several things done, in one send; those after one that the kernel refuses may have been done.
+
+    Args:
+        requests: type, flags and body of each.
+    """
+    last = len(requests) - 1
+    parts = []
+    for number, (kind, flags, body) in enumerate(requests):
+        asked = REQUEST | flags | (ACK if number == last else 0)
+        parts += [MESSAGE.pack(MESSAGE.size + len(body), kind, asked, number, 0), body]
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
+        sock.send(b"".join(parts))
+        # A refusal is answered even where nobody asked for an answer, and the first one counts.
+        _, content = next(messages(sock.recv(1 << 17)))
+        code = -int.from_bytes(content[:4], "little", signed=True)
+        if code:
+            raise OSError(code, os.strerror(code))
 
 
 def ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:

@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 from struct import Struct
 
-from ipip.netlink import CREATE, DUMP, EXCLUSIVE, U32, ask, attribute, attributes, do, text, word
+from ipip.netlink import CREATE, DUMP, EXCLUSIVE, U32, ask, attribute, attributes, do, do_in_turn, text, word
 
 TCMSG = Struct("=BxxxiIII")  # family, interface, handle, parent, information
 NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER, GETTFILTER = 36, 37, 44, 45, 46
@@ -43,15 +43,38 @@ class Filter:
 
 def attach(index: int, end: int, name: str, descriptor: int) -> None:
     """Have a program see the packets of an interface; one of ours that stands there is replaced in one step."""
-    queueing = TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT, 0) + text(TCA_KIND, "clsact")
     try:
-        do(NEWQDISC, CREATE | EXCLUSIVE, queueing)
+        do(*_room(index))
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise
+    do(*_program(index, end, name, descriptor))
+
+
+def attach_first(index: int, end: int, name: str, descriptor: int) -> bool:
+    """Have a program see the packets of an interface where nobody else has anything; False where somebody may have.
+
+    Then the program may be there or not, and `attach` comes next.
+    """
+    try:
+        do_in_turn([_room(index), _program(index, end, name, descriptor)])
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        return False
+    return True
+
+
+def _room(index: int) -> tuple[int, int, bytes]:
+    """Return the request that makes room for filters where there is none."""
+    body = TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT, 0) + text(TCA_KIND, "clsact")
+    return NEWQDISC, CREATE | EXCLUSIVE, body
+
+
+def _program(index: int, end: int, name: str, descriptor: int) -> tuple[int, int, bytes]:
     options = attribute(TCA_BPF_FD, U32.pack(descriptor)) + text(TCA_BPF_NAME, name)
     options += attribute(TCA_BPF_FLAGS, U32.pack(DIRECT_ACTION))
-    do(NEWTFILTER, CREATE, _ours(index, end) + text(TCA_KIND, "bpf") + attribute(TCA_OPTIONS, options))
+    return NEWTFILTER, CREATE, _ours(index, end) + text(TCA_KIND, "bpf") + attribute(TCA_OPTIONS, options)
 
 
 def find(index: int, end: int) -> Filter | None:

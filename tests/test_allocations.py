@@ -18,10 +18,11 @@ import pytest
 from allocation_store import A1, BLOCK, FILE, WEB, addresses, file_of, holders, numbered, store
 
 from felix_py import ledger
-from felix_py.allocations import AddressRefused, AlreadyAttached, StoreFailed
+from felix_py.allocations import AddressRefused, AlreadyAttached
 from felix_py.datastore.swaps import FolderSwaps
 from felix_py.ipam import Block
 from felix_py.model import Invalid, WorkloadEndpoint
+from felix_py.store_failed import StoreFailed
 
 
 def test_what_was_given_is_known_to_the_next_process(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from felix_py.pacing import CREDIT, LONGEST, SHARE, SHORTEST, Pace
+from felix_py.pacing import CHURN, CHURN_LONGEST, CHURN_SHARE, CREDIT, LONGEST, SHARE, SHORTEST, Pace
 
 
 def working(seconds: float, *, news: bool, until: float) -> float:
@@ -64,3 +64,14 @@ def test_quiet_is_not_saved_up() -> None:
     pace.worked(0.0, 100.0, news=False)
     pace.worked(2 * CREDIT, 10_000.0 + 2 * CREDIT, news=False)
     assert pace.delay(10_000.0 + 2 * CREDIT) == LONGEST
+
+
+@pytest.mark.parametrize(
+    ("busy", "rest"),
+    [(0.001, CHURN), (0.01, 0.01 / CHURN_SHARE), (1.0, CHURN_LONGEST)],
+    ids=["short", "long", "longest"],
+)
+def test_turns_leave_the_core_to_pods_that_come(busy: float, rest: float) -> None:
+    pace = Pace()
+    pace.worked(busy, 100.0, news=True)
+    assert pace.among_pods() == pytest.approx(rest)

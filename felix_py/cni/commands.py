@@ -1,23 +1,24 @@
 """What the CNI commands do: each step in its order, and every step undone where a later one fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, TypeVar
-from weakref import WeakValueDictionary
 
 import structlog
 
-from felix_py.allocations import AddressRefused, Allocations, AlreadyAttached, StoreFailed
+from felix_py.allocations import AddressRefused, Allocations, AlreadyAttached
 from felix_py.cni import graves, podnet, results
+from felix_py.cni.coming import Coming, ComingPods, Routing, Say
 from felix_py.cni.graves import Graves
+from felix_py.cni.names import Names
 from felix_py.cni.request import CniError, Code, Command, Request
 from felix_py.kernel.objects import KernelRefused
 from felix_py.ledger import Attachment
-from felix_py.model import NodeName, WorkloadEndpoint
+from felix_py.model import WorkloadEndpoint
+from felix_py.store_failed import StoreFailed
 
 WORKERS = 8
 """Threads that make pods. The kernel does one link change at a time (RTNL), but durable writes are shared by all."""
@@ -28,12 +29,8 @@ Document: TypeAlias = dict[str, Any] | None
 log = structlog.get_logger()
 
 
-class Node(Protocol):
+class Node(Routing, Protocol):
     """What pods need of their node; `felix_py.agent.Agent` is the real one."""
-
-    @property
-    def node_name(self) -> NodeName:
-        """The name of this machine's Node resource."""
 
     def pod_mtu(self) -> int:
         """Return the bytes that a pod's packet may have on its way to any other node."""
@@ -47,13 +44,11 @@ class Node(Protocol):
     def expect_endpoint(self) -> None:
         """Know that a pod is being attached: what the kernel tells of it is of no interest before its endpoint."""
 
-    async def put_endpoint(self, endpoint: WorkloadEndpoint, index: int = 0) -> None:
-        """Guard and route a pod; return when its addresses are in the kernel's table.
+    def attached(self, endpoint: WorkloadEndpoint) -> None:
+        """Know of a pod that was attached so; none is that has not been told here."""
 
-        Args:
-            endpoint: the pod.
-            index: of its interface, where that was made just now; so it need not be looked for.
-        """
+    async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
+        """Guard and route a pod; return when its addresses are in the kernel's table."""
 
     async def remove_endpoint(self, name: str) -> None:
         """Forget a pod and its routes."""
@@ -67,9 +62,9 @@ class Commands:
         self._store = store
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="cni")
         self._graves = Graves()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._coming_pods = ComingPods(node, store, self._bury)
+        self._names = Names()
         self._table: Mapping[Command, Callable[[Request, int | None], Awaitable[Document]]] = {
-            Command.ADD: self._add,
             Command.DEL: self._delete,
             Command.CHECK: self._check,
             Command.GC: self._collect,
@@ -77,30 +72,65 @@ class Commands:
             Command.VERSION: self._version,
         }
 
-    async def carry_out(self, request: Request, netns: int | None) -> Document:
+    async def carry_out(self, request: Request, netns: int | None, say: Say | None = None) -> Document:
         """Do what is asked and return the result; None where the command has none.
 
         Args:
             request: the call.
             netns: descriptor of the pod's namespace; None where the runtime gave none that can be opened.
+            say: is given the same result a little earlier, where it can be: what is left to do nobody waits for.
 
         Raises:
             CniError: nothing was changed, or what was is undone.
         """
-        try:
-            async with self._alone(request):
+        with _as_answers():
+            async with self._names.held(self._names_of(request)):
+                if request.command is Command.ADD:
+                    return await self._add(request, netns, say)
                 return await self._table[request.command](request, netns)
-        except AddressRefused as refusal:
-            raise CniError(Code.TRY_AGAIN_LATER, str(refusal)) from refusal
-        except AlreadyAttached as refusal:
-            raise CniError(Code.ALREADY_ATTACHED, str(refusal)) from refusal
-        except StoreFailed as failure:
-            raise CniError(Code.IO_FAILURE, str(failure)) from failure
-        except KernelRefused as refusal:
-            raise CniError(Code.KERNEL_REFUSED, str(refusal)) from refusal
 
-    async def _add(self, request: Request, netns: int | None) -> Document:
-        started, reason = monotonic(), self._node.not_ready()
+    def begin(self, request: Request, netns: int | None, say: Say) -> Coming | None:
+        """Begin an ADD that waits for nobody; None if it does. Then `make`, and `note` or `complete`; for any thread.
+
+        Raises:
+            CniError: where the namespace is none.
+        """
+        if netns is None or self._node.not_ready() is not None:
+            return None
+        podnet.require_namespace(netns, request.netns)
+        names = self._names_of(request)
+        if not self._names.take(names):
+            return None
+        before = self._store.on(request.host_interface)
+        if before is not None and before.container_id != request.container_id:
+            self._names.give_back(names)
+            return None
+        self._node.expect_endpoint()
+        return Coming(request, self._node.pod_mtu(), netns, say, monotonic(), names)
+
+    def make(self, several: Sequence[Coming]) -> None:
+        """Make the pods of ADDs; what became of each stands there, a failure too. For any thread."""
+        self._coming_pods.make(several)
+
+    def note(self, coming: Coming) -> None:
+        """Take note of a pod that was begun, made and answered."""
+        self._told(coming)
+        self._names.give_back(coming.names)
+
+    async def complete(self, coming: Coming) -> Document:
+        """Do what is left to do for a pod that was begun and made, but not answered; return the result.
+
+        Raises:
+            CniError: what was made is undone.
+        """
+        try:
+            with _as_answers():
+                return await self._completed(coming)
+        finally:
+            self._names.give_back(coming.names)
+
+    async def _add(self, request: Request, netns: int | None, say: Say | None) -> Document:
+        began, reason = monotonic(), self._node.not_ready()
         if reason is not None:
             raise CniError(Code.TRY_AGAIN_LATER, reason)
         if netns is None:
@@ -108,43 +138,42 @@ class Commands:
         podnet.require_namespace(netns, request.netns)
         await self._remove_sandbox_before(request)
         self._node.expect_endpoint()
-        mtu, made = self._node.pod_mtu(), list[Attachment]()
+        coming = Coming(request, self._node.pod_mtu(), netns, say, began)
         try:
-            index = await self._in_thread(self._make, request, mtu, netns, made)
-            (attachment,) = made
-            await self._node.put_endpoint(attachment.endpoint(self._node.node_name), index)
-        except BaseException as failure:  # also when the agent stops: what is half made must not stay
-            for each in made:
-                await self._undo(each, failure)
-            raise
+            await self._in_thread(self.make, [coming])
+        except asyncio.CancelledError as stop:
+            coming.failure = coming.failure or stop
+        return await self._completed(coming)
+
+    async def _completed(self, coming: Coming) -> Document:
+        failure = coming.failure
+        if failure is None and not coming.routed:
+            try:
+                await self._node.put_endpoint(coming.made.endpoint(self._node.node_name))
+            except BaseException as refusal:  # noqa: BLE001 - raised below; also when the agent stops
+                failure = refusal
+        if failure is not None:  # what is half made must not stay
+            self._tell(coming)
+            if coming.attachment is not None and not coming.answered:
+                await self._undo(coming.attachment, failure)
+            raise failure
+        self._told(coming)
+        return coming.result()
+
+    def _told(self, coming: Coming) -> None:
+        self._tell(coming)
         log.info(
             "cni.added",
-            pod=attachment.name,
-            container=attachment.container_id,
-            address=", ".join(map(str, attachment.addresses)),
-            interface=attachment.host_interface,
-            milliseconds=round((monotonic() - started) * 1000, 1),
+            pod=coming.made.name,
+            container=coming.made.container_id,
+            address=", ".join(map(str, coming.made.addresses)),
+            interface=coming.made.host_interface,
+            milliseconds=coming.took or coming.milliseconds,
         )
-        return results.added(request.version, attachment, mtu, request.previous)
 
-    def _make(self, request: Request, mtu: int, netns: int, made: list[Attachment]) -> int:
-        """Take addresses and make the veth; return its index. What there is by now stands in `made`, come what may."""
-        made.append(self._take_addresses(request))
-        return podnet.add(made[0], mtu, netns)
-
-    def _take_addresses(self, request: Request) -> Attachment:
-        draft = Attachment(
-            container_id=request.container_id,
-            interface=request.interface,
-            name=request.name,
-            host_interface=request.host_interface,
-            pod=request.pod,
-            mac=request.mac or "",
-            network=request.network,
-            netns=request.netns,
-            created=datetime.now(UTC),
-        )
-        return self._store.attach(draft, request.wanted, request.pools)
+    def _tell(self, coming: Coming) -> None:
+        if coming.routed:
+            self._node.attached(coming.made.endpoint(self._node.node_name))
 
     async def _remove_sandbox_before(self, request: Request) -> None:
         """Take away the network of the pod's sandbox before this one, whose DEL was lost or is still to come."""
@@ -165,13 +194,17 @@ class Commands:
         await self._in_thread(self._unmake, attachment)
 
     def _unmake(self, attachment: Attachment) -> None:
-        graves.mark(attachment.host_interface)
-        self._graves.dig()
+        self._bury(attachment.host_interface)
         self._store.detach(attachment)
+
+    def _bury(self, host_interface: str) -> None:
+        graves.mark(host_interface)
+        self._graves.dig()
 
     def close(self) -> None:
         """End the threads; pods that are gone leave no interface."""
         self._threads.shutdown()
+        self._coming_pods.close()
         self._graves.close()
 
     async def _delete(self, request: Request, _: int | None) -> Document:
@@ -253,19 +286,28 @@ class Commands:
                 await task
             raise
 
-    @asynccontextmanager
-    async def _alone(self, request: Request) -> AsyncIterator[None]:
-        """Let no other command about this container or this host interface run meanwhile.
+    def _names_of(self, request: Request) -> frozenset[str]:
+        """Return what no other command may be about meanwhile: this container, and this host interface.
 
         A runtime that lost patience with ADD sends DEL while ADD still runs; DEL must then come second.
         """
         if not request.container_id:
-            yield
-            return
+            return frozenset()
         known = self._store.find(request.container_id, request.interface)
-        names = {request.container_id, request.host_interface, known.host_interface if known else ""} - {""}
-        async with AsyncExitStack() as held:
-            for name in sorted(names):  # always in the same order, so that no two wait for each other
-                lock = self._locks.setdefault(name, asyncio.Lock())
-                await held.enter_async_context(lock)
-            yield
+        names = {request.container_id, request.host_interface, known.host_interface if known else ""}
+        return frozenset(names - {""})
+
+
+@contextmanager
+def _as_answers() -> Iterator[None]:
+    """Make of failures what the runtime is told."""
+    try:
+        yield
+    except AddressRefused as refusal:
+        raise CniError(Code.TRY_AGAIN_LATER, str(refusal)) from refusal
+    except AlreadyAttached as refusal:
+        raise CniError(Code.ALREADY_ATTACHED, str(refusal)) from refusal
+    except StoreFailed as failure:
+        raise CniError(Code.IO_FAILURE, str(failure)) from failure
+    except KernelRefused as refusal:
+        raise CniError(Code.KERNEL_REFUSED, str(refusal)) from refusal

@@ -4,23 +4,23 @@ Everything goes over raw netlink (`kernel.links`) instead of pyroute2, whose nam
 pod: one millisecond a pod instead of twelve, and 20 MB less in the agent.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import NamedTuple
 
 from felix_py.calc import endpoints
 from felix_py.calc.routes import GATEWAY, GATEWAY6, HOST_MAC
-from felix_py.cni import graves
+from felix_py.cni import graves, pod_namespace
+from felix_py.cni.pod_namespace import CLONE_NEWNET
 from felix_py.cni.request import CniError, Code
 from felix_py.cni.results import GATEWAYS
 from felix_py.kernel import links, ownership, sysctl
@@ -28,7 +28,6 @@ from felix_py.kernel.links import Change, LinkRefused
 from felix_py.kernel.objects import IPV6, KernelRefused, PodLink, Route, RouteKey, Scope
 from felix_py.ledger import Attachment, note
 
-CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703
 """ioctl that answers which kind of namespace a descriptor is, include/uapi/linux/nsfs.h."""
 
@@ -54,10 +53,8 @@ POD6: Mapping[str, str] = {
 CARRIER_SECONDS, CARRIER_PAUSE = 1.0, 0.0005
 """How long an interface without carrier is waited for at most, and the seconds between two questions."""
 
-NOTHING: Mapping[str, str] = {}
-"""No parameter is set."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_of_thread = threading.local()
 
 
 def require_namespace(netns: int, path: str) -> None:
@@ -88,21 +85,13 @@ def add(attachment: Attachment, mtu: int, netns: int) -> int:
         LinkRefused: with the step that the kernel refused; `remove` undoes those before it.
     """
     host, inside, versions = attachment.host_interface, attachment.interface, _versions(attachment)
-    with links.open_socket() as sock:
-        _make(sock, attachment, mtu, netns)
+    in_message, by_path = _parameters(ipv6=IPV6 in versions)
+    with _kept_socket() as sock:
+        _make(sock, attachment, mtu, netns, in_message)
         index_here = socket.if_nametoindex(host)
-        in_message: dict[str, int] = {}
-        for path, value in endpoints.of_workload(host, ipv6=IPV6 in versions):
-            if path.startswith("net/ipv4/conf/") and (name := path.rpartition("/")[2]) in links.INTERFACE_PARAMETERS:
-                in_message[name] = int(value)
-            else:
-                sysctl.write(path, value)
-        # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
-        own = [links.link_local(index_here, host, GATEWAY6)] if IPV6 in versions else []
-        # Stale, not permanent: a pod that gives itself another hardware address is found again.
-        near = [links.stale_neighbour(index_here, host, each, attachment.mac) for each in attachment.addresses]
-        links.carry_out(sock, [links.described(index_here, host, note(attachment), in_message), *own, *near])
-        pod, index = _enter(netns, inside, {**POD, **(POD6 if IPV6 in versions else {})})
+        for path, value in by_path:
+            sysctl.write(path.format(device=host), value)
+        pod, index = pod_namespace.enter(netns, inside, {**POD, **(POD6 if IPV6 in versions else {})})
         with pod:
             links.carry_out(
                 pod,
@@ -110,22 +99,53 @@ def add(attachment: Attachment, mtu: int, netns: int) -> int:
                     links.up(LOOPBACK, "lo"),
                     links.up(index, inside),
                     *(links.address(index, inside, address) for address in attachment.addresses),
-                    *(change for version in versions for change in WAYS_OUT[version](index, inside)),
+                    *(change for version in versions for change in _ways_out(version, index, inside)),
                 ],
             )
-            _await_carrier(pod, inside)
-        _await_carrier(sock, host)
+            _await_carrier(pod, index)
+        # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
+        own = [links.link_local(index_here, host, GATEWAY6)] if IPV6 in versions else []
+        # Stale, not permanent: a pod that gives itself another hardware address is found again.
+        near = [links.stale_neighbour(index_here, host, each, attachment.mac) for each in attachment.addresses]
+        links.carry_out(sock, [*own, *near])
+        _await_carrier(sock, index_here)
     return index_here
 
 
-def _await_carrier(sock: socket.socket, name: str) -> None:
+@contextmanager
+def _kept_socket() -> Iterator[socket.socket]:
+    """Give this thread's socket in the host's namespace; a new one after a failure, of which answers may still come."""
+    kept = getattr(_of_thread, "sock", None) or links.open_socket()
+    _of_thread.sock = None
+    try:
+        yield kept
+    except BaseException:
+        kept.close()
+        raise
+    _of_thread.sock = kept
+
+
+@lru_cache
+def _parameters(*, ipv6: bool) -> tuple[Mapping[str, int], Sequence[tuple[str, str]]]:
+    """Return parameters of a pod's host side: by name those that a message to it sets, and the others by path."""
+    in_message: dict[str, int] = {}
+    by_path: list[tuple[str, str]] = []
+    for path, value in endpoints.of_workload("{device}", ipv6=ipv6):
+        if path.startswith("net/ipv4/conf/") and (name := path.rpartition("/")[2]) in links.INTERFACE_PARAMETERS:
+            in_message[name] = int(value)
+        else:
+            by_path.append((path, value))
+    return in_message, by_path
+
+
+def _await_carrier(sock: socket.socket, index: int) -> None:
     """Wait until one end of a veth carries packets: the other end brought its carrier, which a work queue sees to.
 
     The kernel drops what is sent before that. From Linux 6.8 on it catches up when it is asked (linkwatch_sync_dev), so
     that the first answer is the one that is waited for; there is no event that could not have come before.
     """
     end = time.monotonic() + CARRIER_SECONDS
-    while (found := links.read(sock, name)) is not None and not found.running and time.monotonic() < end:
+    while links.lacks_carrier(sock, index) and time.monotonic() < end:
         time.sleep(CARRIER_PAUSE)
 
 
@@ -149,15 +169,17 @@ def _way_out6(index: int, inside: str) -> Iterator[Change]:
     yield links.route(index, DEFAULT6, Route(via=GATEWAY6, device=inside, onlink=True, protocol=ownership.BOOT))
 
 
-WAYS_OUT = {4: _way_out, 6: _way_out6}
-"""What makes packets leave the pod, by version of IP."""
+@lru_cache
+def _ways_out(version: int, index: int, inside: str) -> tuple[Change, ...]:
+    """Return what makes packets leave a pod; nearly every pod's interface has the same name and index."""
+    return tuple((_way_out if version == 4 else _way_out6)(index, inside))  # noqa: PLR2004 - IP versions
 
 
-def _make(sock: socket.socket, attachment: Attachment, mtu: int, netns: int) -> None:
+def _make(sock: socket.socket, attachment: Attachment, mtu: int, netns: int, parameters: Mapping[str, int]) -> None:
     host, inside = attachment.host_interface, attachment.interface
     pair = links.veth(host, HOST_MAC, inside, attachment.mac, mtu, netns)
     try:
-        _make_pair(sock, pair, host)
+        _make_pair(sock, host, [pair, links.described(host, note(attachment), parameters)])
     except LinkRefused as refusal:
         if refusal.code == errno.EEXIST:
             sentence = f"{attachment.netns} has an interface {inside} already; give another CNI_IFNAME"
@@ -165,16 +187,16 @@ def _make(sock: socket.socket, attachment: Attachment, mtu: int, netns: int) -> 
         raise
 
 
-def _make_pair(sock: socket.socket, pair: Change, host: str) -> None:
-    """Make a veth; what stands in its way and is ours goes first."""
+def _make_pair(sock: socket.socket, host: str, changes: Sequence[Change]) -> None:
+    """Make a veth, which is the first of these changes; what stands in its way and is ours goes first."""
     try:
-        links.carry_out(sock, [pair])
+        links.carry_out(sock, changes)
     except LinkRefused as refusal:
         if refusal.code != errno.EEXIST:
             raise
         graves.bury()  # a DEL that was answered just now may have left the pod's end for some milliseconds
         _delete(sock, host)  # of the sandbox before, whose agent died
-        links.carry_out(sock, [pair])
+        links.carry_out(sock, changes)
 
 
 def resize(host_interface: str, link: PodLink) -> None:
@@ -214,7 +236,7 @@ def _pod_end(link: PodLink) -> AbstractContextManager[_End]:
     try:
         netns = os.open(link.netns, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _end(_enter(netns, link.inside)[0], link.inside)
+            return _end(pod_namespace.enter(netns, link.inside)[0], link.inside)
         finally:
             os.close(netns)
     except OSError as error:
@@ -243,7 +265,7 @@ def missing(attachment: Attachment, netns: int) -> str | None:
         if value != wanted[path]:
             return f"{path} is {value} and must be {wanted[path]}"
     try:
-        pod, index = _enter(netns, attachment.interface)
+        pod, index = pod_namespace.enter(netns, attachment.interface)
     except LinkRefused as refusal:
         return str(refusal)
     with pod:
@@ -253,40 +275,3 @@ def missing(attachment: Attachment, netns: int) -> str | None:
             return f"{attachment.interface} lacks address {', '.join(gone)}"
         lost = (version for version in versions if not links.has_default_route(pod, index, version))
         return next((f"the pod has no default route by {GATEWAYS[version]}" for version in lost), None)
-
-
-def _enter(netns: int, interface: str, parameters: Mapping[str, str] = NOTHING) -> tuple[socket.socket, int]:
-    """Return a route socket inside the pod's namespace, and the index of `interface` there; set parameters on the way.
-
-    A thread goes in and ends there: no way back that could fail, and no thread of ours is ever left inside.
-    """
-    outcome: Future[tuple[socket.socket, int]] = Future()
-    threading.Thread(target=_inside, args=(netns, interface, parameters, outcome), name="inside-pod").start()
-    return outcome.result()
-
-
-def _inside(
-    netns: int, interface: str, parameters: Mapping[str, str], outcome: Future[tuple[socket.socket, int]]
-) -> None:
-    try:
-        _set_namespace(netns)
-        for path, value in parameters.items():
-            sysctl.write(path, value)
-        index = _index(interface)
-        outcome.set_result((links.open_socket(), index))
-    except Exception as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
-        outcome.set_exception(error)
-
-
-def _set_namespace(netns: int) -> None:
-    """Move this thread; `os.setns` came with Python 3.12."""
-    if _libc.setns(netns, CLONE_NEWNET):
-        code = ctypes.get_errno()
-        raise LinkRefused(f"entering the pod's namespace was refused: {os.strerror(code)}", code)
-
-
-def _index(interface: str) -> int:
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError as error:
-        raise LinkRefused(f"{interface} does not exist in the pod", errno.ENODEV) from error

@@ -1,5 +1,6 @@
 """What the runtime gets back: results in the form of each spec version, and errors. Pure."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,6 +66,16 @@ def _routes(version: str, addresses: tuple[IPAddress, ...]) -> list[dict[str, An
     # An IPv6 gateway is link-local, and needs no route of its own.
     on_link: list[dict[str, Any]] = [{"dst": f"{GATEWAY}/32", **scope}] if 4 in families else []  # noqa: PLR2004 - IPv4
     return [*on_link, *({"dst": DEFAULTS[family], "gw": str(GATEWAYS[family])} for family in families)]
+
+
+def success(document: Mapping[str, Any] | None) -> bytes:
+    """Return what the shim is sent: the digit of its exit status, and what it prints."""
+    return b"0" + (line(document) if document is not None else b"")
+
+
+def line(document: Mapping[str, Any]) -> bytes:
+    """Return a document as the line that the shim prints."""
+    return json.dumps(document).encode() + b"\n"
 
 
 def error(version: str, refusal: CniError) -> dict[str, Any]:

@@ -1,52 +1,40 @@
 """The socket that felix-cni talks to: one call a connection, in bounded size and time, whatever is sent."""
 
 import asyncio
-import errno
-import json
-import os
 import socket
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 
 from felix_py.allocations import Allocations
 from felix_py.cni import graves, results
-from felix_py.cni.commands import Commands, Node
+from felix_py.cni.coming import Coming, Say
+from felix_py.cni.commands import Commands, Document, Node
+from felix_py.cni.door import Arrival, Door, Rubbish
 from felix_py.cni.notes import Notes
 from felix_py.cni.request import CniError, Code, Command, parse, split, version_of
 from felix_py.model import Fault, Invalid
 
 __all__ = ["CniServer", "Node"]
 
-MAXIMUM_CALL = 2 << 20
-"""Bytes of a call; the shim sends one of at most 1 MiB, and a node's configuration has some kilobytes."""
-
 RECEIVE_SECONDS = 5.0
 """The shim sends all that it has at once; who needs longer is no shim."""
 
 ANSWER_SECONDS = 5.0
-CONNECTIONS = 64
-"""Calls in hand at once; more wait in the socket's backlog."""
-
-DESCRIPTORS = 4
-"""Descriptors accepted with a call, of which the first counts; more are dropped by the kernel."""
+TURNS_TO_BEGIN = 2
+"""Of the loop: a call from another thread makes the task in one, and the task begins in the next."""
 
 MAY_SUCCEED_LATER = (Code.IO_FAILURE, Code.KERNEL_REFUSED, Code.TRY_AGAIN_LATER)
 """Errors of a DEL that was left as a note with which it is kept."""
 
-OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
-
-
-class Rubbish(Exception):  # noqa: N818 - named for what it is
-    """What came is no call; the sentence says why."""
 
 
 class Answer(NamedTuple):
@@ -63,7 +51,6 @@ class CniServer:
         self._path = path
         self._commands = Commands(node, store)
         self._notes = Notes(path)
-        self._slots = asyncio.Semaphore(CONNECTIONS)
 
     async def serve(self) -> None:
         """Serve until cancelled; calls in hand are finished or undone before this returns.
@@ -71,19 +58,32 @@ class CniServer:
         Raises:
             Invalid: when the socket cannot be made at the path.
         """
-        listener = self._listen()
+        listener, loop = self._listen(), asyncio.get_running_loop()
         try:
             # From here on felix-cni reaches us and leaves no note; nobody is served before those that it has left.
             await asyncio.to_thread(graves.bury)  # what an agent that was killed had still to remove
             await self._honour_notes()
             async with asyncio.TaskGroup() as calls:
-                while True:
-                    await self._slots.acquire()
-                    calls.create_task(self._serve_one(await _accept(listener)))
+
+                def handed_over(arrival: Arrival) -> None:
+                    calls.create_task(self._serve_one(arrival))
+
+                await _until_stopped(
+                    Door(
+                        listener,
+                        self._commands,
+                        hand_over=lambda arrival: loop.call_soon_threadsafe(handed_over, arrival),
+                        done=lambda several: loop.call_soon_threadsafe(self._note, several),
+                    )
+                )
         finally:
             listener.close()
             self._path.unlink(missing_ok=True)
             await asyncio.to_thread(self._commands.close)
+
+    def _note(self, done: list[Coming]) -> None:
+        for coming in done:
+            self._commands.note(coming)
 
     def _listen(self) -> socket.socket:
         """Make the socket; nobody can connect before its mode is set, for it does not listen yet."""
@@ -112,93 +112,84 @@ class CniServer:
         except OSError as error:
             log.warning("datastore.fault", fault=f"{error.filename} cannot be read: {error.strerror}; see its mode")
 
-    async def _serve_one(self, connection: socket.socket) -> None:
+    async def _serve_one(self, arrival: Arrival) -> None:
         try:
-            with connection:
-                async with _call(connection) as (data, descriptors):
-                    answer = await self.answer(data, descriptors[0] if descriptors else None)
-                await _in_time(_send(connection, answer.line), ANSWER_SECONDS, "the answer was not read")
+            answer = await self._answered(arrival)
+            waiting = _send(arrival.connection, answer.line[arrival.sent :])
+            await _in_time(waiting, ANSWER_SECONDS, "the answer was not read")
         except Rubbish as rubbish:
             log.warning("api.rubbish", socket=str(self._path), reason=str(rubbish))
         except OSError as error:
             log.warning("api.rubbish", socket=str(self._path), reason=f"the caller went away: {error.strerror}")
         finally:
-            self._slots.release()
+            arrival.close()
 
-    async def answer(self, data: bytes, netns: int | None) -> Answer:
+    async def _answered(self, arrival: Arrival) -> Answer:
+        if arrival.coming is not None:  # an ADD that was begun at the door
+            return await self._answer(partial(self._commands.complete, arrival.coming), bytes(arrival.data))
+        await _in_time(_received(arrival), RECEIVE_SECONDS, "the call was not complete")
+        return await self.answer(bytes(arrival.data), arrival.netns, arrival.say)
+
+    async def answer(self, data: bytes, netns: int | None, say: Say | None = None) -> Answer:
         """Do what a call asks for.
 
         Args:
             data: the call, as the shim sends it.
             netns: descriptor of the pod's namespace, where one came with it.
+            say: is given a result as soon as there is one.
         """
-        started, standard_input, command = monotonic(), b"", ""
-        try:
-            environment, standard_input = split(data)
-            command = environment.get("CNI_COMMAND", "")
-            request = parse(environment, standard_input)
-            document = await self._commands.carry_out(request, netns)
+
+        async def done() -> Document:
+            request = parse(*split(data))
+            document = await self._commands.carry_out(request, netns, say)
             if request.command is Command.DEL:  # felix-cni may have been killed before it took its note back
                 self._notes.done(f"{request.container_id}@{request.interface}")
+            return document
+
+        return await self._answer(done, data)
+
+    async def _answer(self, work: Callable[[], Awaitable[Document]], data: bytes) -> Answer:
+        """Make of a result, or of a refusal, what the shim prints."""
+        started = monotonic()
+        try:
+            return Answer(results.success(await work()))
         except CniError as refusal:
+            environment, standard_input = _parts(data)
             log.warning(
                 "api.rubbish" if refusal.code is Code.DECODING_FAILURE else "cni.refused",
-                command=command,
+                command=environment.get("CNI_COMMAND", ""),
                 code=int(refusal.code),
                 reason=refusal.message,
                 milliseconds=round((monotonic() - started) * 1000, 1),
             )
-            return Answer(b"1" + _line(results.error(version_of(standard_input), refusal)), refusal.code)
-        return Answer(b"0" + (_line(document) if document is not None else b""))
+            return Answer(b"1" + results.line(results.error(version_of(standard_input), refusal)), refusal.code)
 
 
-def _line(document: dict[str, Any]) -> bytes:
-    return json.dumps(document).encode() + b"\n"
-
-
-async def _accept(listener: socket.socket) -> socket.socket:
-    """Return the next connection; while descriptors are short, wait for some to be closed."""
-    while True:
-        try:
-            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-        except ConnectionAbortedError:
-            continue
-        except OSError as error:
-            if error.errno not in OUT_OF_DESCRIPTORS:
-                raise
-            log.warning("api.rubbish", reason=f"no connection can be accepted: {error.strerror}")
-            await asyncio.sleep(0.1)
-        else:
-            return connection
-
-
-@asynccontextmanager
-async def _call(connection: socket.socket) -> AsyncIterator[tuple[bytes, list[int]]]:
-    """Give one call and the descriptors that came with it, which are closed afterwards."""
-    descriptors: list[int] = []
+def _parts(data: bytes) -> tuple[Mapping[str, str], bytes]:
     try:
-        waiting = _receive(connection, descriptors)
-        yield await _in_time(waiting, RECEIVE_SECONDS, "the call was not complete"), descriptors
+        return split(data)
+    except CniError:
+        return {}, b""
+
+
+async def _until_stopped(door: Door) -> None:
+    """Let calls in until this is cancelled; what the door has begun is then in the loop's hands."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="door")
+    work = asyncio.get_running_loop().run_in_executor(thread, door.run)
+    try:
+        await asyncio.shield(work)
     finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        door.close()
+        await asyncio.wait([work])
+        # What was handed over last begins now, so that it is undone when it is stopped, and not just forgotten.
+        for _ in range(TURNS_TO_BEGIN):
+            await asyncio.sleep(0)
 
 
-async def _receive(connection: socket.socket, descriptors: list[int]) -> bytes:
+async def _received(arrival: Arrival) -> None:
     """Read up to the end of the caller's half; asyncio's streams would lose the descriptors."""
-    data = bytearray()
-    while True:
-        try:  # first: felix-cni has nearly always sent everything by now
-            piece, came, _, _ = socket.recv_fds(connection, 1 << 16, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-        except BlockingIOError:
-            await _readable(connection)
-            continue
-        descriptors += came
-        if not piece:
-            return bytes(data)
-        data += piece
-        if len(data) > MAXIMUM_CALL:
-            raise Rubbish(f"a call had more than {MAXIMUM_CALL} bytes")
+    while not arrival.read():
+        await _readable(arrival.connection)
 
 
 async def _readable(connection: socket.socket) -> None:
@@ -212,7 +203,8 @@ async def _readable(connection: socket.socket) -> None:
 
 
 async def _send(connection: socket.socket, answer: bytes) -> None:
-    await asyncio.get_running_loop().sock_sendall(connection, answer)
+    if answer:
+        await asyncio.get_running_loop().sock_sendall(connection, answer)
 
 
 async def _in_time(work: Awaitable[Result], seconds: float, otherwise: str) -> Result:

@@ -35,6 +35,10 @@ class Swaps(Protocol):
         """
         ...
 
+    def known(self, key: Key) -> Found | None:
+        """Return a resource as it was read or written here last, without a look; None where it never was."""
+        ...
+
     def listing(self, kind: str, of: NodeName | None = None) -> tuple[tuple[Found, ...], tuple["Damaged", ...]]:
         """Return resources of one kind, by name; and what cannot be understood.
 

@@ -61,6 +61,10 @@ class KubernetesSwaps:
                 return None
             raise self._unavailable(key, failure) from failure
 
+    def known(self, key: Key) -> Found | None:
+        """Return a resource as it was last; see `datastore.api.Swaps`."""
+        return self._known.get(key)
+
     def listing(self, kind: str, of: NodeName | None = None) -> tuple[tuple[Found, ...], tuple[Damaged, ...]]:
         """Return all that nodes keep of one kind, or what concerns one of them; see `datastore.api.Swaps`."""
         found: list[Found] = []

@@ -64,6 +64,10 @@ class FolderSwaps:
             raise Damaged(key, str(path), "it is no text") from error
         return self._understood(key, path, text)
 
+    def known(self, key: Key) -> Found | None:
+        """Return a resource as it was last; see `datastore.api.Swaps`."""
+        return self._known.get(key)
+
     def listing(self, kind: str, of: NodeName | None = None) -> tuple[tuple[Found, ...], tuple[Damaged, ...]]:  # noqa: ARG002 - whose they are stands inside
         """Return all resources of one kind; see `datastore.api.Swaps`."""
         found: list[Found] = []

@@ -263,6 +263,7 @@ class RouteEngine:
         try:
             refused = self._wire.write(Verb.NEW_ROUTE, ADD, rows.bodies)
             work.book_put(rows, refused)
+            books.due.update(dict.fromkeys(rows.names))  # looked at by the next turn, for its pod may have gone by then
         except WireBroken:
             books.must_read("socket failed")
             return False

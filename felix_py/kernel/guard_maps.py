@@ -103,6 +103,15 @@ def change(maps: Maps, have: Contents, want: Contents) -> None:
         have.sources.add((index, address))
 
 
+def admit(maps: Maps, have: Contents, index: int, addresses: Iterable[IPAddress]) -> None:
+    """Let one more interface send, from these addresses; the others stay as they are."""
+    bpf.write(maps["pods"], INDEX.pack(index), YES)
+    have.pods.add(index)
+    for address in addresses:
+        bpf.write(maps[_map(address)], INDEX.pack(index) + address.packed, YES)
+        have.sources.add((index, address))
+
+
 def counters(maps: Maps) -> dict[str, int]:
     """Return how many packets were dropped, by the names in `COUNTERS`."""
     return {

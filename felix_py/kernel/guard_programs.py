@@ -135,13 +135,11 @@ class GuardPrograms:
         Raises:
             KernelRefused: with the reason.
         """
-        have = self._contents
-        allowed = {(link.index, address) for address in sources}
         with _refusals("pods' interfaces cannot be guarded by BPF"):
             if not self._maps:
                 raise KernelRefused("no programs of ours guard pods yet")
-            guard_maps.change(self._maps, have, Contents({*have.pods, link.index}, have.sources | allowed, have.ports))
-            if not self._attach(link.name, link.index, refused=False):
+            guard_maps.admit(self._maps, self._contents, link.index, sources)
+            if not self._attach_first(link) and not self._attach(link.name, link.index, refused=False):
                 raise KernelRefused(SHARED.format(name=link.name))
 
     def counters(self) -> dict[str, int]:
@@ -174,6 +172,21 @@ class GuardPrograms:
             self._counters_of[found.program] = maps["counters"].number
             guard_maps.close(maps)
         return self._counters_of[found.program] == self._maps["counters"].number
+
+    def _attach_first(self, link: Link) -> bool:
+        """Have our program at an interface that nobody has touched yet; False where that has to be looked at."""
+        place = self._places.get(link.name)
+        if place is not None and place.index == link.index:
+            return False
+        try:
+            done = traffic.attach_first(link.index, traffic.INGRESS, self._version, self._program(FROM_POD))
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            return False
+        if done:
+            self._places[link.name] = Place(link.index, enters=True, ours=(True, False))
+        return done
 
     def _attach(self, name: str, index: int, *, refused: bool) -> bool:
         """Have the right programs at an interface; one that went meanwhile tells so by an event.

@@ -41,13 +41,22 @@ DOOMED = "felix gone"
 DOOMED_GROUP = 0x66656C78
 """And its group, by which the kernel removes many at once ("felx"; `ip link show group 1717922936`)."""
 
+ONE_QUEUE = attribute(31, U32.pack(1)) + attribute(32, U32.pack(1))
+"""IFLA_NUM_TX_QUEUES and IFLA_NUM_RX_QUEUES. A veth has as many as there are processors, and takes as much longer to
+make; without XDP they serve nothing, for it neither queues nor locks (drivers/net/veth.c)."""
+
+NO_COUNTERS = attribute(link_codec.IFLA_EXT_MASK, U32.pack(link_codec.RTEXT_FILTER_SKIP_STATS))
+"""In a question: leave out what is most of the bytes of the answer."""
+
 INTERFACE_PARAMETERS = {"forwarding": 1, "proxy_arp": 3, "rp_filter": 8, "route_localnet": 26}
 """Parameters of net.ipv4.conf that a message to an interface sets, IPV4_DEVCONF_ of include/uapi/linux/ip.h."""
 
 MAXIMUM_ALIAS = 255
 """Bytes of an interface's alias, IFALIASZ without its final zero, include/uapi/linux/if.h."""
 
-ANSWER_SECONDS = 10.0
+TIMEVAL = struct.Struct("ll")  # struct timeval
+
+ANSWER_SECONDS = 10
 """The kernel answers within milliseconds; removing a link waits for RCU, some 20 ms."""
 
 
@@ -72,7 +81,8 @@ class Change:
 def open_socket() -> socket.socket:
     """Open a route socket in the network namespace of this thread."""
     sock = netlink_socket.open_socket()
-    sock.settimeout(ANSWER_SECONDS)
+    # The kernel's own limit: with Python's, each call would ask first whether it may be made.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.pack(ANSWER_SECONDS, 0))
     return sock
 
 
@@ -82,20 +92,19 @@ def carry_out(sock: socket.socket, changes: Sequence[Change]) -> None:
     Raises:
         LinkRefused: naming the first change that was refused; those after it may have been done.
     """
-    parts = [
-        messages.HEADER.pack(16 + len(each.body), each.kind, messages.REQUEST | messages.ACK | each.flags, number, 0)
-        + each.body
-        for number, each in enumerate(changes)
-    ]
+    last, parts = len(changes) - 1, []
+    for number, each in enumerate(changes):
+        # The kernel answers a refusal even where nobody asked for an answer; behind that to the last nothing comes.
+        flags = messages.REQUEST | each.flags | (messages.ACK if number == last else 0)
+        parts += [messages.HEADER.pack(16 + len(each.body), each.kind, flags, number, 0), each.body]
     sock.send(b"".join(parts))
     refused: list[tuple[int, int, str]] = []
-    answered = 0
-    while answered < len(changes):
-        for kind, flags, number, _, body in messages.messages(_receive(sock)):
+    answered = -1
+    while answered < last:
+        for kind, flags, answered, _, body in messages.messages(_receive(sock)):
             if kind == messages.ERROR:
-                answered += 1
                 code, why = messages.refusal(flags, body)
-                refused += [(number, code, why)] if code else []
+                refused += [(answered, code, why)] if code else []
     if refused:
         number, code, why = min(refused)
         raise LinkRefused(f"{changes[number].words} was refused: {why}", code)
@@ -104,8 +113,8 @@ def carry_out(sock: socket.socket, changes: Sequence[Change]) -> None:
 def _receive(sock: socket.socket) -> bytes:
     try:
         return sock.recv(1 << 16)
-    except TimeoutError as late:
-        raise LinkRefused(f"the kernel did not answer within {ANSWER_SECONDS:.0f} s", errno.ETIMEDOUT) from late
+    except BlockingIOError as late:
+        raise LinkRefused(f"the kernel did not answer within {ANSWER_SECONDS} s", errno.ETIMEDOUT) from late
 
 
 def veth(host: str, host_mac: str, peer: str, peer_mac: str, mtu: int, netns: int) -> Change:
@@ -124,28 +133,23 @@ def _link(name: str, mac: str, mtu: int) -> bytes:
         attribute(IFLA_IFNAME, name.encode() + b"\0")
         + attribute(IFLA_MTU, U32.pack(mtu))
         + attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+        + ONE_QUEUE
     )
 
 
-def alias(name: str, text: str) -> Change:
-    """Write a note on an interface that `ip link show` prints."""
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
-    return Change(f"alias of {name}", RTM_SETLINK, 0, body + attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS]))
-
-
-def described(index: int, name: str, text: str, parameters: Mapping[str, int]) -> Change:
+def described(name: str, text: str, parameters: Mapping[str, int]) -> Change:
     """Write a note on an interface and set parameters of it: all in one message, where /proc takes a lock for each.
 
     Args:
-        index: of the interface.
         name: of the interface.
         text: the note.
         parameters: below net.ipv4.conf, of those that INTERFACE_PARAMETERS knows.
     """
     conf = b"".join(attribute(INTERFACE_PARAMETERS[each], U32.pack(value)) for each, value in parameters.items())
     inet = attribute(socket.AF_INET, attribute(IFLA_INET_CONF, conf))
-    body = IFINFOMSG.pack(0, 0, index, 0, 0) + attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS])
-    return Change(f"parameters of {name}", RTM_SETLINK, 0, body + attribute(IFLA_AF_SPEC, inet))
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    body += attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS]) + attribute(IFLA_AF_SPEC, inet)
+    return Change(f"parameters of {name}", RTM_SETLINK, 0, body)
 
 
 def doom(name: str) -> Change:
@@ -248,6 +252,15 @@ def read(sock: socket.socket, name: str) -> Seen | None:
     for kind, _, _, _, content in messages.messages(_receive(sock)):
         return None if kind == messages.ERROR else _seen(content)
     return None
+
+
+def lacks_carrier(sock: socket.socket, index: int) -> bool:
+    """Say whether an interface of the socket's namespace carries no packets; not of one that is gone."""
+    body = IFINFOMSG.pack(0, 0, index, 0, 0) + NO_COUNTERS
+    sock.send(messages.HEADER.pack(16 + len(body), RTM_GETLINK, messages.REQUEST, 1, 0) + body)
+    for kind, _, _, _, content in messages.messages(_receive(sock)):
+        return kind != messages.ERROR and not IFINFOMSG.unpack_from(content)[3] & IFF_RUNNING
+    return False
 
 
 def addresses(sock: socket.socket, index: int) -> frozenset[str]:

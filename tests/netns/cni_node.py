@@ -42,13 +42,20 @@ class RoutingNode:
     def expect_endpoint(self) -> None:
         pass
 
-    async def put_endpoint(self, endpoint: WorkloadEndpoint, index: int = 0) -> None:
+    def attach(self, endpoint: WorkloadEndpoint, index: int) -> bool:
+        del endpoint, index
+        return False
+
+    def attached(self, endpoint: WorkloadEndpoint) -> None:
+        raise AssertionError(f"{endpoint.name} was not attached")
+
+    async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
         if self._says("refuse routes"):
             raise KernelRefused(f"{endpoint.name}: the route was refused")
         while self._says("wait"):  # noqa: ASYNC110 - the word comes from the test, in another process
             await asyncio.sleep(0.01)
         self._endpoints[endpoint.name] = endpoint
-        encode = Encoder({endpoint.interface: index or if_nametoindex(endpoint.interface)})
+        encode = Encoder({endpoint.interface: if_nametoindex(endpoint.interface)})
         route = Route(device=endpoint.interface, scope=Scope.LINK)
         bodies = [encode(RouteKey(network), route) for network in endpoint.networks]
         refused = self._writer.write(Verb.NEW_ROUTE, Mode.CREATE | Mode.REPLACE, bodies)

@@ -60,13 +60,17 @@ def test_twenty_at_once(node: Host) -> None:
 
 def test_a_pod_is_routed_ahead_of_the_turn_that_finds_nothing_to_do(node: Host) -> None:
     addresses = {node.cni("ADD", f"c{number}", node.pod()).address for number in range(5)}
+    until(lambda: routed_by_log(node) >= {f"{each}/32" for each in addresses}, "the log tells of every pod")
     said = [event for event in node.log if event["event"] in WRITES]
-    assert {event["dst"] for event in said if event["event"] == "route.put"} >= {f"{each}/32" for each in addresses}
     until(lambda: known_endpoints(node) == 5, "a turn has taken all of them in")
     since = [event for event in node.log if event["event"] in WRITES][len(said) :]
     # The first pod of a host without a default route brings the route by which its gateway is answered for.
     assert [event for event in since if event.get("dst") != "169.254.1.1/32"] == [], "it wrote none of it again"
     assert workloads(node) == addresses
+
+
+def routed_by_log(node: Host) -> set[str]:
+    return {event["dst"] for event in node.log if event["event"] == "route.put"}
 
 
 WRITES = ("route.put", "route.delete", "route.repaired", "netfilter.put", "sysctl.put")

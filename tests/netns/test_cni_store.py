@@ -6,7 +6,13 @@ from itertools import repeat
 from pathlib import Path
 
 import pytest
-from cni_lab import Host, host, until
+from builders import with_blocks
+from cni_lab import Host, host, in_pod, until
+
+from felix_py.allocations import Allocations
+from felix_py.datastore.swaps import FolderSwaps
+from felix_py.ledger import Attachment
+from felix_py.model import NodeName
 
 pytestmark = pytest.mark.netns
 
@@ -36,6 +42,24 @@ def test_killing_the_agent_forgets_no_pod(tmp_path: Path) -> None:
         assert node.cni("ADD", "c1", node.pod()).code == 100
         assert [node.cni("DEL", name).status for name in ("c1", "c2")] == [0, 0]
         node.is_left_clean()
+
+
+def test_a_pod_for_which_a_wrong_address_was_foreseen_gets_a_veth_with_the_right_one(tmp_path: Path) -> None:
+    with host(tmp_path) as node:
+        assert node.cni("ADD", "c1", node.pod()).address == "10.65.0.0"
+        other = Allocations(FolderSwaps(node.state), NodeName("n2"), living=lambda: ())
+        cluster = with_blocks("n1", "10.65.0.0/26")
+        other.addresses.own.cluster = lambda: cluster
+        elsewhere = Attachment("c9", "eth0", "default/p9", "cali9")
+        assert [str(each) for each in other.attach(elsewhere).addresses] == ["10.65.0.1"]
+        pod = node.pod()
+        assert node.cni("ADD", "c2", pod).address == "10.65.0.2"
+        assert "10.65.0.2/32" in in_pod(pod, "ip", "address", "show", "eth0")
+        assert "10.65.0.1" not in in_pod(pod, "ip", "address", "show", "eth0")
+        assert node.pings("10.65.0.2")
+        assert node.cni("CHECK", "c2", pod, config={"prevResult": {"cniVersion": "1.0.0", "ips": []}}).status == 0
+        assert [node.cni("DEL", name).status for name in ("c1", "c2")] == [0, 0]
+        assert node.held() == {"10.65.0.1"}
 
 
 def test_a_pod_whose_interface_went_while_the_agent_was_away_holds_nothing_any_more(tmp_path: Path) -> None:

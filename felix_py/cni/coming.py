@@ -1,0 +1,166 @@
+"""Pods that come, from the wish to the answer, in one thread; a second one writes their addresses down meanwhile."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Protocol, TypeAlias
+
+from felix_py.allocations import Allocations, AlreadyAttached, Attach
+from felix_py.cni import podnet, results
+from felix_py.cni.request import Request
+from felix_py.ledger import Attachment
+from felix_py.model import NodeName, WorkloadEndpoint
+
+Say: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Gives the runtime a result at once, in whatever thread; raises nothing."""
+
+
+class Routing(Protocol):
+    """What pods that come need of their node in a thread of their own; `felix_py.agent.Agent` is the real one."""
+
+    @property
+    def node_name(self) -> NodeName:
+        """The name of this machine's Node resource."""
+
+    def attach(self, endpoint: WorkloadEndpoint, index: int) -> bool:
+        """Guard and route a pod whose interface has this index since just now; for any thread.
+
+        Returns:
+            False where that needs a look at more.
+        """
+
+
+@dataclass(slots=True)
+class Coming:
+    """An ADD under way; what there is by now stands here, come what may.
+
+    Attributes:
+        netns: descriptor of the pod's namespace.
+        say: answers the runtime as soon as all holds; None where nobody waits.
+        began: when, on the monotonic clock.
+        names: what no other command may be about meanwhile, where they were taken for this one.
+        attachment: what addresses were given to.
+        index: of the interface that was made; 0 while there is none.
+        routed: its guard and its routes are in the kernel.
+        answered: the runtime may know, so that nothing is undone any more.
+        failure: why it came no further.
+        took: milliseconds until it was answered; 0 until then.
+    """
+
+    request: Request
+    mtu: int
+    netns: int
+    say: Say | None
+    began: float
+    names: frozenset[str] = frozenset()
+    attachment: Attachment | None = None
+    index: int = 0
+    routed: bool = False
+    answered: bool = False
+    failure: BaseException | None = None
+    took: float = 0.0
+
+    @property
+    def made(self) -> Attachment:
+        """The attachment, once there is one."""
+        if self.attachment is None:
+            raise RuntimeError(f"{self.request.name} has no addresses yet")
+        return self.attachment
+
+    @property
+    def milliseconds(self) -> float:
+        """Since it began."""
+        return round((monotonic() - self.began) * 1000, 1)
+
+    def result(self) -> dict[str, Any]:
+        """Return what the runtime gets."""
+        return results.added(self.request.version, self.made, self.mtu, self.request.previous)
+
+
+class ComingPods:
+    """Makes pods' networks. The disk is hardly waited for: interfaces are made meanwhile, by a guess of the addresses.
+
+    Args:
+        bury: has the interface of a pod removed that has no addresses after all.
+    """
+
+    def __init__(self, node: Routing, store: Allocations, bury: Callable[[str], None]) -> None:
+        self._node = node
+        self._store = store
+        self._bury = bury
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="addresses")
+
+    def close(self) -> None:
+        """End the thread that writes."""
+        self._writer.shutdown()
+
+    def make(self, several: Sequence[Coming]) -> None:
+        """Take addresses, make veths, guard and route pods, and answer; in the caller's thread, up to the end.
+
+        Their addresses are written together. What became of each stands there, a failure too; nothing is raised.
+        """
+        asked = [(coming, asks) for coming in several if (asks := self._asks(coming)) is not None]
+        if not asked:
+            return
+        written = self._writer.submit(self._store.attach_all, [asks for _, asks in asked])
+        for coming, asks in asked:
+            if asks.guess is not None:
+                self._plumb(coming, asks.guess)
+        self._hear(asked, written)
+        for coming, _ in asked:
+            if coming.failure is None:
+                self._finish(coming)
+
+    def _asks(self, coming: Coming) -> Attach | None:
+        request = coming.request
+        draft = Attachment(
+            container_id=request.container_id,
+            interface=request.interface,
+            name=request.name,
+            host_interface=request.host_interface,
+            pod=request.pod,
+            mac=request.mac or "",
+            network=request.network,
+            netns=request.netns,
+            created=datetime.now(UTC),
+        )
+        try:
+            return self._store.foresee(Attach(draft, request.wanted, request.pools))
+        except AlreadyAttached as refusal:
+            coming.failure = refusal
+            return None
+
+    def _plumb(self, coming: Coming, attachment: Attachment) -> None:
+        try:
+            coming.index = podnet.add(attachment, coming.mtu, coming.netns)
+        except Exception as failure:  # noqa: BLE001 - whoever waits for this pod raises it
+            coming.failure = failure
+
+    def _hear(self, asked: Sequence[tuple[Coming, Attach]], written: "Future[list[Attachment | Exception]]") -> None:
+        """Wait for the addresses; where one is not as guessed, make its veth again."""
+        try:
+            answers = written.result()
+        except Exception as failure:  # noqa: BLE001 - as above
+            answers = [failure] * len(asked)
+        for (coming, asks), answer in zip(asked, answers, strict=True):
+            if not isinstance(answer, Exception):
+                coming.attachment = answer
+                if coming.failure is None and answer != asks.guess:
+                    # Another node has borrowed the address, or the block was full: the veth makes room for another one.
+                    self._plumb(coming, answer)
+                continue
+            coming.failure = coming.failure or answer
+            if coming.index:
+                self._bury(asks.draft.host_interface)
+
+    def _finish(self, coming: Coming) -> None:
+        try:
+            coming.routed = self._node.attach(coming.made.endpoint(self._node.node_name), coming.index)
+            if coming.routed and coming.say is not None:
+                coming.answered = True
+                coming.say(coming.result())
+                coming.took = coming.milliseconds
+        except Exception as failure:  # noqa: BLE001 - as above
+            coming.failure = failure
