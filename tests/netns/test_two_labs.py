@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labs import Called, felix_lab, lab_name, standing
+from labs import Called, eventually, felix_lab, lab_name, standing
 
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -16,10 +16,11 @@ ONE, TWO = lab_name("one"), lab_name("two")
 
 @pytest.fixture(scope="module", autouse=True)
 def _labs() -> Iterator[None]:
-    """Have two labs up; the agent of b1 runs in the first one only."""
+    """Have two labs up; b1 runs in the first one only."""
     with standing(ONE), standing(TWO):
-        failed = felix_lab(TWO, "fail", "b1.agent")
+        failed = felix_lab(TWO, "fail", "b1")
         assert failed.status == 0, failed.error
+        assert eventually(lambda: felixctl("--lab", TWO, "--node", "b1", "nodes").status == 2)
         yield
 
 
