@@ -76,7 +76,7 @@ class Reporter:
         self._events.note(happened, time.monotonic())
         self._seen = marks
         own = self._datastore.own_node
-        if own is None or not self._sight.ready():
+        if own is None or not self._sight.ready(0.0):
             return SOON
         changed = marks != self._told or own.uid != self._owner
         if not self._pace.wait(time.monotonic(), changed=changed):
