@@ -43,7 +43,7 @@ class Told:
         self._server = server
         client = Client(user or server.kubeconfig)
         self.store = KubernetesDatastore(client, NodeName("a1"), folder)
-        sight = Sight(lambda: True, lambda: reports(self.speaker), self.news)
+        sight = Sight(lambda _: True, lambda: reports(self.speaker), self.news)
         self.reporter = Reporter(client, NodeName("a1"), self.store, sight)
 
     def lose(self, reason: str, now: float) -> None:
