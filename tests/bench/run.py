@@ -41,8 +41,8 @@ HELPERS = {
 }
 """Modules here that are no benchmarks."""
 
-ONLY_BY_NAME = {"containers"}
-"""Benchmarks that need what not every machine has: Docker, and images that `make image` has built."""
+ONLY_BY_NAME = {"containers", "pods_at_once"}
+"""Benchmarks that need what not every machine has: Docker, images that `make image` has built, Kubernetes."""
 
 
 def main(names: list[str]) -> int:
