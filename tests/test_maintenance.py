@@ -1,5 +1,6 @@
 """What people want of BGP until they take it back: as a value, as a file, and as settings of the speaker."""
 
+import errno
 import os
 import stat
 from datetime import UTC, datetime, timedelta
@@ -131,7 +132,7 @@ def test_what_cannot_be_written_holds_all_the_same_and_says_so(tmp_path: Path) -
     (tmp_path / "state").write_text("a file where the folder should be")
     file.put(DRAINING)
     assert file.value == DRAINING
-    what = f"{tmp_path}/state/maintenance.json cannot be written: {os.strerror(17)}"
+    what = f"{tmp_path}/state/maintenance.json cannot be written: {os.strerror(errno.ENOTDIR)}"
     assert file.problem == f"{what}; what was asked is forgotten at a restart"
     (tmp_path / "state").unlink()
     file.put(LEFT)

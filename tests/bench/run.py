@@ -43,6 +43,7 @@ HELPERS = {
 }
 """Modules here that are no benchmarks."""
 
+<<<<<<< HEAD
 ONLY_BY_NAME = {"containers", "kubernetes_scale"}
 """Benchmarks that need what not every machine has: Docker and images that `make image` has built, or an API server."""
 
@@ -51,6 +52,10 @@ KEPT_ON_THE_PAGE = "| kubernetes: "
 
 SUBJECTS = {"bgp": (("bgp_speed",), ""), "memory": (("lab", "routes", "bgp_speed"), "memory")}
 """What people ask about: the benchmarks that tell it, and the word that figures about it have in their names."""
+=======
+ONLY_BY_NAME = {"containers", "pods_at_once"}
+"""Benchmarks that need what not every machine has: Docker, images that `make image` has built, Kubernetes."""
+>>>>>>> cluster
 
 
 def main(names: list[str]) -> int:
