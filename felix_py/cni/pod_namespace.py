@@ -35,7 +35,8 @@ def enter(netns: int, interface: str, parameters: Mapping[str, str] = NOTHING) -
     with _inside(netns):
         for path, value in parameters.items():
             sysctl.write(path, value)
-        return links.open_socket(), _index(interface)
+        index = _index(interface)
+        return links.open_socket(), index
 
 
 @contextmanager

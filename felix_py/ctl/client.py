@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -17,6 +18,9 @@ EXIT_REFUSED = 2
 
 LAB = Path("/run/felix-lab")
 """Where felix-lab keeps its nodes; `--node` finds their sockets there."""
+
+MOUNTED = re.compile(r"/felix-lab/([^/]+)/(?:nodes|routers)/[^/]+/[^/]+$")
+"""What is mounted in a lab's machine, whose name is the first group."""
 
 
 class Unreachable(Exception):  # noqa: N818 - named for what it means: no agent answered
@@ -37,7 +41,7 @@ def socket_path(given: str | None, node: str | None, lab: str | None = None, hom
     Args:
         given: the path of a socket.
         node: the name of a node of a lab.
-        lab: which lab that is; None is the one that FELIX_LAB names, or the only one that has such a node.
+        lab: which lab that is; None is that of FELIX_LAB, or of this machine, or the only one with such a node.
         home: the folder of all labs.
 
     Raises:
@@ -47,10 +51,17 @@ def socket_path(given: str | None, node: str | None, lab: str | None = None, hom
     if given is not None:
         return Path(given)
     if node is not None:
-        return _of_lab(node, lab or os.environ.get("FELIX_LAB") or None, home)
+        return _of_lab(node, lab or os.environ.get("FELIX_LAB") or _lab_of_this_machine(), home)
     if lab is not None:
         raise Refused(f"--lab {lab} says where a node is, and no node was named; give --node as well")
     return Path(os.environ.get("FELIX_SOCKET", "/run/felix/agent.sock"))
+
+
+def _lab_of_this_machine() -> str | None:
+    """Return the lab whose machine this is, for nodes and routers see its folders as their own; None elsewhere."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    found = (MOUNTED.search(line.split()[3]) for line in lines)  # the field of what is mounted, proc(5)
+    return next((each[1] for each in found if each is not None), None)
 
 
 def _of_lab(node: str, lab: str | None, home: Path) -> Path:

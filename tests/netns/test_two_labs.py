@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labs import Called, eventually, felix_lab, lab_name, standing
+from labs import Called, eventually, felix_lab, lab_name, on_machine, standing
 
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -35,6 +35,12 @@ def test_inside_a_lab_its_own_nodes_are_asked() -> None:
     asked = ("exec", "a1", "felixctl", "--node", "b1", "nodes")
     assert felix_lab(ONE, *asked).status == 0
     assert felix_lab(TWO, *asked).status == 2
+
+
+@pytest.mark.parametrize("machine", ["a1", "tor"])
+def test_a_machine_knows_its_lab_by_its_mounts(machine: str) -> None:
+    assert on_machine(ONE, machine, "felixctl", "--node", "b1", "nodes").status == 0
+    assert on_machine(TWO, machine, "felixctl", "--node", "b1", "nodes").status == 2
 
 
 @pytest.mark.parametrize("lab", [ONE, TWO], ids=["one", "two"])
