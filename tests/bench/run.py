@@ -43,19 +43,14 @@ HELPERS = {
 }
 """Modules here that are no benchmarks."""
 
-<<<<<<< HEAD
-ONLY_BY_NAME = {"containers", "kubernetes_scale"}
-"""Benchmarks that need what not every machine has: Docker and images that `make image` has built, or an API server."""
+ONLY_BY_NAME = {"containers", "kubernetes_scale", "pods_at_once"}
+"""Benchmarks that need what not every machine has: Docker and images that `make image` has built, or Kubernetes."""
 
 KEPT_ON_THE_PAGE = "| kubernetes: "
 """How lines of the page begin that stay when it is written anew, since their benchmark is not among all."""
 
 SUBJECTS = {"bgp": (("bgp_speed",), ""), "memory": (("lab", "routes", "bgp_speed"), "memory")}
 """What people ask about: the benchmarks that tell it, and the word that figures about it have in their names."""
-=======
-ONLY_BY_NAME = {"containers", "pods_at_once"}
-"""Benchmarks that need what not every machine has: Docker, images that `make image` has built, Kubernetes."""
->>>>>>> cluster
 
 
 def main(names: list[str]) -> int:
