@@ -50,18 +50,21 @@ class KernelThread:
 
     A pod that is attached is told to the loop when its routes stand already. Until the loop has heard of it, it is
     added to what any turn knows: so no turn that comes after its routes can fail to want them.
+
+    Attributes:
+        thread: in which the loop's turns and questions run.
     """
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self._alone = Lock()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._coming: dict[str, WorkloadEndpoint] = {}
         self._written: dict[str, Mapping[RouteKey, Route]] = {}
 
     async def ask(self, question: Callable[[Turns], Result]) -> Result:
         """Run a question in the kernel's thread, where nothing changes meanwhile; for the loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self._answer, question)
 
     def _answer(self, question: Callable[[Turns], Result]) -> Result:
         with self._alone:

@@ -197,7 +197,7 @@ class RouteNode:
             await asyncio.gather(*parts, return_exceptions=True)
             for each in bells:
                 each.disarm()
-            self.agent._thread.shutdown()
+            self.agent._kernel.thread.shutdown()
             self.conntrack.close()
             self.rtnetlink.close()
             netfilter.close()

@@ -229,7 +229,7 @@ def flapping(space: Space, interface: str, seconds: float) -> Iterator[subproces
 
 def processor_seconds(running: RouteNode) -> float:
     """Return the processor time that the agent's two threads have used."""
-    threads = [running._thread, *running.agent._thread._threads]
+    threads = [running._thread, *running.agent._kernel.thread._threads]
     idents = [each.ident for each in threads if each is not None and each.ident is not None]
     return sum(time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in idents)
 
