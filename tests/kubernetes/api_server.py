@@ -11,6 +11,7 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -32,6 +33,9 @@ SERVICE = "10.96.0.1"
 
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 """Put before a command: a test that is killed leaves no server behind."""
+
+STARTER = ThreadPoolExecutor(1, "servers")
+"""A server dies with the thread that started it (PR_SET_PDEATHSIG, prctl(2)): this one stays as long as the tests."""
 
 ALONE = ("--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount")
 """Options of a server without kubelets and controllers: nobody would make the default service accounts."""
@@ -111,9 +115,9 @@ class ApiServer:
         program = binary(name)
         assert program is not None
         with (self.folder / f"{name}.log").open("ab") as log:
-            return self._within(  # type: ignore[no-any-return]
-                subprocess.Popen, [*DIES_WITH_US, program, *words], stdout=log, stderr=log, cwd=self.folder
-            )
+            command = [*DIES_WITH_US, program, *words]
+            started = STARTER.submit(self._within, subprocess.Popen, command, stdout=log, stderr=log, cwd=self.folder)
+            return started.result()  # type: ignore[no-any-return]
 
     def start(self) -> None:
         """Start the API server, and wait until it is ready."""
