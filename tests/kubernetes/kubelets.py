@@ -1,6 +1,7 @@
 """A whole Kubernetes cluster: API server, controllers, scheduler, four machines with kubelets, a router."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from cluster import INSTALL, eventually
 from echoes import Source
 from machines import BUSYBOX, IMAGE, Machine, save_images
 from spaces import Space
+
+PLUGINS = Path(__file__).parents[2] / "deploy" / "kubernetes"
+"""Where kubectl-felix is."""
 
 SERVER = "172.30.1.1"
 WHOLE = (
@@ -131,6 +135,16 @@ class Kubernetes:
         )
         assert not check or done.returncode == 0, f"{words}: {done.stderr}{done.stdout}"
         return done.stdout + ("" if check else done.stderr)
+
+    def plugin(self, *words: str) -> str:
+        """Call `kubectl felix`, as it is called with the file in the path."""
+        path = f"{PLUGINS}:{Path(binary('kubectl') or '/').parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "KUBECONFIG": str(self.server.kubeconfig)}
+        done: subprocess.CompletedProcess[str] = self.tor.do(
+            subprocess.run, ["kubectl", "felix", *words], capture_output=True, text=True, timeout=60, env=environment
+        )
+        assert done.returncode == 0, f"{words}: {done.stderr}{done.stdout}"
+        return done.stdout
 
     def get(self, *words: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", *words, "-o", "json"))["items"]

@@ -105,6 +105,25 @@ def test_what_felixctl_says_is_had_through_kubectl_exec(standing: Standing) -> N
     assert json.loads(said)["node"] == "a1"
 
 
+def test_kubectl_felix_asks_every_node_or_one(standing: Standing) -> None:
+    k = standing.k
+    told = [json.loads(line) for line in k.plugin("status", "-o", "json").splitlines()]
+    assert {(each["node"], each["status"], each["answer"]["node"]) for each in told} == {
+        (name, 0, name) for name in k.machines
+    }
+    assert k.plugin("--node", "b1", "routes").splitlines()[0].split()[:2] == ["PREFIX", "KIND"]
+
+
+def test_kubectl_shows_how_many_sessions_each_node_has(standing: Standing) -> None:
+    def sessions() -> dict[str, tuple[int, int]]:
+        rows = standing.k.get("bgpstatus")
+        bgp = {each["metadata"]["name"]: each["status"]["bgp"] for each in rows}
+        return {name: (each["numberEstablished"], each["numberNotEstablished"]) for name, each in bgp.items()}
+
+    # Each other node, and the router.
+    eventually(lambda: sessions() == dict.fromkeys(standing.k.machines, (4, 0)), "every session is told of")
+
+
 def test_a_router_of_the_rack_is_a_peer_by_a_resource(standing: Standing) -> None:
     k = standing.k
     for machine in k.machines.values():
