@@ -7,6 +7,7 @@ All three run in one thread; none has a clock.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from felix_py.kernel import next_hop_codec, ownership, reconcile
@@ -52,6 +53,12 @@ from felix_py.model import IPAddress
 
 OF_ALL = frozenset({"ip_forward", "all"})
 """In the paths of parameters that we keep for all interfaces at once: events about them name no interface."""
+
+
+@lru_cache(maxsize=1 << 14)
+def _words(path: str) -> tuple[str, ...]:
+    """Return the parts of a parameter's path: nearly all are asked about in each turn, and none has changed."""
+    return tuple(path.split("/"))
 
 
 class Parameters(Protocol):
@@ -144,12 +151,12 @@ class Kernel:
                     changes += self._link_changed(self.interfaces.see(event))
                 case ParameterEvent(index):
                     causes["parameter changed"] += 1
-                    name = self.interfaces.names.get(index)
-                    self._stale_devices |= OF_ALL if name is None else {name}
+                    link = self.interfaces.by_index.get(index)
+                    self._stale_devices |= OF_ALL if link is None else {link.name}
                 case ProgramEvent(index):
                     # Gone with its interface, which another event tells, or one of the tunnel's programs with it.
-                    if name := self.interfaces.names.get(index):
-                        self._stale_devices.add(name)
+                    if (link := self.interfaces.by_index.get(index)) is not None:
+                        self._stale_devices.add(link.name)
                 case EventsLost():
                     causes["events lost"] += 1
                     self.routes.observe(event, now)
@@ -266,7 +273,7 @@ class Kernel:
         if self._unread:
             sysctls, stale = {}, set()
         else:
-            sysctls = {path: value for path, value in sysctls.items() if stale.isdisjoint(path.split("/"))}
+            sysctls = {path: value for path, value in sysctls.items() if stale.isdisjoint(_words(path))}
         unknown = [path for path in want.sysctls if path not in sysctls]
         if unknown:
             sysctls |= self._parameters.read(unknown)

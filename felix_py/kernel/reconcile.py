@@ -113,7 +113,11 @@ def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Ste
 
 def pod_links_as_they_are(want: Mapping[str, PodLink], links: Mapping[str, Link]) -> dict[str, PodLink]:
     """Return what is wanted of pods' veths with the MTU that the host's end has, of those that exist."""
-    return {name: replace(each, mtu=links[name].mtu) for name, each in want.items() if name in links}
+    return {
+        name: each if links[name].mtu == each.mtu else replace(each, mtu=links[name].mtu)
+        for name, each in want.items()
+        if name in links
+    }
 
 
 def after_routes(want: KernelState, have: KernelState) -> Iterator[PutTunnel | DeleteTunnel]:
