@@ -10,7 +10,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import TypeAlias
 
-from felix_py.calc import netfilter, routes
+from felix_py.calc import endpoints, netfilter, routes
 from felix_py.calc.desired import Desired, amended, desired, view_of
 from felix_py.calc.hearsay import Hearsay
 from felix_py.calc.pods import Moment, repodded
@@ -19,7 +19,7 @@ from felix_py.calc.transition import NOTHING, Former, Transition
 from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.kernel import Kernel, News, Report
-from felix_py.kernel.objects import DeleteRoute, Link, PutRoute, Route, RouteKey, Step
+from felix_py.kernel.objects import IPV6, DeleteRoute, Link, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
 from felix_py.knowledge import NO_NEXT_HOPS, Done, Knowledge
@@ -122,7 +122,7 @@ class Turns:
         """Guard and route a new pod at once, ahead of the turn that finds it so; None where that takes a turn.
 
         Args:
-            pod: of this node; whoever attaches it has told its news before, so that the next turn wants it.
+            pod: of this node, its veth just made; whoever attaches it tells its news, so that the next turn wants it.
             index: of its interface.
 
         Returns:
@@ -138,7 +138,9 @@ class Turns:
             return None
         if wish.state.netfilter is not None:
             sources = frozenset(network.network_address for network in pod.networks)
-            if not kernel.admit(link, sources, partial(netfilter.admitted, pod=pod)):
+            six = any(network.version == IPV6 for network in pod.networks)
+            parameters = dict(endpoints.of_workload(pod.interface, ipv6=six))
+            if not kernel.admit(link, sources, partial(netfilter.admitted, pod=pod), parameters):
                 return None
         found = {key: candidate.route for key, candidate in wanted.items()}
         return found if kernel.routes.attach(found, pod.interface, index, self._clock()) else None

@@ -7,6 +7,7 @@ some of them here, and whatever is not plain is left to `desired`.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
 
 from felix_py.calc import candidates, endpoints, netfilter, routes
 from felix_py.calc.desired import Basis, Desired, concluded
@@ -16,6 +17,9 @@ from felix_py.kernel.guard import Guard
 from felix_py.kernel.objects import IPV6, KernelState, Link, Route, RouteKey
 from felix_py.model import BlockAffinity, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,7 @@ def _amended(
         return None
     tables = before.tables.copy()
     touched = tables.take({**gone, **dict.fromkeys(standing)}, None, standing)
-    kept = dict(basis.standing)
-    for key in gone:
-        del kept[key]
+    kept = _without(basis.standing, gone)
     state = _state(before, interfaces, old, new)
     after = replace(before, state=state, basis=replace(basis, standing={**kept, **standing}))
     return concluded(after, tables, touched, interfaces)
@@ -105,14 +107,12 @@ def _amended(
 def _state(before: Desired, interfaces: frozenset[str], old: _Pods, new: _Pods) -> KernelState:
     """Return what is wanted besides routes."""
     state = before.state
-    sysctls = dict(state.sysctls)
-    for path in old.parameters():
-        sysctls.pop(path, None)
+    sysctls = _without(state.sysctls, old.parameters())
     for pod in new.pods:
         if pod.interface in new.links:
             has_ipv6 = any(network.version == IPV6 for network in pod.networks)
             sysctls.update(endpoints.of_workload(pod.interface, ipv6=has_ipv6))
-    pod_links = {name: each for name, each in state.pod_links.items() if name not in interfaces}
+    pod_links = _without(state.pod_links, interfaces)
     pod_links.update(endpoints.pod_links(new.pods, new.links, before.pod_mtu.value))
     guards = state.guard is None and state.netfilter is not None
     return replace(
@@ -124,9 +124,17 @@ def _state(before: Desired, interfaces: frozenset[str], old: _Pods, new: _Pods) 
     )
 
 
+def _without(before: Mapping[_Key, _Value], keys: Iterable[_Key]) -> dict[_Key, _Value]:
+    """Return a mapping without some keys; the others are not looked at."""
+    found = dict(before)
+    for key in keys:
+        found.pop(key, None)
+    return found
+
+
 def _guard(before: Guard, interfaces: frozenset[str], new: _Pods) -> Guard:
     part = netfilter.guard(new.pods, interfaces & new.links.keys(), {})
-    sources = {name: each for name, each in before.sources.items() if name not in interfaces}
+    sources = _without(before.sources, interfaces)
     return replace(before, sources={**sources, **part.sources}, refused=(before.refused - interfaces) | part.refused)
 
 

@@ -99,7 +99,8 @@ def guard_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteGuar
 
 def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
     """Yield what comes before the routes: parameters, tunnels beside all that routes may lead to, and pods' MTUs."""
-    yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
+    if want.sysctls != have.sysctls:
+        yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
     for name, tunnel in want.tunnels.items():
         found = have.tunnels.get(name)
         first = _with_what_stands(tunnel, found)
