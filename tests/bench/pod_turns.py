@@ -43,6 +43,9 @@ FEW, MANY = 100, int(os.environ.get("SIZE") or 500)
 TOGETHER = 16
 """New pods of one turn, as many as the agent lets in at once."""
 
+PROMISED = {0: 4.0, 1: 8.0, TOGETHER: 25.0}
+"""Milliseconds of a core by new pods, however many there are."""
+
 A1 = NodeName("a1")
 FIRST = IPv4Address("10.65.0.1")
 
@@ -132,7 +135,7 @@ def main() -> int:
         here.turn()
         found = measure(here, spaces)
     kept = [
-        tell(f"turn after {new} new pods, {standing} there", values, "ms", 1000.0)
+        tell(f"pods: a turn after {new} new ones, {standing} there", values, "ms", PROMISED[new])
         for (standing, new), values in found.items()
     ]
     return int(not all(kept))
