@@ -31,7 +31,7 @@ def asked(lab: Lab, path: str) -> str:
 
 
 def test_every_series_that_is_asked_for_is_served_with_its_labels(lab: Lab) -> None:
-    # So that a repair has been counted; sessions, and with them the route, may just be coming back after the other test.
+    # So that a repair has been counted; sessions, and so the route, may just be coming back after the other test.
     assert eventually(lambda: on_machine(lab.name, "a1", "ip", "route", "del", "10.65.2.0/26").status == 0)
     assert eventually(lambda: 'felix_route_repairs_total{cause="route deleted"}' in asked(lab, "/metrics"))
     families = list(text_string_to_metric_families(asked(lab, "/metrics")))
