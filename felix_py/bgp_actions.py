@@ -52,6 +52,8 @@ class BgpActions:
         """Answer POST /v1/bgp/VERB and /v1/bgp/peers/ADDRESS/VERB, both with ?message=TEXT."""
         message = query.get("message", "")
         match parts:
+            case ("drain",) if query.get("until") == "restart":
+                return self._of_node("drain", message, passing=True)
             case (verb,) if verb in PRESENCES:
                 return self._of_node(verb, message)
             case ("peers", address, verb) if verb in VERBS:
@@ -59,9 +61,11 @@ class BgpActions:
         known = f"/v1/bgp/VERB with {', '.join(PRESENCES)}, and /v1/bgp/peers/ADDRESS/VERB with {', '.join(VERBS)}"
         return 404, {"error": f"known are {known}"}
 
-    def _of_node(self, verb: str, message: str) -> Answer:
+    def _of_node(self, verb: str, message: str, *, passing: bool = False) -> Answer:
         log.info("bgp.node.asked", verb=verb, message=message)
-        self._want(self._standing.value.with_presence(PRESENCES[verb], message, datetime.now(UTC)))
+        before, now = self._standing.value, datetime.now(UTC)
+        wanted = before.until_restart(message, now) if passing else before.with_presence(PRESENCES[verb], message, now)
+        self._want(wanted)
         return 200, {"asked": verb, **self._outcome()}
 
     def _of_session(self, address: str, verb: str, message: str) -> Answer:

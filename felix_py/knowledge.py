@@ -43,9 +43,9 @@ class Knowledge:
 
     @property
     def settled(self) -> tuple[object, ...]:
-        """Everything but what BGP says."""
+        """Everything but the cluster and what BGP says."""
         filters = self.filtered, self.guarded
-        return self.cluster, self.converged, self.tunnel_addresses, self.objects, filters, self.by_datastore
+        return self.converged, self.tunnel_addresses, self.objects, filters, self.by_datastore
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What people want of BGP on this node until they take it back: it drains, it has left, sessions are disabled.
 
-It is kept over restarts as JSON; `maintenance_file` has the file.
+It is kept over restarts as JSON, but for a drain that ends with the agent; `maintenance_file` has the file.
 """
 
 import json
@@ -40,19 +40,31 @@ class Maintenance:
         since: when the node began to drain; None while it serves.
         message: why, for people here and, when the sessions are closed, on the other side (RFC 9003).
         disabled: peers with whom no session is held, with what their people are told.
+        passing: the node drains because its agent is being stopped, and serves again with the next one.
     """
 
     presence: Presence = Presence.SERVING
     since: datetime | None = None
     message: str = ""
     disabled: Mapping[IPAddress, str] = field(default_factory=dict)
+    passing: bool = False
 
     def with_presence(self, presence: Presence, message: str, at: datetime) -> "Maintenance":
         """Drain, leave, or serve again; who drains already keeps its time, and its words unless there are new ones."""
         if presence is Presence.SERVING:
             return Maintenance(disabled=self.disabled)
         since = (self.since or at).replace(microsecond=0)
-        return replace(self, presence=presence, since=since, message=message or self.message)
+        return replace(self, presence=presence, since=since, message=message or self.message, passing=False)
+
+    def until_restart(self, message: str, at: datetime) -> "Maintenance":
+        """Drain until the agent is started again; what people have asked for themselves outlasts that."""
+        if self.presence is not Presence.SERVING:
+            return self
+        return replace(self.with_presence(Presence.DRAINING, message, at), passing=True)
+
+    def lasting(self) -> "Maintenance":
+        """Return what the next agent is to know of it."""
+        return Maintenance(disabled=self.disabled) if self.passing else self
 
     def with_disabled(self, peer: IPAddress, message: str) -> "Maintenance":
         """Hold no session with a peer."""
@@ -83,6 +95,8 @@ class Maintenance:
         match self.presence:
             case Presence.SERVING:
                 return None
+            case Presence.DRAINING if self.passing:
+                return f"drains until the agent is started again, what it announces ranks last{why}"
             case Presence.DRAINING:
                 return f"drains, what it announces ranks last{why}; `felixctl bgp undrain` ends it"
             case Presence.LEFT:
@@ -106,7 +120,7 @@ def document(maintenance: Maintenance) -> dict[str, Any]:
 
 def encode(maintenance: Maintenance) -> str:
     """Return the text of the file."""
-    return json.dumps({"version": VERSION, **document(maintenance)}, indent=2) + "\n"
+    return json.dumps({"version": VERSION, **document(maintenance.lasting())}, indent=2) + "\n"
 
 
 def decode(text: str) -> Maintenance:

@@ -8,16 +8,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from typing import TypeAlias
 
-from felix_py.calc import netfilter, routes
+from felix_py.calc import endpoints, netfilter, routes
 from felix_py.calc.desired import Desired, amended, desired, view_of
 from felix_py.calc.hearsay import Hearsay
+from felix_py.calc.pods import Moment, repodded
 from felix_py.calc.reachability import Reachability
 from felix_py.calc.transition import NOTHING, Former, Transition
 from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.kernel import Kernel, News, Report
-from felix_py.kernel.objects import DeleteRoute, Link, PutRoute, Route, RouteKey, Step
+from felix_py.kernel.objects import IPV6, DeleteRoute, Link, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
 from felix_py.knowledge import NO_NEXT_HOPS, Done, Knowledge
@@ -37,6 +39,10 @@ LONGEST = 1.0
 """Seconds after which a turn asks for no more of a table: others wait for their turn as well."""
 
 
+_Known: TypeAlias = tuple[tuple[object, ...], int, Former, Moment]
+"""What the wish follows from besides what BGP says; pods change only the last."""
+
+
 class Turns:
     """The turns of one node; everything here runs in the kernel's thread."""
 
@@ -46,7 +52,7 @@ class Turns:
         self.next_hops = NO_NEXT_HOPS
         self._me = me
         self._clock = clock
-        self._known: tuple[object, ...] = ()
+        self._known: _Known | None = None
         self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
         self._heard: object = None  # the mark of what the wish knows of BGP
         self._held = Hearsay()  # what a turn heard that wrote nothing
@@ -116,7 +122,7 @@ class Turns:
         """Guard and route a new pod at once, ahead of the turn that finds it so; None where that takes a turn.
 
         Args:
-            pod: of this node; whoever attaches it has told its news before, so that the next turn wants it.
+            pod: of this node, its veth just made; whoever attaches it tells its news, so that the next turn wants it.
             index: of its interface.
 
         Returns:
@@ -132,7 +138,9 @@ class Turns:
             return None
         if wish.state.netfilter is not None:
             sources = frozenset(network.network_address for network in pod.networks)
-            if not kernel.admit(link, sources, partial(netfilter.admitted, pod=pod)):
+            six = any(network.version == IPV6 for network in pod.networks)
+            parameters = dict(endpoints.of_workload(pod.interface, ipv6=six))
+            if not kernel.admit(link, sources, partial(netfilter.admitted, pod=pod), parameters):
                 return None
         found = {key: candidate.route for key, candidate in wanted.items()}
         return found if kernel.routes.attach(found, pod.interface, index, self._clock()) else None
@@ -251,8 +259,9 @@ class Turns:
         books = self.kernel.routes.books
         heard, self._held = knowledge.learned.upon(self._held), Hearsay()
         former = self._still(knowledge.cluster)
-        known = (knowledge.settled, self.kernel.links, books.others_version, former)
-        if knowledge.converged and known == self._known:
+        moment = Moment(knowledge.cluster, self.kernel.links)
+        known = (knowledge.settled, books.others_version, former, moment)
+        if knowledge.converged and (known == self._known or self._repod(known)):
             if heard.before is self._heard:
                 self._amend(heard, further)
                 return
@@ -282,6 +291,16 @@ class Turns:
         self._known, self._heard = known, heard.mark
         felix = knowledge.cluster.felix(self._me)
         self._sources = felix.device_route_source, felix.device_route_source6
+
+    def _repod(self, known: _Known) -> bool:
+        """Take pods into the wish that have come and gone; False where more has changed than pods alone."""
+        before = self._known
+        if before is None or known[:-1] != before[:-1]:
+            return False
+        found = repodded(self.wish, before[-1], known[-1], self._me, self._underlay())
+        if found is not None:
+            self.wish, self._known = found, known
+        return found is not None
 
     def _amend(self, heard: Hearsay, further: Callable[[], Hearsay | None] | None) -> None:
         """Take news of BGP into the wish; while the kernel writes one part of a table, the next is made ready."""

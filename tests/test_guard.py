@@ -9,16 +9,25 @@ from agent_node import host
 from builders import TWO_RACKS, link, links, pod, pool
 from fakes import FakeFilter, FakeHost, FakeParameters, FakeTunnels
 
-from felix_py.calc import netfilter
+from felix_py.calc import endpoints, netfilter
 from felix_py.calc.desired import Desired, desired
 from felix_py.calc.netfilter import IPIP, TunnelProtocol
 from felix_py.kernel import guard, guard_maps, guard_programs, reconcile
 from felix_py.kernel.guard import Guard
 from felix_py.kernel.guard_maps import Contents
 from felix_py.kernel.kernel import Kernel, Report
-from felix_py.kernel.objects import DeleteFilterTable, DeleteGuard, KernelRefused, KernelState, PutFilterTable, PutGuard
+from felix_py.kernel.objects import (
+    DeleteFilterTable,
+    DeleteGuard,
+    KernelRefused,
+    KernelState,
+    PutFilterTable,
+    PutGuard,
+    PutSysctl,
+)
 from felix_py.kernel.objects import Link as KernelLink
 from felix_py.kernel.purge import NoPurger
+from felix_py.kernel.wire import ProgramEvent
 from felix_py.model import IPAddress, IpipMode, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState, Event
 from ipip import bpf_object
@@ -283,3 +292,61 @@ def test_nobody_is_admitted_while_who_guards_is_unknown_refused_or_changing() ->
     assert not admit(kept), "before it is known what stands there"
     assert kept.make(wish(NINE).state) == [PutGuard]
     assert admit(kept)
+
+
+# --- a pod that was admitted, and what others do to its interface
+
+
+ROUTED = "net/ipv4/conf/cali9/forwarding"
+
+
+@pytest.fixture
+def known() -> Kept:
+    """Give a node at which cali9 has come since the last turn, and its pod was admitted."""
+    kept = Kept()
+    for _ in range(2):
+        kept.make(wish().state)
+    kept.host.add_link(link("cali9"))
+    kept.host.tell(ProgramEvent(kept.host.link("cali9").index), 0)
+    value = NINE.value
+    assert isinstance(value, WorkloadEndpoint)
+    parameters = dict(endpoints.of_workload("cali9", ipv6=False))
+    kept.host.sysctls.update(parameters)
+    cali9 = kept.host.link("cali9")
+    assert kept.kernel.admit(cali9, own("10.65.0.9"), lambda table: netfilter.admitted(table, value), parameters)
+    kept.programs.looked.clear()
+    return kept
+
+
+def test_whom_nobody_has_touched_since_needs_no_look(known: Kept) -> None:
+    known.host.sysctls[ROUTED] = "0"  # of which no event tells, so that only a look would
+    assert known.report(wish(NINE).state).done == ()
+    assert known.programs.looked == []
+    known.kernel.must_read("resync")
+    assert known.report(wish(NINE).state).done == (PutSysctl(ROUTED, "1"),)
+
+
+def test_a_parameter_that_somebody_changes_meanwhile_is_set_again(known: Kept) -> None:
+    known.kernel.catch_up(0.0)
+    known.host.change_parameter(ROUTED, "0")
+    assert known.report(wish(NINE).state).done == (PutSysctl(ROUTED, "1"),)
+
+
+def test_programs_are_looked_at_where_somebody_else_has_attached_one(known: Kept) -> None:
+    known.host.tell(ProgramEvent(known.host.link("cali9").index), 0)
+    known.make(wish(NINE).state)
+    assert known.programs.looked == [{"cali9"}]
+
+
+def test_an_interface_that_takes_its_name_is_looked_at(known: Kept) -> None:
+    known.host.delete_link("cali9")
+    known.host.add_link(link("cali9"))
+    known.make(wish(NINE).state)
+    assert known.programs.looked == [{"cali9"}]
+
+
+def test_what_comes_after_that_look_is_looked_at_as_ever(known: Kept) -> None:
+    known.make(wish(NINE).state)
+    known.host.tell(ProgramEvent(known.host.link("cali9").index), 0)
+    known.make(wish(NINE).state)
+    assert known.programs.looked == [{"cali9"}]

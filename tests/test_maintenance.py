@@ -41,6 +41,20 @@ def test_serving_again_forgets_why_and_leaves_sessions_disabled() -> None:
     assert both.with_presence(Presence.SERVING, "", NOON) == Maintenance(disabled={B1: "flaps"})
 
 
+def test_a_drain_until_the_restart_is_gone_with_it_and_sessions_stay_disabled() -> None:
+    passing = Maintenance().with_disabled(B1, "flaps").until_restart("an update", NOON)
+    assert passing.applied(TWO).draining
+    assert passing.sentence() == "drains until the agent is started again, what it announces ranks last: an update"
+    assert decode(encode(passing)) == Maintenance(disabled={B1: "flaps"})
+
+
+@pytest.mark.parametrize("asked", [DRAINING, LEFT], ids=["draining", "left"])
+def test_what_people_have_asked_for_outlasts_a_drain_until_the_restart(asked: Maintenance) -> None:
+    assert asked.until_restart("an update", NOON) == asked
+    passing = Maintenance().until_restart("an update", NOON)
+    assert decode(encode(passing.with_presence(Presence.DRAINING, "a new board", NOON))).message == "a new board"
+
+
 def test_a_session_is_enabled_alone_and_twice_is_once() -> None:
     both = Maintenance().with_disabled(B1, "").with_disabled(A2, "x")
     assert (

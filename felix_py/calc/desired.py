@@ -148,7 +148,7 @@ def desired(
     for each, prefixes in by_value(learned):
         for candidate, keys in basis.remotes.of(each, prefixes):
             tables.take(keys, candidate, standing)
-    return _concluded(Desired(state, uplink=view.uplink, pod_mtu=of_pods, basis=basis), tables)
+    return concluded(Desired(state, uplink=view.uplink, pod_mtu=of_pods, basis=basis), tables)
 
 
 def amended(before: Desired, news: Iterable[News]) -> Desired:
@@ -166,18 +166,30 @@ def amended(before: Desired, news: Iterable[News]) -> Desired:
                 touched.update(routes)
             else:
                 touched = routes
-    return _concluded(before, tables, touched)
+    return concluded(before, tables, touched)
 
 
-def _concluded(before: Desired, tables: Tables, touched: Mapping[RouteKey, Route | None] | None = None) -> Desired:
-    """Return the wish that these tables are, which differ from those before only where they were touched."""
+def concluded(
+    before: Desired,
+    tables: Tables,
+    touched: Mapping[RouteKey, Route | None] | None = None,
+    moved: frozenset[str] = frozenset(),
+) -> Desired:
+    """Return the wish that these tables are, which differ from those before only where they were touched.
+
+    Args:
+        before: all that does not follow from tables.
+        tables: what is wanted now.
+        touched: the routes that may be others than in the wish before, None where all may.
+        moved: interfaces by which only such routes leave, or left.
+    """
     basis, state = before.basis, before.state
     assert basis is not None  # noqa: S101 - as above
     if basis.objects:
         wanted, through = next_hops.with_objects(tables.chosen)
         state = replace(state, routes=wanted, next_hops=through, amended=None)
     else:
-        news = Amended(state.routes, touched) if touched is not None else None
+        news = Amended(state.routes, touched, moved) if touched is not None else None
         state = replace(state, routes=tables.routes, amended=news)
     tunnels: dict[str, Tunnel] = {each.name: each for each in basis.vxlans}
     if basis.tunnel is not None:

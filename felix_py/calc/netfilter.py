@@ -154,10 +154,8 @@ def table(
             *_nat_chain(pools, tunnels),
         )
     )
-    guarded = local if of_pods else ()
     named = {
-        "pods": frozenset(f'"{each.interface}"' for each in guarded),
-        **_by_version("pod-addresses", _addresses(guarded)),
+        **(elements_of(local) if of_pods else {}),
         **_by_version("nodes", ((ip.version, str(ip)) for each in nodes if each.name != me for ip in each.addresses)),
         **_by_version("external-nodes", _ranges(external)),
         **_by_version("pools", _ranges(pool.cidr for pool in pools)),
@@ -168,11 +166,17 @@ def table(
 
 def admitted(table: FilterTable, pod: WorkloadEndpoint) -> FilterTable:
     """Return a table that knows a pod besides: what `table` would make of a node that has it, too."""
-    more = {"pods": frozenset({f'"{pod.interface}"'}), **_by_version("pod-addresses", _addresses((pod,)))}
-    before = table.elements
+    more, before = elements_of((pod,)), table.elements
     return FilterTable(
         table.rules, {**before, **{name: before.get(name, frozenset()) | each for name, each in more.items() if each}}
     )
+
+
+def elements_of(local: Iterable[WorkloadEndpoint]) -> dict[str, frozenset[str]]:
+    """Return what stands in the sets of a table that guards these pods."""
+    local = tuple(local)
+    interfaces = frozenset(f'"{each.interface}"' for each in local)
+    return {"pods": interfaces, **_by_version("pod-addresses", _addresses(local))}
 
 
 def guard(local: Iterable[WorkloadEndpoint], links: Iterable[str], tunnels: Mapping[str, TunnelProtocol]) -> Guard:

@@ -22,9 +22,10 @@ def add(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
     for verb, text in CHANGES.items():
         change = nouns.add_parser(verb, help=text, description=text)
-        change.set_defaults(run=change_node, verb=verb, message=None)
+        change.set_defaults(run=change_node, verb=verb, message=None, until_restart=False)
         if verb == "drain":
             change.add_argument("--message", metavar="TEXT", help="why, for whoever looks at this node")
+            change.add_argument("--until-restart", action="store_true", help="the next agent announces as usual again")
     text = "before a planned stop: drain, wait, then withdraw everything; the agent's end closes the sessions for good"
     going = nouns.add_parser("leave", help=text, description=text)
     going.add_argument("--message", metavar="TEXT", help="why, also for the people on the other side (RFC 9003)")
@@ -35,7 +36,8 @@ def add(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def change_node(options: argparse.Namespace) -> int:
     """Ask for it, and say what holds now; return 1 where that would not survive a restart."""
-    return _say(options, client.post(options.path, "bgp", options.verb, message=options.message))
+    until = "restart" if options.until_restart else None
+    return _say(options, client.post(options.path, "bgp", options.verb, message=options.message, until=until))
 
 
 def leave(options: argparse.Namespace) -> int:

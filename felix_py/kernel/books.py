@@ -6,6 +6,7 @@ from felix_py.kernel import ownership, route_codec
 from felix_py.kernel.damping import Damping
 from felix_py.kernel.fib import Fib
 from felix_py.kernel.holds import Hold, Waiting
+from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.next_hop_table import NextHopTable
 from felix_py.kernel.objects import Link, RoutePolicy
 from felix_py.kernel.purge import Purge, Purger
@@ -86,6 +87,21 @@ class Books:
         self.tunnels = frozenset(index for index, link in links.items() if link.name == tunnel.DEVICE)
         self.links, self.workloads = links, workloads
         return new
+
+    def note_link(self, change: LinkChange, links: Mapping[int, Link]) -> bool:
+        """Take one interface that has changed; say whether it has become a workload's since.
+
+        Args:
+            change: the one.
+            links: all of them, as they are now.
+        """
+        index, name = change.index, change.after.name if change.after is not None else None
+        was, self.links = index in self.workloads, links
+        if (now := ownership.is_workload_device(name)) != was:
+            self.workloads ^= {index}
+        if (name == tunnel.DEVICE) != (index in self.tunnels):
+            self.tunnels ^= {index}
+        return now and not was
 
     def compare(self, identity: bytes, fib: Fib, cause: str) -> None:
         """Mark an identity as due if the mirror does not show what is wanted, and note who stands there."""

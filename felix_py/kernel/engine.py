@@ -151,8 +151,8 @@ class RouteEngine:
         """
         books = self.books
         cause = "link deleted" if change.after is None else "link changed"
-        for index in books.set_links(links):
-            self._judge_anew(index, cause)
+        if books.note_link(change, links):
+            self._judge_anew(change.index, cause)
         if change.lost_objects:
             books.forget_objects(change.index, cause)
         if change.lost_routes:

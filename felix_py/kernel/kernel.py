@@ -6,14 +6,15 @@ All three run in one thread; none has a clock.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from felix_py.kernel import next_hop_codec, ownership, reconcile
+from felix_py.kernel import next_hop_codec, ownership, reconcile, rereading
 from felix_py.kernel.engine import RouteEngine
 from felix_py.kernel.guarding import WITHHELD, Guarding, PacketFilter, PodGuard, Tabled
 from felix_py.kernel.holds import Hold, after_refusal
 from felix_py.kernel.interfaces import Interfaces, LinkChange
+from felix_py.kernel.newcomers import Newcomers
 from felix_py.kernel.objects import (
     MAIN_TABLE,
     DeleteFilterTable,
@@ -122,6 +123,7 @@ class Kernel:
         self._pod_links = pod_links
         self._unread: set[str] = {"start"}
         self._stale_devices: set[str] = set()
+        self._newcomers = Newcomers()
         self._holds: dict[Step, Hold] = {}
 
     # --- what happens
@@ -144,12 +146,17 @@ class Kernel:
                     changes += self._link_changed(self.interfaces.see(event))
                 case ParameterEvent(index):
                     causes["parameter changed"] += 1
-                    name = self.interfaces.names.get(index)
-                    self._stale_devices |= OF_ALL if name is None else {name}
+                    link = self.interfaces.by_index.get(index)
+                    if link is not None:
+                        self._stale_devices.add(link.name)
+                        self._newcomers.parameter_changed(link.name)
+                    elif index < 0:  # of an interface that is not known yet nothing was read
+                        self._stale_devices |= OF_ALL
                 case ProgramEvent(index):
                     # Gone with its interface, which another event tells, or one of the tunnel's programs with it.
-                    if name := self.interfaces.names.get(index):
-                        self._stale_devices.add(name)
+                    if (link := self.interfaces.by_index.get(index)) is not None:
+                        self._stale_devices.add(link.name)
+                        self._newcomers.program_changed(link.name)
                 case EventsLost():
                     causes["events lost"] += 1
                     self.routes.observe(event, now)
@@ -158,6 +165,8 @@ class Kernel:
     def _link_changed(self, changes: tuple[LinkChange, ...]) -> tuple[LinkChange, ...]:
         for change in changes:
             self._stale_devices.add(change.name)
+            if change.after is None:
+                self._newcomers.gone(change.name)
             self.routes.link_changed(change, self.interfaces.by_index)
         return changes
 
@@ -217,17 +226,24 @@ class Kernel:
         self._holds = {step: hold for step, hold in self._holds.items() if step in tried}
         return Report(tuple(done), tuple(failed), routes)
 
-    def admit(self, link: Link, sources: frozenset[IPAddress], tabled: Tabled) -> bool:
+    def admit(
+        self, link: Link, sources: frozenset[IPAddress], tabled: Tabled, given: Mapping[str, str] | None = None
+    ) -> bool:
         """Guard a new pod ahead of the wish that wants it so, as pods are guarded now; False where that takes a turn.
 
         Args:
             link: the host's end of its veth, which may be newer than the last event that was taken.
             sources: the addresses that it may send from.
             tabled: makes of a packet filter that guards pods one that knows this pod, too.
+            given: parameters of its interface that have just been set; by default nobody knows.
         """
         found = self._guarding.admit(self.have, link, sources, tabled)
-        self.have = found or self.have
-        return found is not None
+        if found is None:
+            return False
+        self.have = found
+        if given is not None:
+            self._newcomers.come(link, given)
+        return True
 
     def only_routes(self, want: KernelState) -> bool:
         """Say whether everything but the routes is as wanted."""
@@ -261,21 +277,21 @@ class Kernel:
 
     def _read_back(self, want: KernelState) -> None:
         """Read all but the routes where it may differ from what was read last."""
-        have, stale = self.have, self._stale_devices
-        sysctls = {path: value for path, value in have.sysctls.items() if path in want.sysctls}
+        known = self._newcomers.untouched(self.links)
+        have, stale = self.have, self._stale_devices - known.keys()
+        moved = stale
         if self._unread:
-            sysctls, stale = {}, set()
-        else:
-            sysctls = {path: value for path, value in sysctls.items() if stale.isdisjoint(path.split("/"))}
-        unknown = [path for path in want.sysctls if path not in sysctls]
-        if unknown:
-            sysctls |= self._parameters.read(unknown)
+            known, stale, have = {}, set(), replace(have, sysctls={})
+        sysctls = rereading.parameters(want.sysctls, have.sysctls, stale, known, self._parameters.read)
         tunnels = self._tunnels.read_back(have.tunnels, want.tunnels, stale, unread=bool(self._unread))
         pods = reconcile.pod_links_as_they_are(want.pod_links, self.links) if self._pod_links is not None else {}
         table = self._guarding.read_table(have.netfilter)
-        guard = self._guarding.read_programs(have.guard, self.links, self._stale_devices, unread=bool(self._unread))
+        guard = self._guarding.read_programs(have.guard, self.links, moved, unread=bool(self._unread))
+        if guard == want.guard:
+            guard = want.guard  # of one object, the next look tells that it is the same without a look into it
         self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=table, guard=guard, pod_links=pods)
         self._unread, self._stale_devices = set(), set()
+        self._newcomers.forget()
 
     def _attempt(self, step: Step, now: float, done: list[Step], failed: list[tuple[Step, str]]) -> None:
         """Do one step, unless it was refused a moment ago, or needs one that was."""

@@ -239,10 +239,12 @@ class Amended(NamedTuple):
     Attributes:
         before: the mapping that it was made from.
         news: what is wanted now wherever the two may differ, None where nothing is; they are alike everywhere else.
+        moved: interfaces by which no other routes leave, in either of the two, than those that the news are about.
     """
 
     before: Mapping[RouteKey, Route]
     news: Mapping[RouteKey, Route | None]
+    moved: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,8 @@ def guard_to_remove(want: KernelState, have: KernelState) -> Iterator[DeleteGuar
 
 def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Step]:
     """Yield what comes before the routes: parameters, tunnels beside all that routes may lead to, and pods' MTUs."""
-    yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
+    if want.sysctls != have.sysctls:
+        yield from (PutSysctl(path, value) for path, value in want.sysctls.items() if have.sysctls.get(path) != value)
     for name, tunnel in want.tunnels.items():
         found = have.tunnels.get(name)
         first = _with_what_stands(tunnel, found)
@@ -113,7 +114,11 @@ def parameters_and_tunnels(want: KernelState, have: KernelState) -> Iterator[Ste
 
 def pod_links_as_they_are(want: Mapping[str, PodLink], links: Mapping[str, Link]) -> dict[str, PodLink]:
     """Return what is wanted of pods' veths with the MTU that the host's end has, of those that exist."""
-    return {name: replace(each, mtu=links[name].mtu) for name, each in want.items() if name in links}
+    return {
+        name: each if links[name].mtu == each.mtu else replace(each, mtu=links[name].mtu)
+        for name, each in want.items()
+        if name in links
+    }
 
 
 def after_routes(want: KernelState, have: KernelState) -> Iterator[PutTunnel | DeleteTunnel]:

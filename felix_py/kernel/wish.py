@@ -36,10 +36,10 @@ class Wish:
             indexes: interface indexes by name.
             amended: how `routes` came about; where it came from what was taken last, only the difference is looked at.
         """
-        same = indexes == self._indexes
-        if routes is self._routes and same:
+        moved = {name for name, _ in indexes.items() ^ self._indexes.items()}
+        if routes is self._routes and not moved:
             return []
-        continues = amended is not None and amended.before is self._routes and same
+        continues = amended is not None and amended.before is self._routes and moved <= amended.moved
         self._routes, self._indexes = routes, indexes
         if amended is not None and continues:
             return self._take_each(amended.news, indexes)

@@ -105,6 +105,25 @@ def test_draining_says_so_here_and_on_the_wire_and_outlives_the_agent(lab: Lab) 
     assert router.routes()[BLOCKS["n1"]][0].attributes.local_preference == 100
 
 
+def test_a_drain_until_the_restart_ranks_last_through_the_agents_end_and_not_after_its_next_start(lab: Lab) -> None:
+    router = lab.daemon("d1", OWN_AS, Neighbour(N1, OWN_AS))
+    ours = lab.felix("n1", *base("n1", peer(D1, OWN_AS)))
+    until(lambda: router.has(BLOCKS["n1"]), "our block is in the router's table")
+    said = ours.felixctl("bgp", "drain", "--until-restart", "--message", "an update")
+    assert said.stdout.startswith(
+        "this node drains until the agent is started again, what it announces ranks last: an update ("
+    )
+
+    def preference() -> int | None:
+        return router.routes()[BLOCKS["n1"]][0].attributes.local_preference
+
+    until(lambda: preference() == 0, "the router sees it")
+    ours.stop()
+    stays(lambda: preference() == 0, 0.3, "the router keeps our path, which still ranks last")
+    ours.start()
+    until(lambda: preference() == 100, "the next agent announces as usual")
+
+
 def test_who_leaves_is_forgotten_at_once_and_its_peers_are_told_why_when_it_stops(lab: Lab) -> None:
     router = lab.daemon("d1", TOR_AS, Neighbour(N1, OWN_AS, restart_time=120))
     router.announce({D1_BLOCK: PLAIN})
