@@ -119,7 +119,7 @@ def _kept_socket() -> Iterator[socket.socket]:
     _of_thread.sock = None
     try:
         yield kept
-    except BaseException:
+    except BaseException:  # whatever it was, also a stop: the next pod must not read the answers of this one
         kept.close()
         raise
     _of_thread.sock = kept

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
+from joined import joined
 from spaces import Space
 
 from felix_py.kernel.lookup import Lookup
@@ -22,11 +23,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.skipif(os.geteuid() != 0, reason="n
 @pytest.fixture(scope="module")
 def here() -> Iterator[Space]:
     """A host with a neighbour that answers (.2), and routes of several kinds."""
-    here, there = Space(), Space()
-    try:
-        for each in (here, there):  # addresses are usable at once
-            each.parameter("ipv6/conf/default/accept_dad", "0")
-        here.ip(f"link add eth0 type veth peer name eth0 netns {there.path}")
+    with joined() as (here, there):
         there.ip("address add 192.0.2.2/24 dev eth0", "address add 2001:db8::2/64 dev eth0 nodad", "link set eth0 up")
         here.ip(
             "address add 192.0.2.1/24 dev eth0",
@@ -42,9 +39,6 @@ def here() -> Iterator[Space]:
         )
         here.parameter("ipv4/conf/all/forwarding", "1")
         yield here
-    finally:
-        here.close()
-        there.close()
 
 
 @pytest.fixture

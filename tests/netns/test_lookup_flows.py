@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
+from joined import joined
 from spaces import Space
 
 from felix_py.kernel.flow import Flow
@@ -25,11 +26,7 @@ RULES = (
 @pytest.fixture(scope="module")
 def here() -> Iterator[Space]:
     """A host whose rules lead some flows to another table, of both versions of IP, and end others."""
-    here, there = Space(), Space()
-    try:
-        for each in (here, there):  # addresses are usable at once
-            each.parameter("ipv6/conf/default/accept_dad", "0")
-        here.ip(f"link add eth0 type veth peer name eth0 netns {there.path}")
+    with joined() as (here, there):
         there.ip("link set eth0 up")
         here.ip(
             "address add 192.0.2.1/24 dev eth0",
@@ -51,9 +48,6 @@ def here() -> Iterator[Space]:
         here.parameter("ipv4/conf/all/forwarding", "1")
         here.parameter("ipv6/conf/all/forwarding", "1")
         yield here
-    finally:
-        here.close()
-        there.close()
 
 
 @pytest.fixture
