@@ -278,6 +278,8 @@ class Addresses:
     def exhausted(self, client: Client) -> str | None:
         """Say why a client could have no address now; None where it could."""
         cluster, own = self.own.cluster(), self.own.all()
+        if self.likely(client, ()):
+            return None  # runtimes ask every few seconds, and whoever keeps the blocks is not to be asked as often
         refused = (self._exhausted(version, client) for version in choosing.versions(cluster, client, own))
         return next(filter(None, refused), None)
 

@@ -40,9 +40,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Asks for the resource as it is now; the answer is `Found`, or None."""
+    """Asks for the resource as it is now; the answer is `Found`, or None.
+
+    Attributes:
+        remembered: as it was known last will do too, since a swap follows, which tells whether it still is so.
+    """
 
     key: Key
+    remembered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +174,19 @@ def assign(
         terms: what may be given.
         owner: whose own the block must be; None lets anybody borrow.
     """
-    for _ in range(TRIES):
-        found: Found | None = yield Read(block_key(cidr))
+    for remembered in (owner is not None, *(False,) * (TRIES - 1)):
+        found: Found | None = yield Read(block_key(cidr), remembered)
         block = _block(found)
         if found is None or block is None or owner not in (None, block.affinity):
+            if remembered:
+                continue
             why = f"block {cidr} {'does not exist' if block is None else f'is not of node {owner}'}"
             gone = NotAssigned(why, gone=True)
             return [gone] * len(asks)
         after, answers = _assigned(block, asks, terms)
+        # Without a swap nobody knows whether it still is so; and who is to be refused may have room by now.
+        if remembered and (after is block or any(isinstance(each, NotAssigned) for each in answers)):
+            continue
         try:
             if after is not block:
                 yield Swap(block_key(cidr), after, found.revision)
@@ -210,12 +220,16 @@ def change(cidr: IPNetwork, how: Callable[[Block], Block]) -> Protocol[Block | N
     Raises:
         Conflict: when somebody else changed it again and again.
     """
-    for _ in range(TRIES):
-        found: Found | None = yield Read(block_key(cidr))
+    for remembered in (True, *(False,) * (TRIES - 1)):
+        found: Found | None = yield Read(block_key(cidr), remembered)
         block = _block(found)
         if found is None or block is None:
+            if remembered:
+                continue
             return None
         after = how(block)
+        if remembered and after is block:
+            continue
         try:
             if after is not block:
                 orphan = after.affinity is None and not after.held

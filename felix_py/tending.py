@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -14,9 +14,10 @@ from felix_py.addresses import Held
 from felix_py.allocations import Allocations
 from felix_py.claims import Conflict
 from felix_py.datastore.api import Damaged
+from felix_py.ipam import Block
 from felix_py.leaks import Suspects
 from felix_py.ledger import Attachment
-from felix_py.model import IPNetwork, Node, NodeName
+from felix_py.model import BlockAffinity, IPNetwork, Node, NodeName
 from felix_py.store_failed import StoreFailed
 
 PERIOD = 60.0
@@ -30,7 +31,7 @@ SPREAD = 2.0
 
 log = structlog.get_logger()
 
-Block: TypeAlias = tuple[NodeName, IPNetwork]
+Claimed: TypeAlias = tuple[NodeName, IPNetwork]
 
 
 class Tending:
@@ -63,7 +64,7 @@ class Tending:
         self._clock = clock
         self._unused: Suspects[Held] = Suspects()
         self._gone: Suspects[Attachment] = Suspects()
-        self._ownerless: Suspects[Block] = Suspects()
+        self._ownerless: Suspects[Claimed] = Suspects()
 
     async def run(self) -> None:
         """Look as soon as resources are known, and every `period` seconds from then on, until cancelled."""
@@ -102,15 +103,16 @@ class Tending:
             addresses.pay()
             addresses.find_lost()
             addresses.restore()
-            self._take_back_unused(grace)
+            # All of thousands of nodes are many pages: the first one reads them once in each look.
+            blocks, _ = addresses.blocks(None if self._first(self._nodes()) else self._node)
+            self._take_back_unused(grace, blocks)
             addresses.own.end_unused()
             addresses.own.claim_for_tunnel()
-            self._bury(grace)
+            self._bury(grace, blocks)
 
-    def _take_back_unused(self, grace: timedelta) -> None:
+    def _take_back_unused(self, grace: timedelta, blocks: Iterable[Block]) -> None:
         """Take back what is written down for this node, or for nodes that are no more, and is used by nobody."""
         now, nodes = self._clock(), self._nodes()
-        blocks, _ = self._store.addresses.blocks(None if self._first(nodes) else self._node)
         in_use = self._store.in_use()
         unused = [
             (address, holder)
@@ -129,15 +131,18 @@ class Tending:
             for address, holder in leaked:
                 log.info("ipam.address.released", address=str(address), holder=str(holder), cause="nobody uses it")
 
-    def _bury(self, grace: timedelta) -> None:
+    def _bury(self, grace: timedelta, blocks: Iterable[Block]) -> None:
         """Give up the blocks of nodes that are no more."""
         now, nodes, addresses = self._clock(), self._nodes(), self._store.addresses
         if not self._first(nodes):
             self._ownerless = Suspects()
             return
-        claimed = {(each.node, each.cidr) for each in addresses.own.claims() if each.node not in nodes}
-        blocks = {(each.affinity, each.cidr) for each in addresses.blocks()[0] if each.affinity is not None}
-        self._ownerless = self._ownerless.after(claimed | {each for each in blocks if each[0] not in nodes}, now)
+        # Claims are known without asking; only which of them nodes keep themselves has to be read.
+        left = any(each.node not in nodes for each in addresses.own.cluster().of(BlockAffinity))
+        claims = addresses.own.claims() if left else ()
+        claimed = {(each.node, each.cidr) for each in claims if each.node not in nodes}
+        owned = {(each.affinity, each.cidr) for each in blocks if each.affinity is not None}
+        self._ownerless = self._ownerless.after(claimed | {each for each in owned if each[0] not in nodes}, now)
         for node, cidr in self._ownerless.due(now, grace):
             addresses.own.end(node, cidr)
 

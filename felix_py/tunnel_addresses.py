@@ -40,10 +40,12 @@ class TunnelAddresses:
             keep: whether a new one is written down; not for those who only look, as `felix-agent plan`.
         """
         version = block.version
+        # The loop asks, which is not to wait for whoever is writing: a busy API server may take its time.
+        before = self._held.get(version)
+        if before is not None and before[0] in block:
+            return before[0]
         with self._gathering.alone():
             before = self._held.get(version)
-            if before is not None and before[0] in block:
-                return before[0]
             held = Holder(self._handle(version), self._node, self._clock())
             if not keep:
                 return next(iter(self._addresses.block(block).free(self._addresses.own.terms())), None)

@@ -23,12 +23,19 @@ class NodeState:
         heard: the answers to the job's steps so far; a Conflict is one, too.
         results: of the jobs that it has done, None where it died meanwhile.
         lives: how often it may die yet.
+        knows: by key, what it has read or written last.
     """
 
     number: int = 0
     heard: tuple[Any, ...] = ()
     results: tuple[Any, ...] = ()
     lives: int = 0
+    knows: tuple[tuple[Key, Found], ...] = ()
+
+    def learned(self, key: Key, found: Found | None) -> "tuple[tuple[Key, Found], ...]":
+        """Return what it knows after it has read or written a resource."""
+        others = [each for each in self.knows if each[0] != key]
+        return tuple(sorted((*others, *([(key, found)] if found else [])), key=lambda each: each[0]))
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class Explorer:
             if node.lives and node.heard:
                 # It dies and starts its next job, having forgotten everything.
                 results = (*node.results, None)
-                dead = replace(node, number=node.number + 1, heard=(), results=results, lives=node.lives - 1)
+                dead = NodeState(node.number + 1, results=results, lives=node.lives - 1)
                 yield stored, (*nodes[:position], self._node(dead), *nodes[position + 1 :])
 
     def _stepped(self, stored: tuple[int, ...], position: int, number: int) -> tuple[tuple[int, ...], NodeState]:
@@ -120,8 +127,9 @@ class Explorer:
             step = self._steps[position, number] = _next(self._jobs[position][node.number], node.heard)
         if not isinstance(step, Read | Swap):
             return stored, replace(node, number=node.number + 1, heard=(), results=(*node.results, *step))
-        after, answer = self._done(stored, step)
-        return after, replace(node, heard=(*node.heard, answer))
+        remembered = dict(node.knows).get(step.key) if isinstance(step, Read) and step.remembered else None
+        after, answer = (stored, remembered) if remembered else self._done(stored, step)
+        return after, replace(node, heard=(*node.heard, answer), knows=_knows(node, step, answer))
 
     def _done(self, stored: tuple[int, ...], step: Step) -> tuple[tuple[int, ...], Any]:
         before = next((each for each in stored if self._entry_of[each][0] == step.key), None)
@@ -139,6 +147,15 @@ class Explorer:
 def worlds(start: World, jobs: tuple[tuple[Job, ...], ...]) -> Iterator[World]:
     """Yield every world that can be reached by nodes that do these jobs, each once."""
     return Explorer(jobs).worlds(start)
+
+
+def _knows(node: NodeState, step: Step, answer: Any) -> tuple[tuple[Key, Found], ...]:
+    """Return what a node knows after a step; claims are never taken from memory."""
+    if step.key.kind != "IPAMBlock" or answer == LATE:
+        return node.knows
+    if isinstance(step, Read):
+        return node.learned(step.key, answer)
+    return node.learned(step.key, Found(step.value, answer) if step.value is not None else None)
 
 
 def _next(job: Job, heard: tuple[Any, ...]) -> Step | tuple[Any]:

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import random
+import time
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from http import HTTPStatus
@@ -25,6 +27,13 @@ SELECTOR = ",".join(f"{name}={value}" for name, value in KEPT.items())
 
 CONCERNS = "node.felix-py/"
 """How labels begin that say which nodes an object concerns: not each of thousands lists all of thousands of blocks."""
+
+PATIENCE = 30.0
+"""Seconds that one answer may take: a pod waits for it. To give it up and try again would cost a busy server more, and
+runtimes wait for minutes (kubelet's runtimeRequestTimeout)."""
+
+BUSY_FIRST, BUSY_JITTER = 1.0, 0.5
+"""Seconds until a server is asked again that took nothing on (429), if it names none; and what is added, at most."""
 
 PAGE = 500
 """Objects in a page of a list of all."""
@@ -55,7 +64,7 @@ class KubernetesSwaps:
     def read(self, key: Key) -> Found | None:
         """Return a resource as it is now; see `datastore.api.Swaps`."""
         try:
-            return self._understood(key, self._client.ask("GET", _path(key)))
+            return self._understood(key, self._ask("GET", _path(key)))
         except Failed as failure:
             if failure.reason == NOT_FOUND:
                 return None
@@ -106,7 +115,8 @@ class KubernetesSwaps:
             if failure.status == HTTPStatus.CONFLICT or (revision is not None and failure.reason == NOT_FOUND):
                 raise Conflict(f"{key} was changed by somebody else") from failure
             # Without an answer nobody knows whether it was done; whoever can still ask, asks.
-            done = self._done_anyway(key, value, revision) if failure.status == 0 else None
+            unknown = failure.status == 0 or failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            done = self._done_anyway(key, value, revision) if unknown else None
             if done is None:
                 raise self._unavailable(key, failure) from failure
             after = done
@@ -135,14 +145,30 @@ class KubernetesSwaps:
 
     # --- one request
 
+    def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Send a request, and again for as long as the server is too busy to begin with it.
+
+        Raises:
+            Failed: with the reason.
+        """
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._client.ask(method, path, body, patience=PATIENCE)
+            except Failed as failure:
+                pause = (failure.news.after or BUSY_FIRST) + random.uniform(0, BUSY_JITTER)  # noqa: S311 - no secret
+                if failure.status != HTTPStatus.TOO_MANY_REQUESTS or time.monotonic() + pause > until:
+                    raise
+                time.sleep(pause)
+
     def _swapped(self, key: Key, value: Stored | None, revision: str | None) -> str:
         if value is None:
-            self._client.ask("DELETE", _path(key), _precondition(revision))
+            self._ask("DELETE", _path(key), _precondition(revision))
             return ""
         if revision is None:
-            answer = self._client.ask("POST", STORED[key.kind].path, _document(key, value, None))
+            answer = self._ask("POST", STORED[key.kind].path, _document(key, value, None))
         else:
-            answer = self._client.ask("PUT", _path(key), _document(key, value, revision))
+            answer = self._ask("PUT", _path(key), _document(key, value, revision))
         return str(answer["metadata"]["resourceVersion"])
 
     def _done_anyway(self, key: Key, value: Stored | None, before: str | None) -> str | None:

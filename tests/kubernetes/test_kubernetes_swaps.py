@@ -1,21 +1,29 @@
 """Blocks and claims at a real API server: compare-and-swap, what is stored, what is damaged, and many at a time."""
 
 import json
+import socket
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from api_server import ApiServer
 
-from felix_py import claims
-from felix_py.claims import Ask, Claimed, Conflict, Lost
+sys.path.insert(0, str(Path(__file__).parents[1] / "netns"))
+from cluster import eventually
+
+from felix_py import claims, ipam
+from felix_py.claims import Ask, Claimed, Conflict, Found, Lost
 from felix_py.datastore.api import Damaged, Unavailable
 from felix_py.datastore.drive import drive, persevere
-from felix_py.datastore.kubernetes_client import Client, Failed
-from felix_py.datastore.kubernetes_swaps import KubernetesSwaps
+from felix_py.datastore.kubernetes_client import ANSWER_TIMEOUT, Client, Failed
+from felix_py.datastore.kubernetes_swaps import PATIENCE, KubernetesSwaps
 from felix_py.datastore.kubernetes_watch import Cause, News
 from felix_py.ipam import ANY, Block, Holder, NotAssigned
 from felix_py.model import BlockAffinity, Claim, NodeName
@@ -185,6 +193,147 @@ def test_a_server_that_is_away_is_an_error_in_words(swaps: KubernetesSwaps, serv
     found = swaps.read(KEY)
     assert found is not None
     assert found.value == BLOCK
+
+
+NOBODY = (
+    {
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration",
+        "metadata": {"name": "nobody"},
+        "spec": {
+            "type": "Limited",
+            "limited": {
+                "nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}
+            },
+        },
+    },
+    {
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "weak-waits"},
+        "spec": {
+            "priorityLevelConfiguration": {"name": "nobody"}, "matchingPrecedence": 2,
+            "rules": [{
+                "subjects": [{"kind": "User", "user": {"name": "weak"}}],
+                "resourceRules": [
+                    {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"], "namespaces": ["*"], "clusterScope": True}
+                ],
+            }],
+        },
+    },
+)  # fmt: skip
+"""Gives one user no share: one thing is done for it after the other, and what comes meanwhile is answered with 429."""
+
+TRUST = {
+    "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "weak-may"},
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "weak"}],
+}  # fmt: skip
+
+
+def status_of(client: Client) -> int:
+    try:
+        client.ask("GET", "/api/v1/nodes")
+    except Failed as failure:
+        return failure.status
+    return 200
+
+
+@contextmanager
+def occupied(server: ApiServer, client: Client) -> Iterator[None]:
+    """Have one request of the weak wait for a webhook that says nothing: then there is no room for another one."""
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "waits"}}
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as thread:
+        rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+        webhook = {
+            "name": "silent.felix.example", "rules": [rule], "failurePolicy": "Ignore", "timeoutSeconds": 30,
+            "clientConfig": {"url": f"https://127.0.0.1:{silent.getsockname()[1]}/"},
+            "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        }  # fmt: skip
+        configuration = {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "silent"}, "webhooks": [webhook],
+        }  # fmt: skip
+        server.apply(*NOBODY, configuration)
+        path = "/api/v1/namespaces/default/configmaps?dryRun=All"
+        done = Event()
+
+        def ask_on() -> None:
+            while not done.is_set():  # the webhook is in force a moment after it was written
+                with suppress(Failed):
+                    client.ask("POST", path, made, patience=60.0)
+
+        thread.submit(ask_on)
+        try:
+            eventually(lambda: status_of(client) == 429, "it answers that it takes nothing on")
+            yield
+        finally:
+            done.set()
+            server.delete(configuration, *reversed(NOBODY))
+            silent.close()
+
+
+def test_a_server_that_takes_nothing_on_is_asked_again(server: ApiServer, tmp_path: Path) -> None:
+    client = Client(server.write_kubeconfig("weak", {"token": "weak-token"}))
+    waits = KubernetesSwaps(client, tmp_path)
+    server.apply(TRUST)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            with occupied(server, client):
+                revision = thread.submit(waits.swap, KEY, BLOCK, None)
+                with pytest.raises(TimeoutError):
+                    revision.result(1.0)
+            written = revision.result(PATIENCE)
+        assert waits.read(KEY) == Found(BLOCK, written)
+    finally:
+        server.delete(TRUST)
+
+
+def test_a_server_that_hangs_for_a_while_is_waited_for(swaps: KubernetesSwaps, server: ApiServer) -> None:
+    """An API server without a processor for seconds is no reason to refuse pods and have all of them come again."""
+    first = swaps.swap(KEY, BLOCK, None)
+    server.pause(until=True)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            second = thread.submit(swaps.swap, KEY, Block(CIDR, A1), first)
+            with pytest.raises(TimeoutError):
+                second.result(ANSWER_TIMEOUT + 1)
+            server.pause(until=False)
+            written = second.result(PATIENCE)
+    finally:
+        server.pause(until=False)
+    assert swaps.read(KEY) == Found(Block(CIDR, A1), written)
+
+
+class Counting(Client):
+    """Counts what is asked for."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.asked: list[str] = []
+        super().__init__(kubeconfig)
+
+    def ask(self, method: str, *words: Any, **named: Any) -> dict[str, Any]:
+        self.asked.append(method)
+        return super().ask(method, *words, **named)
+
+
+def test_a_pod_that_comes_or_goes_costs_one_request(server: ApiServer, tmp_path: Path) -> None:
+    client = Counting(server.kubeconfig)
+    mine = KubernetesSwaps(client, tmp_path)
+    assert isinstance(persevere(lambda: claims.claim(A1, CIDR), mine), Claimed)
+    client.asked.clear()
+    for number in range(3):
+        asks = [Ask(Holder(f"pods.{number}x{each}", A1)) for each in range(2)]
+        drive(claims.assign(CIDR, asks, ANY, A1), mine)
+    drive(claims.change(CIDR, lambda block: ipam.release_handle(block, "pods.0x0")), mine)
+    assert client.asked == ["PUT"] * 4
+    borrower = other(server, tmp_path)
+    drive(claims.assign(CIDR, [Ask(Holder("pods.lent", A2))], ANY, None), borrower)
+    client.asked.clear()
+    given = drive(claims.assign(CIDR, [Ask(Holder("pods.more", A1))], ANY, A1), mine)
+    assert client.asked == ["PUT", "GET", "PUT"], "what is remembered is not so any more"
+    found = mine.read(KEY)
+    assert found is not None
+    assert isinstance(found.value, Block)
+    assert found.value.holder(given[0]) == Holder("pods.more", A1)  # type: ignore[arg-type]
+    assert {each.handle for each in found.value.holders.values()} >= {"pods.lent", "pods.more", "pods.2x1"}
 
 
 class Deaf(Client):
