@@ -55,6 +55,7 @@ class Turns:
         self._known: _Known | None = None
         self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
         self._heard: object = None  # the mark of what the wish knows of BGP
+        self._selected = False  # the wish acts upon best paths
         self._held = Hearsay()  # what a turn heard that wrote nothing
         self._left: set[RouteKey] | None = None  # by the agent before this one, and BGP has not said anything of it
         self._reachability: tuple[tuple[object, ...], Reachability] | None = None
@@ -267,6 +268,9 @@ class Turns:
                 return
             if heard.mark is self._heard:
                 return
+        # A node that waits for BGP, for ever where its own address is refused, is asked again every second.
+        if known == self._known and heard.mark is self._heard and knowledge.selecting == self._selected:
+            return
         underlay, own = self._underlay(), knowledge.tunnel_addresses
         ours = self.kernel.ours() if not knowledge.converged else {}
         kept = self._kept(ours, heard.paths, selecting=knowledge.selecting)
@@ -288,7 +292,7 @@ class Turns:
             filtered=knowledge.filtered,
             guarded=knowledge.guarded,
         )
-        self._known, self._heard = known, heard.mark
+        self._known, self._heard, self._selected = known, heard.mark, knowledge.selecting
         felix = knowledge.cluster.felix(self._me)
         self._sources = felix.device_route_source, felix.device_route_source6
 
