@@ -43,7 +43,7 @@ HELPERS = {
 }
 """Modules here that are no benchmarks."""
 
-ONLY_BY_NAME = {"containers", "kubernetes_scale", "pods_at_once"}
+ONLY_BY_NAME = {"containers", "kubernetes_scale", "pods_at_once", "pods_in_turn"}
 """Benchmarks that need what not every machine has: Docker and images that `make image` has built, or Kubernetes."""
 
 KEPT_ON_THE_PAGE = "| kubernetes: "

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ WHOLE = (
 )  # fmt: skip
 
 RACKS = {"a": 1, "b": 2}
+
+MACHINES = tuple(f"{rack}{number}" for rack in RACKS for number in (1, 2))
+"""Names of machines: the rack, and the number in it."""
 
 RESOURCES = """
 apiVersion: projectcalico.org/v3
@@ -66,7 +69,7 @@ protocol bgp b2 from node { neighbor 172.30.2.12 as 64512; }
 class Kubernetes:
     """The cluster."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, machines: Iterable[str] = MACHINES) -> None:
         self.folder = folder
         self.tor = Space()
         for rack in RACKS.values():
@@ -97,17 +100,16 @@ class Kubernetes:
             self._spawn(name, binary(name), f"--kubeconfig={kubeconfig}", "--leader-elect=false", *options)
         (folder / "bird.conf").write_text(BIRD)
         self._spawn("bird", "bird", "-f", "-c", folder / "bird.conf", "-s", folder / "bird.ctl")
-        self.machines = {
-            f"{rack}{number}": self._machine(rack, number) for rack in RACKS for number in (1, 2)
-        }  # fmt: skip
+        self.machines = {name: self._machine(name) for name in machines}
 
     def _spawn(self, name: str, *words: object) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = self.tor.do(subprocess.Popen, [*DIES_WITH_US, *map(str, words)], stdout=log, stderr=log)
         self._processes.append(process)
 
-    def _machine(self, rack: str, number: int) -> Machine:
-        name, subnet = f"{rack}{number}", f"172.30.{RACKS[rack]}"
+    def _machine(self, name: str) -> Machine:
+        rack, number = name[0], int(name[1:])
+        subnet = f"172.30.{RACKS[rack]}"
         folder = self.folder / name
         folder.mkdir()
         secrets = self.folder / "kubernetes"
@@ -234,9 +236,9 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 @contextmanager
-def kubernetes(folder: Path) -> Iterator[Kubernetes]:
+def kubernetes(folder: Path, machines: Iterable[str] = MACHINES) -> Iterator[Kubernetes]:
     """A cluster whose machines run, and have no network yet."""
-    made = Kubernetes(folder)
+    made = Kubernetes(folder, machines)
     try:
         for machine in made.machines.values():
             machine.start()

@@ -30,6 +30,7 @@ BUSYBOX = "felix.example/busybox:1"
 CONTAINERD: dict[str, Any] = {
     "version": 2,
     "oom_score": 0,
+    "metrics": {"address": "127.0.0.1:1338"},
     "plugins": {
         "io.containerd.grpc.v1.cri": {
             "sandbox_image": BUSYBOX,
