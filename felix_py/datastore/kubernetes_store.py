@@ -11,6 +11,7 @@ from felix_py.datastore.kubernetes import KubernetesDatastore
 from felix_py.datastore.kubernetes_client import Client, Failed
 from felix_py.datastore.kubernetes_node import NodeKeeper
 from felix_py.datastore.kubernetes_reports import Reporter
+from felix_py.datastore.kubernetes_rights import RightsKeeper
 from felix_py.datastore.kubernetes_swaps import KubernetesSwaps
 from felix_py.datastore.kubernetes_watch import Standing, after
 from felix_py.kubernetes_resources import STORED
@@ -45,7 +46,9 @@ def opened(settings: Config, sight: Sight | None) -> Store:
         return Store(datastore, swaps, TENDING)
     keeper = NodeKeeper(client, settings, datastore, sight.ready)
     reporter = Reporter(client, settings.node_name, datastore, sight)
-    return Store(datastore, swaps, TENDING, {"node": keeper.run, "reports": reporter.run}, datastore.restored)
+    rights = RightsKeeper(client, datastore)
+    keeping = {"node": keeper.run, "reports": reporter.run, "rights": rights.run}
+    return Store(datastore, swaps, TENDING, keeping, datastore.restored)
 
 
 def _wait(client: Client) -> None:
