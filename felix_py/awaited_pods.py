@@ -7,8 +7,9 @@ from felix_py.kernel.engine import Standing
 from felix_py.kernel.objects import KernelRefused, RouteKey
 from felix_py.model import WorkloadEndpoint
 
-ENDPOINT_DEADLINE = 10.0
-"""Seconds that a pod's attachment may wait for its route before the runtime is told that it failed."""
+ENDPOINT_DEADLINE = 60.0
+"""Seconds that a pod's attachment may wait for its route before the runtime is told that it failed: where hundreds of
+pods start at once, a turn waits for a processor for longer than ten; runtimes wait for minutes."""
 
 
 class AwaitedPods:

@@ -37,7 +37,7 @@ enum {
     MAXIMUM_BYTES = 1 << 20, /* of standard input, of all variables together, and of the answer */
     INPUT_SECONDS = 10,      /* a runtime writes the configuration at once */
     SEND_SECONDS = 10,
-    ANSWER_SECONDS = 60, /* the agent gives up much earlier, and says why */
+    ANSWER_SECONDS = 110, /* the agent gives up earlier, and says why; kubelet waits for two minutes */
     VERSION_BYTES = 15,
     NOTE_BYTES = 120,  /* of a container's ID, and of an interface's name, that a file is named after */
     PATH_BYTES = 512,

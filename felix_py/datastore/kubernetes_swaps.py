@@ -28,6 +28,10 @@ SELECTOR = ",".join(f"{name}={value}" for name, value in KEPT.items())
 CONCERNS = "node.felix-py/"
 """How labels begin that say which nodes an object concerns: not each of thousands lists all of thousands of blocks."""
 
+UNTRACKED: tuple[dict[str, str], ...] = ({},)
+"""Has the server stop tracking who owns which field (https://kubernetes.io/docs/reference/using-api/server-side-apply/
+#clearing-managedfields): nodes alone write blocks, and with 50 pods that was a third of a block, and of the time."""
+
 PATIENCE = 30.0
 """Seconds that one answer may take: a pod waits for it. To give it up and try again would cost a busy server more, and
 runtimes wait for minutes (kubelet's runtimeRequestTimeout)."""
@@ -243,7 +247,9 @@ def _value(key: Key, document: Mapping[str, Any], where: str) -> Stored:
 def _document(key: Key, value: Stored, revision: str | None) -> dict[str, Any]:
     spec = ipam_resources.block_document(value) if isinstance(value, Block) else ipam_resources.affinity_document(value)
     labels = {**KEPT, **dict.fromkeys(map(concerning, _concerned(value)), "")}
-    metadata = {"name": key.name, "labels": labels} | ({"resourceVersion": revision} if revision is not None else {})
+    metadata: dict[str, Any] = {"name": key.name, "labels": labels}
+    if revision is not None:
+        metadata |= {"resourceVersion": revision, "managedFields": UNTRACKED}
     if "released" in spec:  # a list: the order counts, and the API server sorts what has names
         spec["released"] = [{"address": address, "since": since} for address, since in spec["released"].items()]
     given = {name: item for name, item in spec.items() if item is not None}

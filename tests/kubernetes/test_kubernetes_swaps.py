@@ -65,6 +65,14 @@ def test_another_node_reads_what_was_written(swaps: KubernetesSwaps, server: Api
     assert list(found.value.released) == [5, 3, 4], "the order in which they are given again"
 
 
+def test_the_server_keeps_no_books_about_who_wrote_which_address(swaps: KubernetesSwaps, server: ApiServer) -> None:
+    """They would be a third of a full block, in etcd and in each answer, and of the time that a pod waits for it."""
+    first = swaps.swap(KEY, Block(CIDR, A1), None)
+    second = swaps.swap(KEY, BLOCK, first)
+    found = server.request("GET", f"/apis/projectcalico.org/v3/ipamblocks/{KEY.name}")
+    assert (found["metadata"]["resourceVersion"], found["metadata"].get("managedFields")) == (second, None)
+
+
 def test_a_node_lists_what_concerns_it(swaps: KubernetesSwaps) -> None:
     def concerns(node: NodeName) -> tuple[list[str], list[str]]:
         blocks, affinities = swaps.listing("IPAMBlock", node), swaps.listing("BlockAffinity", node)
