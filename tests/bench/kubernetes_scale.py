@@ -22,6 +22,8 @@ from figures import RUNS, tell
 from kubernetes_fill import PODS_OF_A_NODE
 from lab import cpu_seconds, resident_mebibytes
 
+from felix_py.datastore.kubernetes_store import TENDING
+
 SIZES = [int(each) for each in (os.environ.get("SIZE") or "1000 5000").split()]
 """Nodes; ten times as many Pods."""
 
@@ -34,6 +36,14 @@ IDLE_SECONDS = float(os.environ.get("IDLE_SECONDS") or 20)
 
 HEARTBEAT = 300.0
 """Seconds between two of a kubelet's reports on its Node, where nothing has changed."""
+
+FIRST = "a1"
+"""A node that comes before all others by name: it looks after what the dead have left, and reads all blocks for it."""
+
+SETTLED = 10.0
+"""Seconds without a request after which a look is over, and a node idle."""
+
+MOST_REQUESTS = 2.0
 
 POOL = {"cidr": "10.0.0.0/8", "ipipMode": "CrossSubnet"}
 
@@ -111,6 +121,26 @@ def heartbeats(made: Cluster, nodes: int) -> Callable[[], None]:
     return beat
 
 
+def asked_of_a_look(made: Cluster, before: set[str]) -> int:
+    """Return how many of the agents' requests since then were about what nodes write down: they name it by a label."""
+    return sum("labelSelector" in each for each in made.requests() - before)
+
+
+def idle_requests(made: Cluster, who: Path, first: Node) -> float:
+    """Return the requests a minute of an idle node, of which the look at what is written down is a tenth."""
+    before = made.requests()
+    started(made, who, first)
+    until(lambda: asked_of_a_look(made, before), 60)
+    seen = -1
+    while seen != (seen := asked_of_a_look(made, before)):
+        time.sleep(SETTLED)
+    before = made.requests()
+    time.sleep(IDLE_SECONDS)
+    rest = made.requests() - before
+    first.kill()
+    return len(rest) * 60 / IDLE_SECONDS + seen * 60 / TENDING
+
+
 def measure(made: Cluster, who: Path, node: Node, nodes: int) -> Iterator[bool]:
     what = f"kubernetes: {nodes} nodes and {nodes * PODS_OF_A_NODE} pods"
     seconds = []
@@ -128,6 +158,10 @@ def measure(made: Cluster, who: Path, node: Node, nodes: int) -> Iterator[bool]:
     time.sleep(2)
     yield tell(f"{what}, CPU of the agent, API server away", [busy(process, IDLE_SECONDS)], "%", 2.0)
     made.server.start()
+    node.kill()
+    first = made.nodes.get(FIRST) or made.node(FIRST, 1, 2)
+    figures = [idle_requests(made, who, first)]
+    yield tell(f"{what}, requests a minute, idle, of the first node by name", figures, "", MOST_REQUESTS)
 
 
 def main() -> int:

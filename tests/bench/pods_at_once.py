@@ -44,7 +44,7 @@ def at_once(k: Kubernetes, name: str, addresses: str) -> float:
     """Return the seconds from the order until all pods run."""
     begin = time.monotonic()
     k.deploy(name, SIZE)
-    eventually(lambda: len(k.pods(name)) == SIZE, "all pods run", PATIENCE)
+    eventually(lambda: k.running(name) == SIZE, "all pods run", PATIENCE)
     taken = time.monotonic() - begin
     assert all(each.startswith(addresses) for each in k.pods(name))
     gone(k, name)

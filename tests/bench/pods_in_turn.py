@@ -65,7 +65,7 @@ def deployed(k: Kubernetes, name: str, step: int, total: int) -> float:
     many, before = counted(k)
     for count in range(step, total + 1, step):
         k.deploy(name, count)
-        eventually(lambda count=count: len(k.pods(name)) == count, "the pods run", PATIENCE)  # type: ignore[misc]
+        eventually(lambda count=count: k.running(name) == count, "the pods run", PATIENCE)  # type: ignore[misc]
     now, after = counted(k)
     k.kubectl("delete", "deployment", name)
     eventually(lambda: k.made(name) == [], "all pods are gone", PATIENCE)

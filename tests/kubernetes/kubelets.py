@@ -175,6 +175,11 @@ class Kubernetes:
         found: list[dict[str, Any]] = self.server.request("GET", path)["items"]
         return found
 
+    def running(self, application: str) -> int:
+        """Return how many pods of an application run; the server has counted them, so that asking costs it little."""
+        found = self.server.request("GET", f"/apis/apps/v1/namespaces/default/deployments/{application}")
+        return int(found.get("status", {}).get("readyReplicas", 0))
+
     def pods(self, application: str) -> dict[str, str]:
         """Return addresses of an application's running pods, each with its node."""
         return {

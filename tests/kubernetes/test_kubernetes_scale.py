@@ -24,5 +24,6 @@ def test_the_bench_of_kubernetes_gives_every_figure() -> None:
         "kubernetes: 30 nodes and 300 pods, memory of the agent (RSS)",
         "kubernetes: 30 nodes and 300 pods, CPU of the agent, heartbeats",
         "kubernetes: 30 nodes and 300 pods, CPU of the agent, API server away",
+        "kubernetes: 30 nodes and 300 pods, requests a minute, idle, of the first node by name",
     ], done.stderr
     assert done.returncode == 0, figures
