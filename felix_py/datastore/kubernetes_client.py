@@ -5,6 +5,7 @@ does. What is used is how it finds servers and credentials, and its connection p
 """
 
 import json
+import random
 import socket
 import threading
 import time
@@ -30,6 +31,13 @@ ANSWER_TIMEOUT = 5.0
 
 LIST_TIMEOUT = 30.0
 """The same of a list that nobody waits for: a server that has just started, or is busy, reads thousands from etcd."""
+
+PATIENCE = 30.0
+"""Seconds that one answer may take for which a pod waits. To give it up and try again would cost a busy server more,
+and runtimes wait for minutes (kubelet's runtimeRequestTimeout)."""
+
+BUSY_FIRST, BUSY_JITTER = 1.0, 0.5
+"""Seconds until a server is asked again that took nothing on (429), if it names none; and what is added, at most."""
 
 CONNECTIONS = 32
 """One for each kind that is watched, and some for changes."""
@@ -147,8 +155,25 @@ class Client:
         with self._response(method, path, query, headers, sent, timeout) as response:
             return _json(response.data)
 
+    def insist(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
+        """Send one request as `ask` does, with PATIENCE, and again for as long as the server is too busy to begin.
+
+        Raises:
+            Failed: with the reason.
+        """
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self.ask(method, path, body, patience=PATIENCE, **query)  # type: ignore[arg-type]
+            except Failed as failure:
+                # A server that has just started, or has more to do than it may: nothing was done.
+                pause = (failure.news.after or BUSY_FIRST) + random.uniform(0, BUSY_JITTER)  # noqa: S311 - no secret
+                if failure.status != HTTPStatus.TOO_MANY_REQUESTS or time.monotonic() + pause > until:
+                    raise
+                time.sleep(pause)
+
     def pages(
-        self, path: str, size: int, *, patience: float = ANSWER_TIMEOUT, **query: object
+        self, path: str, size: int, *, patience: float = ANSWER_TIMEOUT, insist: bool = False, **query: object
     ) -> Iterator[dict[str, Any]]:
         """List a collection, page by page.
 
@@ -156,6 +181,7 @@ class Client:
             path: of the collection.
             size: objects in a page.
             patience: see `ask`.
+            insist: ask for each page as `insist` does.
             query: parameters.
 
         Raises:
@@ -164,7 +190,7 @@ class Client:
         more = ""
         while True:
             asked = {**query, "limit": size} | ({"continue": more} if more else {})
-            page = self.ask("GET", path, patience=patience, **asked)  # type: ignore[arg-type]
+            page = self.insist("GET", path, **asked) if insist else self.ask("GET", path, patience=patience, **asked)  # type: ignore[arg-type]
             yield page
             more = page["metadata"].get("continue", "")
             if not more:

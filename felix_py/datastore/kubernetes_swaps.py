@@ -2,8 +2,6 @@
 
 import errno
 import json
-import random
-import time
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from http import HTTPStatus
@@ -13,7 +11,7 @@ from typing import Any
 from felix_py import durable, ipam_resources
 from felix_py.claims import Conflict, Found, Stored
 from felix_py.datastore.api import Damaged, Unavailable
-from felix_py.datastore.kubernetes_client import LIST_TIMEOUT, Client, Failed
+from felix_py.datastore.kubernetes_client import Client, Failed
 from felix_py.datastore.kubernetes_watch import Cause
 from felix_py.ipam import Block
 from felix_py.kubernetes_resources import STORED
@@ -31,13 +29,6 @@ CONCERNS = "node.felix-py/"
 UNTRACKED: tuple[dict[str, str], ...] = ({},)
 """Has the server stop tracking who owns which field (https://kubernetes.io/docs/reference/using-api/server-side-apply/
 #clearing-managedfields): nodes alone write blocks, and with 50 pods that was a third of a block, and of the time."""
-
-PATIENCE = 30.0
-"""Seconds that one answer may take: a pod waits for it. To give it up and try again would cost a busy server more, and
-runtimes wait for minutes (kubelet's runtimeRequestTimeout)."""
-
-BUSY_FIRST, BUSY_JITTER = 1.0, 0.5
-"""Seconds until a server is asked again that took nothing on (429), if it names none; and what is added, at most."""
 
 PAGE = 500
 """Objects in a page of a list of all."""
@@ -68,7 +59,7 @@ class KubernetesSwaps:
     def read(self, key: Key) -> Found | None:
         """Return a resource as it is now; see `datastore.api.Swaps`."""
         try:
-            return self._understood(key, self._ask("GET", _path(key)))
+            return self._understood(key, self._client.insist("GET", _path(key)))
         except Failed as failure:
             if failure.reason == NOT_FOUND:
                 return None
@@ -94,7 +85,7 @@ class KubernetesSwaps:
         return tuple(found), tuple(damaged)
 
     def _pages(self, kind: str) -> Iterator[dict[str, Any]]:
-        return self._client.pages(STORED[kind].path, PAGE, patience=LIST_TIMEOUT, labelSelector=SELECTOR)
+        return self._client.pages(STORED[kind].path, PAGE, insist=True, labelSelector=SELECTOR)
 
     def _what_concerns(self, kind: str, node: NodeName) -> Iterator[dict[str, Any]]:
         """List what concerns a node, from the server's memory where that has what we wrote last; it may lag a moment.
@@ -106,7 +97,7 @@ class KubernetesSwaps:
         recent = {"resourceVersion": newest, "resourceVersionMatch": "NotOlderThan"} if newest else {}
         self._newest[kind] = ""  # until it has worked: a server that was restored may not get there for long
         query: dict[str, Any] = {"labelSelector": f"{SELECTOR},{concerning(node)}", **recent}
-        page = self._client.ask("GET", STORED[kind].path, patience=LIST_TIMEOUT, **query)
+        page = self._client.insist("GET", STORED[kind].path, **query)
         if not self._newest[kind]:  # nobody has written meanwhile
             self._newest[kind] = newest or page["metadata"]["resourceVersion"]
         yield page
@@ -149,30 +140,14 @@ class KubernetesSwaps:
 
     # --- one request
 
-    def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Send a request, and again for as long as the server is too busy to begin with it.
-
-        Raises:
-            Failed: with the reason.
-        """
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return self._client.ask(method, path, body, patience=PATIENCE)
-            except Failed as failure:
-                pause = (failure.news.after or BUSY_FIRST) + random.uniform(0, BUSY_JITTER)  # noqa: S311 - no secret
-                if failure.status != HTTPStatus.TOO_MANY_REQUESTS or time.monotonic() + pause > until:
-                    raise
-                time.sleep(pause)
-
     def _swapped(self, key: Key, value: Stored | None, revision: str | None) -> str:
         if value is None:
-            self._ask("DELETE", _path(key), _precondition(revision))
+            self._client.insist("DELETE", _path(key), _precondition(revision))
             return ""
         if revision is None:
-            answer = self._ask("POST", STORED[key.kind].path, _document(key, value, None))
+            answer = self._client.insist("POST", STORED[key.kind].path, _document(key, value, None))
         else:
-            answer = self._ask("PUT", _path(key), _document(key, value, revision))
+            answer = self._client.insist("PUT", _path(key), _document(key, value, revision))
         return str(answer["metadata"]["resourceVersion"])
 
     def _done_anyway(self, key: Key, value: Stored | None, before: str | None) -> str | None:

@@ -22,8 +22,8 @@ from felix_py import claims, ipam
 from felix_py.claims import Ask, Claimed, Conflict, Found, Lost
 from felix_py.datastore.api import Damaged, Unavailable
 from felix_py.datastore.drive import drive, persevere
-from felix_py.datastore.kubernetes_client import ANSWER_TIMEOUT, Client, Failed
-from felix_py.datastore.kubernetes_swaps import PATIENCE, KubernetesSwaps
+from felix_py.datastore.kubernetes_client import ANSWER_TIMEOUT, PATIENCE, Client, Failed
+from felix_py.datastore.kubernetes_swaps import KubernetesSwaps
 from felix_py.datastore.kubernetes_watch import Cause, News
 from felix_py.ipam import ANY, Block, Holder, NotAssigned
 from felix_py.model import BlockAffinity, Claim, NodeName
@@ -288,10 +288,22 @@ def test_a_server_that_takes_nothing_on_is_asked_again(server: ApiServer, tmp_pa
                 revision = thread.submit(waits.swap, KEY, BLOCK, None)
                 with pytest.raises(TimeoutError):
                     revision.result(1.0)
+                listed = thread.submit(waits.listing, "IPAMBlock", A1)
             written = revision.result(PATIENCE)
+            assert listed.result(PATIENCE) == ((Found(BLOCK, written),), ())
         assert waits.read(KEY) == Found(BLOCK, written)
     finally:
         server.delete(TRUST)
+
+
+def test_who_lists_right_after_the_server_has_started_waits_for_its_memory(
+    running: ApiServer, swaps: KubernetesSwaps
+) -> None:
+    """An agent that starts then would end for it (429: storage is (re)initializing), and its container with it."""
+    revision = swaps.swap(KEY, BLOCK, None)
+    running.stop()
+    running.start()
+    assert swaps.listing("IPAMBlock", A1) == ((Found(BLOCK, revision),), ())
 
 
 def test_a_server_that_hangs_for_a_while_is_waited_for(swaps: KubernetesSwaps, server: ApiServer) -> None:
