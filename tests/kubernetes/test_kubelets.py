@@ -161,7 +161,8 @@ def test_traffic_goes_on_while_agents_die(standing: Standing) -> None:
         k.machines["a1"].run("pkill", "-KILL", "-f", "felix-agent run")
         k.kubectl("-n", "felix-system", "delete", "pod", doomed, "--force", "--grace-period=0")
         eventually(lambda: restarts() > before, "kubelet starts the agent again")
-        eventually(k.well, "all agents are back")
+        # Where the API server was away before, kubelet may hear of the new pod only a minute later.
+        eventually(k.well, "all agents are back", 120)
         assert k.agents()["b1"]["metadata"]["name"] != doomed
     assert stream.lost == []
 
