@@ -161,8 +161,10 @@ class Machine:
         found = {}
         for path in (self.root / "run/netns").iterdir():
             source = Source(self.name, path)
-            shown = Space.run(self.space, "nsenter", f"--net={path}", "ip", "-j", "-4", "address", "show", "eth0")
-            addresses = [each["local"] for link in json.loads(shown) for each in link.get("addr_info", ())]
+            # A sandbox that is going, or coming, has no interface: it is no pod that anybody could reach.
+            words = ("nsenter", f"--net={path}", "ip", "-j", "-4", "address", "show", "eth0")
+            shown = Space.run(self.space, *words, check=False)
+            addresses = [each["local"] for link in json.loads(shown or "[]") for each in link.get("addr_info", ())]
             if addresses:
                 source.name = addresses[0]
                 found[addresses[0]] = source
