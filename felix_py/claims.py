@@ -11,6 +11,7 @@ go on from. The laws, which tests explore for every interleaving:
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 from felix_py import ipam
@@ -40,9 +41,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Asks for the resource as it is now; the answer is `Found`, or None."""
+    """Asks for the resource as it is now; the answer is `Found`, or None.
+
+    Attributes:
+        recent: as it was read or written here last suffices. A swap against what is no longer there comes too late
+            as it does where others change it meanwhile; but it must not be said of it that it has no room.
+    """
 
     key: Key
+    recent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,7 @@ class Ask:
     rather: IPAddress | None = None
 
 
+@lru_cache(4096)
 def block_key(cidr: IPNetwork) -> Key:
     """Return where a block is stored."""
     return Key("IPAMBlock", str(cidr).translate(NOT_IN_NAMES))
@@ -169,14 +177,21 @@ def assign(
         terms: what may be given.
         owner: whose own the block must be; None lets anybody borrow.
     """
+    recent = True
     for _ in range(TRIES):
-        found: Found | None = yield Read(block_key(cidr))
+        found: Found | None = yield Read(block_key(cidr), recent)
         block = _block(found)
         if found is None or block is None or owner not in (None, block.affinity):
+            if recent:
+                recent = False
+                continue
             why = f"block {cidr} {'does not exist' if block is None else f'is not of node {owner}'}"
             gone = NotAssigned(why, gone=True)
             return [gone] * len(asks)
         after, answers = _assigned(block, asks, terms)
+        refused, recent = recent and any(isinstance(each, NotAssigned) for each in answers), False
+        if refused:
+            continue
         try:
             if after is not block:
                 yield Swap(block_key(cidr), after, found.revision)

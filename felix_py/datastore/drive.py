@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from felix_py.claims import TRIES, Conflict, Protocol, Read, Result
+from felix_py.claims import TRIES, Conflict, Found, Protocol, Read, Result
 from felix_py.datastore.api import Swaps
 
 
@@ -17,9 +17,7 @@ def drive(protocol: Protocol[Result], swaps: Swaps) -> Result:
         step = next(protocol)
         while True:
             try:
-                done = (
-                    swaps.read(step.key) if isinstance(step, Read) else swaps.swap(step.key, step.value, step.revision)
-                )
+                done = _read(step, swaps) if isinstance(step, Read) else swaps.swap(step.key, step.value, step.revision)
             except Conflict as late:
                 step = protocol.throw(late)
             else:
@@ -27,6 +25,10 @@ def drive(protocol: Protocol[Result], swaps: Swaps) -> Result:
     except StopIteration as end:
         result: Result = end.value
         return result
+
+
+def _read(step: Read, swaps: Swaps) -> Found | None:
+    return (swaps.known(step.key) if step.recent else None) or swaps.read(step.key)
 
 
 def persevere(protocol: Callable[[], Protocol[Result]], swaps: Swaps) -> Result:
