@@ -12,10 +12,15 @@ from setuptools.command.build import build
 
 SOURCE = Path("felix_py/cni/felix-cni.c")
 PROGRAM = Path("build/bin/felix-cni")
-OFFLOAD = (Path("ipip/offload.c"), Path("ipip/offload.so"))
+LIBRARIES = {
+    Path("ipip/offload.c"): "ipip/offload.so was not built: tunnels on kernels without the ipip module are slower",
+    Path("felix_py/kernel/exchange.c"): "felix_py/kernel/exchange.so was not built: pods wait longer for their network",
+}
+"""Sources of libraries, and what is missing where one was not built. All else is the same without them."""
+
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 SHARED = ("-shared", "-fPIC", "-nostdlib", "-O2", "-s", *WARNINGS)
-"""Without a libc of its own, and so for any libc: it calls none."""
+"""Without a libc of their own, and so for any: they call none, or that of Python."""
 FLAGS = ("-static", "-Os", "-s", *WARNINGS)
 
 COMPILERS = ("musl-gcc", "gcc", "cc")
@@ -37,11 +42,8 @@ exit 1
 """Stands in for the program where it could not be built, so that whoever calls it is told, and not only pip's log."""
 
 
-NO_OFFLOAD = "ipip/offload.so was not built: tunnels on kernels without the ipip module are slower, and else the same"
-
-
-class BuildOffload(Command):
-    """Compile what the tunnel's process does not do in Python; it works without, so that a failure is a warning."""
+class BuildLibraries(Command):
+    """Compile what is not done in Python for its speed; everything works without, so that a failure is a warning."""
 
     def initialize_options(self) -> None:
         """Have no options."""
@@ -50,11 +52,12 @@ class BuildOffload(Command):
         """Have no options."""
 
     def run(self) -> None:
-        """Try each compiler that is here; the result lies in the package, where build_py finds it."""
-        source, target = OFFLOAD
-        target.unlink(missing_ok=True)
-        if not any(compiled(self, compiler, SHARED, source, target) for compiler in COMPILERS if which(compiler)):
-            self.warn(NO_OFFLOAD)
+        """Try each compiler that is here; the results lie in the packages, where build_py finds them."""
+        for source, warning in LIBRARIES.items():
+            target = source.with_suffix(".so")
+            target.unlink(missing_ok=True)
+            if not any(compiled(self, compiler, SHARED, source, target) for compiler in COMPILERS if which(compiler)):
+                self.warn(warning)
 
 
 class BuildProgram(Command):
@@ -110,7 +113,7 @@ class Build(build):
 
     sub_commands = [  # noqa: RUF012 - the base class has it so
         ("build_bpf", None),
-        ("build_offload", None),
+        ("build_libraries", None),
         *build.sub_commands,
         ("build_program", None),
     ]
@@ -141,7 +144,7 @@ setup(
     cmdclass={
         "build": Build,
         "build_bpf": BuildBpf,
-        "build_offload": BuildOffload,
+        "build_libraries": BuildLibraries,
         "build_program": BuildProgram,
         "bdist_wheel": Wheel,
     },

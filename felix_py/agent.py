@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -22,7 +22,7 @@ from felix_py.kernel.engine import Intention
 from felix_py.kernel.kernel import Kernel
 from felix_py.kernel.objects import KernelRefused, Step
 from felix_py.kernel_thread import KernelThread, Told, asked, turned
-from felix_py.knowledge import NO_NEXT_HOPS, Done, Knowledge
+from felix_py.knowledge import NO_NEXT_HOPS, Admitted, Done, Knowledge
 from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.pacing import CHURN, Pace
 from felix_py.picture import Picture
@@ -121,12 +121,19 @@ class Agent:
         """Know that a pod is being attached: no turn need be made for what the kernel tells of it meanwhile."""
         self._churn = self._clock()
 
-    def attach(self, endpoint: WorkloadEndpoint, index: int) -> bool:
-        """Guard and route a pod whose interface has this index since just now; False where that takes a turn.
+    def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
+        """Guard pods, each with the index of the interface that was just made for it; None where that takes a turn.
 
-        For any thread. `attached` has to follow, or else `put_endpoint` or `remove_endpoint`.
+        For any thread.
         """
-        return self._kernel.attach(endpoint, index)
+        return self._kernel.admit(pods)
+
+    def attach(self, pods: Sequence[Admitted]) -> list[bool]:
+        """Route pods that are guarded; False where that takes a turn. For any thread.
+
+        Of each `attached` has to follow, or else `put_endpoint` or `remove_endpoint`.
+        """
+        return self._kernel.attach(pods)
 
     def attached(self, endpoint: WorkloadEndpoint) -> None:
         """Know of a pod that `attach` has guarded and routed."""

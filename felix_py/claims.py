@@ -11,6 +11,7 @@ go on from. The laws, which tests explore for every interleaving:
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 from felix_py import ipam
@@ -96,6 +97,7 @@ class Ask:
     rather: IPAddress | None = None
 
 
+@lru_cache(4096)
 def block_key(cidr: IPNetwork) -> Key:
     """Return where a block is stored."""
     return Key("IPAMBlock", str(cidr).translate(NOT_IN_NAMES))

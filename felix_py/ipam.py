@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from typing import TypeAlias
 
@@ -97,8 +99,7 @@ class Block:
 
     def address(self, ordinal: int) -> IPAddress:
         """Return the address of an ordinal."""
-        # The class is named, since ip_address() takes a small number for IPv4.
-        return type(self.cidr.network_address)(int(self.cidr.network_address) + ordinal)
+        return _address(int(self.cidr.network_address) + ordinal, self.cidr.version)
 
     def ordinal(self, address: IPAddress) -> int | None:
         """Return the ordinal of an address; None where it is not of this block."""
@@ -127,6 +128,12 @@ class Block:
     def idle(self, terms: Terms) -> bool:
         """Say whether nobody holds any address, and none is cooling down: the block may go."""
         return not self.held and all(map(terms.allow, self.released.values()))
+
+
+@lru_cache(4096)
+def _address(number: int, version: int) -> IPAddress:
+    """Return an address; ip_address() would take a small number for IPv4."""
+    return IPv4Address(number) if version == 4 else IPv6Address(number)  # noqa: PLR2004 - IP versions
 
 
 @dataclass(frozen=True, slots=True)

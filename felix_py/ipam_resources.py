@@ -75,9 +75,17 @@ def _name(number: int, version: int) -> str:
     return str(IPv4Address(number) if version == 4 else IPv6Address(number))  # noqa: PLR2004 - IP versions
 
 
-@lru_cache(KNOWN_TEXTS)
 def _attribute_text(holder: Holder) -> str:
-    return json.dumps(_attribute(holder))
+    """Return `_attribute` as JSON; remembered by which object the holder is, for to compare it costs as much."""
+    known = _texts.get(id(holder))
+    if known is None or known[0] is not holder:
+        if len(_texts) > KNOWN_TEXTS:
+            _texts.clear()
+        known = _texts[id(holder)] = holder, json.dumps(_attribute(holder))
+    return known[1]
+
+
+_texts: dict[int, tuple[Holder, str]] = {}
 
 
 def _attribute(holder: Holder) -> dict[str, Any]:
@@ -85,6 +93,7 @@ def _attribute(holder: Holder) -> dict[str, Any]:
     return {"handle_id": holder.handle, "secondary": details}
 
 
+@lru_cache(KNOWN_TEXTS)
 def _time(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment is not None else None
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -13,7 +13,7 @@ from typing import TypeVar
 from felix_py.calc.hearsay import Hearsay
 from felix_py.kernel.engine import Standing
 from felix_py.kernel.objects import Route, RouteKey
-from felix_py.knowledge import Done, Knowledge
+from felix_py.knowledge import Admitted, Done, Knowledge
 from felix_py.model import Key, WorkloadEndpoint
 from felix_py.picture import Picture
 from felix_py.state import Event, InSync, Present
@@ -70,23 +70,35 @@ class KernelThread:
         with self._alone:
             return question(self._turns)
 
-    def attach(self, pod: WorkloadEndpoint, index: int) -> bool:
-        """Guard and route a new pod ahead of any turn; False where one is too long, or needed. For any thread.
+    def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
+        """Guard new pods ahead of any turn; None for those of which one is too long, or needed. For any thread.
 
         Args:
-            pod: of this node; the loop hears of it next.
-            index: of its interface.
+            pods: of this node, each with the index of its interface. Whoever waits for them calls `attach` next.
         """
         if not self._alone.acquire(timeout=LONG_TURN):
-            return False
+            return [None] * len(pods)
         try:
-            self._coming[pod.name] = pod
-            routes = self._turns.attach(pod, index)
+            return [self._turns.admit(pod, index) for pod, index in pods]
         finally:
             self._alone.release()
-        if routes is not None:
-            self._written[pod.name] = routes
-        return routes is not None
+
+    def attach(self, pods: Sequence[Admitted]) -> list[bool]:
+        """Route new pods ahead of any turn; False for those of which one is too long, or needed. For any thread.
+
+        The loop hears of them next.
+        """
+        if not self._alone.acquire(timeout=LONG_TURN):
+            return [False] * len(pods)
+        try:
+            self._coming.update({each.pod.name: each.pod for each in pods})
+            routes = self._turns.attach(pods)
+        finally:
+            self._alone.release()
+        self._written.update(
+            {each.pod.name: found for each, found in zip(pods, routes, strict=True) if found is not None}
+        )
+        return [found is not None for found in routes]
 
     def tell(self, pod: WorkloadEndpoint) -> None:
         """Log the routes that a pod was given by `attach`."""

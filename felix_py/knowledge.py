@@ -1,5 +1,6 @@
 """What a turn at the kernel has to know, and what is known after it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bgp.speaker_words import NextHops
@@ -7,7 +8,8 @@ from felix_py.calc.desired import Desired
 from felix_py.calc.hearsay import Hearsay
 from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.kernel import News, Report
-from felix_py.model import IPAddress
+from felix_py.kernel.objects import Route, RouteKey
+from felix_py.model import IPAddress, WorkloadEndpoint
 from felix_py.state import ClusterState
 
 NO_NEXT_HOPS = NextHops({})
@@ -73,3 +75,19 @@ class Done:
     next_due: float | None = None
     broken: str | None = None
     held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A new pod that is guarded, and not routed yet.
+
+    Attributes:
+        index: of its interface.
+        routes: that it is to have.
+        turn: how many turns there had been.
+    """
+
+    pod: WorkloadEndpoint
+    index: int
+    routes: Mapping[RouteKey, Route]
+    turn: int

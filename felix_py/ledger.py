@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from felix_py import ipam
-from felix_py.model import IPAddress, NodeName, WorkloadEndpoint
+from felix_py.model import IPAddress, IPNetwork, NodeName, WorkloadEndpoint
 
 FORMAT = 1
 """Number of the file's format; a reader refuses what it does not know instead of guessing."""
@@ -45,10 +46,15 @@ class Attachment:
 
     def endpoint(self, node: NodeName) -> WorkloadEndpoint:
         """Return what the agent routes."""
-        networks = tuple(map(ip_network, self.addresses))
+        networks = tuple(map(_alone, self.addresses))
         return WorkloadEndpoint(
             self.name, node, self.host_interface, networks, self.pod, self.container_id, self.netns, self.interface
         )
+
+
+@lru_cache(4096)
+def _alone(address: IPAddress) -> IPNetwork:
+    return ip_network(address)
 
 
 TEXTS: Mapping[str, str] = {

@@ -4,7 +4,7 @@ The wish is computed again only when something that it depends on has changed; a
 back without it, however many others there are.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
@@ -22,7 +22,8 @@ from felix_py.kernel.kernel import Kernel, News, Report
 from felix_py.kernel.objects import IPV6, DeleteRoute, Link, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
-from felix_py.knowledge import NO_NEXT_HOPS, Done, Knowledge
+from felix_py.kernel.work import NewRoutes
+from felix_py.knowledge import NO_NEXT_HOPS, Admitted, Done, Knowledge
 from felix_py.model import IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
 
@@ -60,6 +61,7 @@ class Turns:
         self._left: set[RouteKey] | None = None  # by the agent before this one, and BGP has not said anything of it
         self._reachability: tuple[tuple[object, ...], Reachability] | None = None
         self._broken = False
+        self._turns = 0
         self._sources: tuple[IPv4Address | None, IPv6Address | None] = None, None
         self._transition = Transition()
         self._former: tuple[ClusterState | None, Former] = None, NOTHING
@@ -87,6 +89,7 @@ class Turns:
 
     def _turn(self, knowledge: Knowledge, further: Callable[[], Hearsay | None], *, hold: bool) -> Done:
         kernel, started = self.kernel, self._clock()
+        self._turns += 1
         news = kernel.catch_up(started)
         cause, links = kernel.resync_cause, kernel.resync() if kernel.resync_cause else ()
         read = self._clock()
@@ -119,15 +122,12 @@ class Turns:
         due = (self.kernel.next_due, self._transition.next_due)
         return min((each for each in due if each is not None), default=None)
 
-    def attach(self, pod: WorkloadEndpoint, index: int) -> Mapping[RouteKey, Route] | None:
-        """Guard and route a new pod at once, ahead of the turn that finds it so; None where that takes a turn.
+    def admit(self, pod: WorkloadEndpoint, index: int) -> Admitted | None:
+        """Guard a new pod at once, ahead of the turn that finds it so; None where that takes a turn.
 
         Args:
-            pod: of this node, its veth just made; whoever attaches it tells its news, so that the next turn wants it.
+            pod: of this node, its veth just made.
             index: of its interface.
-
-        Returns:
-            its routes, which stand in the kernel now.
         """
         basis, kernel, wish = self.wish.basis, self.kernel, self.wish
         if basis is None or self._broken or kernel.resync_cause is not None:
@@ -143,8 +143,24 @@ class Turns:
             parameters = dict(endpoints.of_workload(pod.interface, ipv6=six))
             if not kernel.admit(link, sources, partial(netfilter.admitted, pod=pod), parameters):
                 return None
-        found = {key: candidate.route for key, candidate in wanted.items()}
-        return found if kernel.routes.attach(found, pod.interface, index, self._clock()) else None
+        return Admitted(pod, index, {key: candidate.route for key, candidate in wanted.items()}, self._turns)
+
+    def attach(self, several: Sequence[Admitted]) -> list[Mapping[RouteKey, Route] | None]:
+        """Route new pods that are guarded; whoever attaches them tells their news, so that the next turn wants them.
+
+        Returns:
+            of each its routes, which stand in the kernel now; None where that takes a turn.
+        """
+        # A turn that came in between took each for an interface of nobody.
+        pods = [each if each.turn == self._turns else self.admit(each.pod, each.index) for each in several]
+        ready = [each for each in pods if each is not None]
+        new = [NewRoutes(each.routes, each.pod.interface, each.index) for each in ready]
+        done = {
+            each.pod.name
+            for each, well in zip(ready, self.kernel.routes.attach(new, self._clock()), strict=True)
+            if well
+        }
+        return [each.routes if each is not None and each.pod.name in done else None for each in pods]
 
     def plan(self, knowledge: Knowledge) -> tuple[tuple[Step, ...], tuple[Intention, ...]]:
         """Return what a turn would do now: parameters and tunnels as steps, routes as intentions; writes nothing.
@@ -152,6 +168,7 @@ class Turns:
         Raises:
             WireBroken: when the kernel could not be read.
         """
+        self._turns += 1
         self.kernel.catch_up(self._clock())
         if self.kernel.resync_cause:
             self.kernel.resync()

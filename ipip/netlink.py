@@ -53,14 +53,19 @@ def do(kind: int, flags: int, body: bytes) -> None:
 
 def do_each(kind: int, flags: int, bodies: Iterable[bytes]) -> None:
     """Have the same done to each of many things; those that the kernel refuses stay as they are."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
+    with open_socket() as sock:
         for body in bodies:
             sock.send(MESSAGE.pack(MESSAGE.size + len(body), kind, REQUEST | ACK | flags, 1, 0) + body)
             sock.recv(1 << 16)  # done, or why not
 
 
-def do_in_turn(requests: Sequence[tuple[int, int, bytes]]) -> None:
-    """Have several things done, in one send; those after one that the kernel refuses may have been done.
+def open_socket() -> socket.socket:
+    """Open a route socket in the network namespace of this thread."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+
+
+def packed(requests: Sequence[tuple[int, int, bytes]]) -> bytes:
+    """Return messages that have several things done in turn, numbered from 0; only the last one asks for an answer.
 
     Args:
         requests: type, flags and body of each.
@@ -70,18 +75,20 @@ def do_in_turn(requests: Sequence[tuple[int, int, bytes]]) -> None:
     for number, (kind, flags, body) in enumerate(requests):
         asked = REQUEST | flags | (ACK if number == last else 0)
         parts += [MESSAGE.pack(MESSAGE.size + len(body), kind, asked, number, 0), body]
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
-        sock.send(b"".join(parts))
-        # A refusal is answered even where nobody asked for an answer, and the first one counts.
-        _, content = next(messages(sock.recv(1 << 17)))
-        code = -int.from_bytes(content[:4], "little", signed=True)
-        if code:
-            raise OSError(code, os.strerror(code))
+    return b"".join(parts)
+
+
+def require_done(answers: bytes) -> None:
+    """Raise OSError for what was refused first: a refusal is answered even where nobody asked for an answer."""
+    _, content = next(messages(answers))
+    code = -int.from_bytes(content[:4], "little", signed=True)
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 def ask(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
     """Send one request and yield type and body of every answer; raise OSError where the kernel refuses."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
+    with open_socket() as sock:
         sock.setsockopt(SOL_NETLINK, STRICT_CHECK, 1)
         sock.send(MESSAGE.pack(MESSAGE.size + len(body), kind, REQUEST | flags, 1, 0) + body)
         many = bool(flags & (DUMP | ACK))

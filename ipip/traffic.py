@@ -7,10 +7,25 @@ those of include/uapi/linux/{pkt_sched,pkt_cls}.h. Everything raises OSError wit
 import contextlib
 import errno
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
+from typing import TypeAlias
 
-from ipip.netlink import CREATE, DUMP, EXCLUSIVE, U32, ask, attribute, attributes, do, do_in_turn, text, word
+from ipip.netlink import (
+    CREATE,
+    DUMP,
+    EXCLUSIVE,
+    U32,
+    ask,
+    attribute,
+    attributes,
+    do,
+    packed,
+    require_done,
+    text,
+    word,
+)
 
 TCMSG = Struct("=BxxxiIII")  # family, interface, handle, parent, information
 NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER, GETTFILTER = 36, 37, 44, 45, 46
@@ -27,6 +42,8 @@ PRIORITY = 80
 list of its own."""
 
 HANDLE = 1
+
+Exchange: TypeAlias = Callable[[bytes, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +68,20 @@ def attach(index: int, end: int, name: str, descriptor: int) -> None:
     do(*_program(index, end, name, descriptor))
 
 
-def attach_first(index: int, end: int, name: str, descriptor: int) -> bool:
+def attach_first(index: int, end: int, name: str, descriptor: int, exchange: Exchange) -> bool:
     """Have a program see the packets of an interface where nobody else has anything; False where somebody may have.
 
     Then the program may be there or not, and `attach` comes next.
+
+    Args:
+        index: of the interface.
+        end: which of its two.
+        name: of the filter.
+        descriptor: of the program.
+        exchange: sends messages and returns the answers, up to that of the message with this number.
     """
     try:
-        do_in_turn([_room(index), _program(index, end, name, descriptor)])
+        require_done(exchange(packed([_room(index), _program(index, end, name, descriptor)]), 1))
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from builders import TWO_RACKS, link
-from fakes import FakeHost, FakeParameters, FakeTunnels
+from fakes import FakeFilter, FakeHost, FakeParameters, FakeTunnels
 from told import SilentDatastore, ToldSpeaker
 
 from felix_py.agent import Agent
@@ -42,8 +42,8 @@ def host(*more: Link) -> FakeHost:
     return made
 
 
-def node(made: FakeHost, speaker: ToldSpeaker, clock: Clock | None = None) -> Agent:
-    kernel = Kernel(made, FakeTunnels(made), KernelRefused, FakeParameters(made), NoPurger())
+def node(made: FakeHost, speaker: ToldSpeaker, clock: Clock | None = None, guard: FakeFilter | None = None) -> Agent:
+    kernel = Kernel(made, FakeTunnels(made), KernelRefused, FakeParameters(made), NoPurger(), netfilter=guard)
     config = Config(NodeName("a1"), settle_milliseconds=0.1)
     agent = Agent(config, kernel, SilentDatastore(), speaker, lambda block: block[1], clock or Clock())
     agent.tell(*TWO_RACKS)

@@ -2,34 +2,46 @@
 
 import asyncio
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 
 from agent_node import POD, host, node
 from builders import link
-from fakes import FakeHost
+from fakes import FakeFilter, FakeHost
 from loops import in_a_loop
 from test_agent import pod
 from told import ToldSpeaker
 
 from felix_py.agent import Agent
-from felix_py.kernel.objects import RouteKey
+from felix_py.kernel.objects import Route, RouteKey
+from felix_py.kernel.wire import Mode, Verb
+from felix_py.model import Key, WorkloadEndpoint
+from felix_py.state import Absent
 
 NEW = pod("default/new", "cali1", "10.65.0.7/32")
 ROUTE = RouteKey(NEW.networks[0])  # type: ignore[arg-type]
+NEAR = ("10.65.0.7/32", "10.65.0.8/32", "10.65.0.9/32")
 
 
 async def unfiltered() -> tuple[FakeHost, Agent]:
     """Return a host with an interface that is nobody's yet, and its agent, which has no packet filter to guard pods."""
-    made = host(link("cali1"))
+    made = host(link("cali1"), link("cali22"), link("cali333"))
     agent = node(made, ToldSpeaker())
     agent.config = replace(agent.config, netfilter=False)
     await agent.turn()
     return made, agent
 
 
+def attached(agent: Agent, *pods: WorkloadEndpoint) -> list[bool]:
+    """Guard and route pods as who attaches them does: each that can be, without a turn."""
+    found = agent.admit([(each, link(each.interface).index) for each in pods])
+    done = iter(agent.attach([each for each in found if each is not None]))
+    return [each is not None and next(done) for each in found]
+
+
 @in_a_loop
 async def test_a_turn_before_the_loop_has_heard_of_a_pod_leaves_its_route() -> None:
     made, agent = await unfiltered()
-    assert await asyncio.to_thread(agent.attach, NEW, link("cali1").index)
+    assert await asyncio.to_thread(attached, agent, NEW) == [True]
     assert made.routes[ROUTE].device == "cali1"
     await agent.turn()
     assert made.routes[ROUTE].device == "cali1"
@@ -41,7 +53,7 @@ async def test_a_turn_before_the_loop_has_heard_of_a_pod_leaves_its_route() -> N
 @in_a_loop
 async def test_a_pod_that_went_before_any_turn_has_no_route_after_one() -> None:
     made, agent = await unfiltered()
-    assert await asyncio.to_thread(agent.attach, NEW, link("cali1").index)
+    assert await asyncio.to_thread(attached, agent, NEW) == [True]
     agent.attached(NEW)
     await agent.remove_endpoint(NEW.name)
     await agent.turn()
@@ -53,5 +65,42 @@ async def test_an_address_that_another_pod_has_takes_a_turn() -> None:
     made, agent = await unfiltered()
     before = made.routes[POD]
     second = pod("default/second", "cali1", "10.65.0.5/32")
-    assert not await asyncio.to_thread(agent.attach, second, link("cali1").index)
+    assert await asyncio.to_thread(attached, agent, second) == [False]
     assert made.routes[POD] == before
+
+
+@in_a_loop
+async def test_of_several_each_is_routed_that_can_be() -> None:
+    made, agent = await unfiltered()
+    second = pod("default/second", "cali22", "10.65.0.8/32")
+    third = pod("default/third", "cali333", "10.65.0.9/32")
+    static = Route(via=IPv4Address("172.31.1.1"), device="eth0", protocol=4)
+    made.foreign(Verb.NEW_ROUTE, Mode.CREATE, RouteKey(IPv4Network("10.65.0.8/32")), static)
+    assert await asyncio.to_thread(attached, agent, NEW, second, third) == [True, False, True]
+    devices = {str(key): route.device for key, route in made.routes.items() if str(key) in NEAR}
+    assert devices == {"10.65.0.7/32": "cali1", "10.65.0.8/32": "eth0", "10.65.0.9/32": "cali333"}
+
+
+@in_a_loop
+async def test_a_turn_between_guard_and_route_does_not_leave_a_pod_without_a_guard() -> None:
+    made, guard = host(link("cali1")), FakeFilter()
+    agent = node(made, ToldSpeaker(), guard=guard)
+    await agent.turn()
+    (admitted,) = await asyncio.to_thread(agent.admit, [(NEW, link("cali1").index)])
+    assert admitted is not None
+    assert '"cali1"' in pods_of(guard)
+    assert ROUTE not in made.routes, "it is not given any address yet"
+    agent.stir()
+    agent.tell(Absent(Key("WorkloadEndpoint", "default/nobody")))
+    await agent.turn()
+    assert '"cali1"' not in pods_of(guard), "the turn does not know of it, and takes the interface for nobody's"
+    assert await asyncio.to_thread(agent.attach, [admitted]) == [True]
+    assert '"cali1"' in pods_of(guard)
+    assert made.routes[ROUTE].device == "cali1"
+    await agent.turn()
+    assert '"cali1"' in pods_of(guard)
+
+
+def pods_of(guard: FakeFilter) -> frozenset[str]:
+    assert guard.table is not None
+    return guard.table.elements["pods"]

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 from felix_py.allocations import Allocations, AlreadyAttached, Attach
 from felix_py.cni import podnet, results
 from felix_py.cni.request import Request
+from felix_py.knowledge import Admitted
 from felix_py.ledger import Attachment
 from felix_py.model import NodeName, WorkloadEndpoint
 
@@ -24,11 +25,18 @@ class Routing(Protocol):
     def node_name(self) -> NodeName:
         """The name of this machine's Node resource."""
 
-    def attach(self, endpoint: WorkloadEndpoint, index: int) -> bool:
-        """Guard and route a pod whose interface has this index since just now; for any thread.
+    def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
+        """Guard pods, each with the index of the interface that was just made for it; for any thread.
 
         Returns:
-            False where that needs a look at more.
+            None for those of which that needs a look at more.
+        """
+
+    def attach(self, pods: Sequence[Admitted]) -> list[bool]:
+        """Route pods that are guarded; for any thread.
+
+        Returns:
+            False for those of which that needs a look at more.
         """
 
 
@@ -43,6 +51,7 @@ class Coming:
         names: what no other command may be about meanwhile, where they were taken for this one.
         attachment: what addresses were given to.
         index: of the interface that was made; 0 while there is none.
+        admitted: by whom it is guarded, as long as nothing else was looked at; None while it is not.
         routed: its guard and its routes are in the kernel.
         answered: the runtime may know, so that nothing is undone any more.
         failure: why it came no further.
@@ -57,6 +66,7 @@ class Coming:
     names: frozenset[str] = frozenset()
     attachment: Attachment | None = None
     index: int = 0
+    admitted: Admitted | None = None
     routed: bool = False
     answered: bool = False
     failure: BaseException | None = None
@@ -105,13 +115,12 @@ class ComingPods:
         if not asked:
             return
         written = self._writer.submit(self._store.attach_all, [asks for _, asks in asked])
-        for coming, asks in asked:
-            if asks.guess is not None:
-                self._plumb(coming, asks.guess)
+        guessed = [(coming, asks.guess) for coming, asks in asked if asks.guess is not None]
+        for coming, guess in guessed:
+            self._plumb(coming, guess)
+        self._admit(guessed)
         self._hear(asked, written)
-        for coming, _ in asked:
-            if coming.failure is None:
-                self._finish(coming)
+        self._finish([coming for coming, _ in asked if coming.failure is None])
 
     def _asks(self, coming: Coming) -> Attach | None:
         request = coming.request
@@ -138,6 +147,19 @@ class ComingPods:
         except Exception as failure:  # noqa: BLE001 - whoever waits for this pod raises it
             coming.failure = failure
 
+    def _admit(self, pods: Sequence[tuple[Coming, Attachment]]) -> None:
+        """Guard pods; a guard without a route lets nobody in, so that it need not wait for the disk."""
+        made = [(coming, attachment) for coming, attachment in pods if coming.failure is None]
+        try:
+            node = self._node.node_name
+            found = self._node.admit([(attachment.endpoint(node), coming.index) for coming, attachment in made])
+        except Exception as failure:  # noqa: BLE001 - as above
+            for coming, _ in made:
+                coming.failure = failure
+            return
+        for (coming, _), admitted in zip(made, found, strict=True):
+            coming.admitted = admitted
+
     def _hear(self, asked: Sequence[tuple[Coming, Attach]], written: "Future[list[Attachment | Exception]]") -> None:
         """Wait for the addresses; where one is not as guessed, make its veth again."""
         try:
@@ -150,17 +172,24 @@ class ComingPods:
                 if coming.failure is None and answer != asks.guess:
                     # Another node has borrowed the address, or the block was full: the veth makes room for another one.
                     self._plumb(coming, answer)
+                    self._admit([(coming, answer)])
                 continue
             coming.failure = coming.failure or answer
             if coming.index:
                 self._bury(asks.draft.host_interface)
 
-    def _finish(self, coming: Coming) -> None:
+    def _finish(self, several: Sequence[Coming]) -> None:
+        """Route pods, and answer."""
+        admitted = [(coming, coming.admitted) for coming in several if coming.admitted is not None]
         try:
-            coming.routed = self._node.attach(coming.made.endpoint(self._node.node_name), coming.index)
-            if coming.routed and coming.say is not None:
+            routed = self._node.attach([each for _, each in admitted])
+        except Exception as failure:  # noqa: BLE001 - as above
+            for coming, _ in admitted:
+                coming.failure = failure
+            return
+        for (coming, _), well in zip(admitted, routed, strict=True):
+            coming.routed = well
+            if well and coming.say is not None:
                 coming.answered = True
                 coming.say(coming.result())
                 coming.took = coming.milliseconds
-        except Exception as failure:  # noqa: BLE001 - as above
-            coming.failure = failure

@@ -172,8 +172,8 @@ class Commands:
         )
 
     def _tell(self, coming: Coming) -> None:
-        if coming.routed:
-            self._node.attached(coming.made.endpoint(self._node.node_name))
+        if coming.routed and coming.admitted is not None:
+            self._node.attached(coming.admitted.pod)
 
     async def _remove_sandbox_before(self, request: Request) -> None:
         """Take away the network of the pod's sandbox before this one, whose DEL was lost or is still to come."""

@@ -1,76 +1,85 @@
 """A pod's network namespace entered and left again: to set parameters there, and to open a socket that stays in it."""
 
-import ctypes
 import errno
-import os
-import signal
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
-from felix_py.kernel import links, sysctl
-from felix_py.kernel.links import LinkRefused
+from felix_py.kernel import links, roundtrip, sysctl
+from felix_py.kernel.links import Change, End, LinkRefused
+from felix_py.kernel.objects import KernelRefused
+from felix_py.kernel.roundtrip import Broken, Step
 
-CLONE_NEWNET = 0x40000000
-OWN_NAMESPACE = "/proc/thread-self/ns/net"
+CLONE_NEWNET = roundtrip.CLONE_NEWNET
 
-NOTHING: Mapping[str, str] = {}
-"""No parameter is set."""
+WORDS: Mapping[Step, str] = {
+    Step.ENTER: "entering the pod's namespace",
+    Step.OPEN: "a socket in the pod's namespace",
+    Step.EXCHANGE: "the network in the pod's namespace",
+}
+"""What was refused, where it was no file."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
 
-
-def enter(netns: int, interface: str, parameters: Mapping[str, str] = NOTHING) -> tuple[socket.socket, int]:
+def enter(netns: int, interface: str) -> tuple[socket.socket, int]:
     """Return a route socket inside a pod's namespace, and the index of an interface there.
 
     Args:
         netns: descriptor of the namespace.
         interface: its name in there.
-        parameters: to be set there on the way, path below /proc/sys to value.
 
     Raises:
         LinkRefused: where the namespace cannot be entered, or has no such interface.
-        KernelRefused: where a parameter cannot be set.
     """
-    with _inside(netns):
-        for path, value in parameters.items():
-            sysctl.write(path, value)
-        index = _index(interface)
-        return links.open_socket(), index
-
-
-@contextmanager
-def _inside(netns: int) -> Iterator[None]:
-    """Have this thread in a namespace for a moment: a thread of its own for each pod would take as long as the veth."""
-    home = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        set_namespace(netns)
-        try:
-            yield
-        finally:
-            _go_home(home)
-    finally:
-        os.close(home)
+        with roundtrip.entered(netns):
+            index = _index(interface)
+            return links.open_socket(), index
+    except Broken as broken:
+        raise _refused(broken, {}) from broken
 
 
-def _go_home(home: int) -> None:
-    try:
-        set_namespace(home)
-    except LinkRefused:
-        # Only without memory. What this thread did next, it would do to the pod: better no agent, and then a new one,
-        # which finds everything as after any other kill.
-        os.kill(os.getpid(), signal.SIGKILL)
+def carry_out_and_look(
+    netns: int, changes: Sequence[Change], index: int, here: Mapping[str, str], there: Mapping[str, str]
+) -> tuple[End, socket.socket]:
+    """Set parameters, do changes in a pod's namespace, and look at an interface there.
 
+    Args:
+        netns: descriptor of the namespace.
+        changes: for `links.carry_out_and_look`.
+        index: of the interface.
+        here: parameters of this namespace, path below /proc/sys to value, which come first.
+        there: parameters of the pod's.
 
-def set_namespace(netns: int) -> None:
-    """Move this thread; `os.setns` came with Python 3.12.
+    Returns:
+        the interface, and a socket in the namespace.
 
     Raises:
-        LinkRefused: it stays where it was.
+        LinkRefused: where the namespace cannot be entered, or a change is refused.
+        KernelRefused: where a parameter cannot be set.
     """
-    if _libc.setns(netns, CLONE_NEWNET):
-        code = ctypes.get_errno()
-        raise LinkRefused(f"entering the pod's namespace was refused: {os.strerror(code)}", code)
+    requests = links.with_look(changes, index)
+    try:
+        answers, sock = roundtrip.exchange_inside(
+            netns, _files(here), _files(there), links.packed(requests), len(requests) - 1
+        )
+    except Broken as broken:
+        raise _refused(broken, {**here, **there}) from broken
+    try:
+        return links.seen(requests, answers), sock
+    except LinkRefused:
+        sock.close()
+        raise
+
+
+def _files(parameters: Mapping[str, str]) -> dict[str, str]:
+    return {f"{sysctl.ROOT}/{path}": value for path, value in parameters.items()}
+
+
+def _refused(broken: Broken, parameters: Mapping[str, str]) -> KernelRefused:
+    if broken.path:
+        path = broken.path.removeprefix(f"{sysctl.ROOT}/")
+        return sysctl.refused(path, parameters[path], broken.error)
+    code = broken.error.errno or errno.EIO
+    return LinkRefused(f"{WORDS[broken.step]} was refused: {broken.error.strerror}", code)
 
 
 def _index(interface: str) -> int:

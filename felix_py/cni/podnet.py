@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 from typing import NamedTuple
 
 from felix_py.calc import endpoints
@@ -34,7 +33,7 @@ NS_GET_NSTYPE = 0xB703
 LOOPBACK = 1
 """Interface index of `lo` in every network namespace."""
 
-OWN_NAMESPACE = Path("/proc/self/ns/net")
+OWN_NAMESPACE = "/proc/self/ns/net"
 
 DEFAULT, DEFAULT6 = RouteKey(IPv4Network("0.0.0.0/0")), RouteKey(IPv6Network("::/0"))
 
@@ -69,7 +68,7 @@ def require_namespace(netns: int, path: str) -> None:
         kind = 0
     if kind != CLONE_NEWNET:
         raise CniError(Code.INVALID_NAMESPACE, f"CNI_NETNS is {path}, which is no network namespace")
-    own, given = OWN_NAMESPACE.stat(), os.fstat(netns)
+    own, given = os.stat(OWN_NAMESPACE), os.fstat(netns)  # noqa: PTH116 - each pod asks
     if (own.st_dev, own.st_ino) == (given.st_dev, given.st_ino):
         raise CniError(Code.INVALID_NAMESPACE, f"CNI_NETNS is {path}, which is the host's own namespace; give a pod's")
 
@@ -85,31 +84,32 @@ def add(attachment: Attachment, mtu: int, netns: int) -> int:
         LinkRefused: with the step that the kernel refused; `remove` undoes those before it.
     """
     host, inside, versions = attachment.host_interface, attachment.interface, _versions(attachment)
-    in_message, by_path = _parameters(ipv6=IPV6 in versions)
+    given = _parameters(ipv6=IPV6 in versions)
     with _kept_socket() as sock:
-        _make(sock, attachment, mtu, netns, in_message)
-        index_here = socket.if_nametoindex(host)
-        for path, value in by_path:
-            sysctl.write(path.format(device=host), value)
-        pod, index = pod_namespace.enter(netns, inside, {**POD, **(POD6 if IPV6 in versions else {})})
+        here = _make(sock, attachment, mtu, netns, given.in_message)
+        peer = here.peer
+        changes = [
+            links.up(LOOPBACK, "lo"),
+            links.up(peer, inside),
+            *(links.address(peer, inside, address) for address in attachment.addresses),
+            *(change for version in versions for change in _ways_out(version, peer, inside)),
+        ]
+        end, pod = pod_namespace.carry_out_and_look(
+            netns,
+            changes,
+            peer,
+            {path.format(device=host): value for path, value in given.by_path},
+            {**POD, **POD6} if IPV6 in versions else POD,
+        )
         with pod:
-            links.carry_out(
-                pod,
-                [
-                    links.up(LOOPBACK, "lo"),
-                    links.up(index, inside),
-                    *(links.address(index, inside, address) for address in attachment.addresses),
-                    *(change for version in versions for change in _ways_out(version, index, inside)),
-                ],
-            )
-            _await_carrier(pod, index)
+            _await_carrier(pod, end)
         # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
-        own = [links.link_local(index_here, host, GATEWAY6)] if IPV6 in versions else []
+        own = [links.link_local(here.index, host, GATEWAY6)] if IPV6 in versions else []
         # Stale, not permanent: a pod that gives itself another hardware address is found again.
-        near = [links.stale_neighbour(index_here, host, each, attachment.mac) for each in attachment.addresses]
-        links.carry_out(sock, [*own, *near])
-        _await_carrier(sock, index_here)
-    return index_here
+        near = [links.stale_neighbour(here.index, host, each, attachment.mac) for each in attachment.addresses]
+        changes = [*own, *near, links.proxy_delay(here.index, host, given.proxy_delay)]
+        _await_carrier(sock, links.carry_out_and_look(sock, changes, here.index))
+    return here.index
 
 
 @contextmanager
@@ -125,28 +125,42 @@ def _kept_socket() -> Iterator[socket.socket]:
     _of_thread.sock = kept
 
 
+class _Given(NamedTuple):
+    """Parameters of a pod's host side.
+
+    Attributes:
+        in_message: by name, those that a message to the interface sets.
+        by_path: the others, of which each has a file.
+        proxy_delay: in milliseconds; the file has hundredths of a second (USER_HZ).
+    """
+
+    in_message: Mapping[str, int]
+    by_path: Sequence[tuple[str, str]]
+    proxy_delay: int
+
+
 @lru_cache
-def _parameters(*, ipv6: bool) -> tuple[Mapping[str, int], Sequence[tuple[str, str]]]:
-    """Return parameters of a pod's host side: by name those that a message to it sets, and the others by path."""
+def _parameters(*, ipv6: bool) -> _Given:
+    """Sort the parameters of a pod's host side by how they are set."""
     in_message: dict[str, int] = {}
-    by_path: list[tuple[str, str]] = []
-    for path, value in endpoints.of_workload("{device}", ipv6=ipv6):
+    by_path = dict(endpoints.of_workload("{device}", ipv6=ipv6))
+    delay = int(by_path.pop("net/ipv4/neigh/{device}/proxy_delay")) * 10
+    for path in tuple(by_path):
         if path.startswith("net/ipv4/conf/") and (name := path.rpartition("/")[2]) in links.INTERFACE_PARAMETERS:
-            in_message[name] = int(value)
-        else:
-            by_path.append((path, value))
-    return in_message, by_path
+            in_message[name] = int(by_path.pop(path))
+    return _Given(in_message, tuple(by_path.items()), delay)
 
 
-def _await_carrier(sock: socket.socket, index: int) -> None:
+def _await_carrier(sock: socket.socket, end: links.End) -> None:
     """Wait until one end of a veth carries packets: the other end brought its carrier, which a work queue sees to.
 
     The kernel drops what is sent before that. From Linux 6.8 on it catches up when it is asked (linkwatch_sync_dev), so
-    that the first answer is the one that is waited for; there is no event that could not have come before.
+    that the first look sees it already; there is no event that could not have come before.
     """
-    end = time.monotonic() + CARRIER_SECONDS
-    while links.lacks_carrier(sock, index) and time.monotonic() < end:
+    last = time.monotonic() + CARRIER_SECONDS
+    while not end.running and time.monotonic() < last:
         time.sleep(CARRIER_PAUSE)
+        end = links.carry_out_and_look(sock, [], end.index)
 
 
 def _versions(attachment: Attachment) -> list[int]:
@@ -175,11 +189,13 @@ def _ways_out(version: int, index: int, inside: str) -> tuple[Change, ...]:
     return tuple((_way_out if version == 4 else _way_out6)(index, inside))  # noqa: PLR2004 - IP versions
 
 
-def _make(sock: socket.socket, attachment: Attachment, mtu: int, netns: int, parameters: Mapping[str, int]) -> None:
+def _make(
+    sock: socket.socket, attachment: Attachment, mtu: int, netns: int, parameters: Mapping[str, int]
+) -> links.End:
     host, inside = attachment.host_interface, attachment.interface
     pair = links.veth(host, HOST_MAC, inside, attachment.mac, mtu, netns)
     try:
-        _make_pair(sock, host, [pair, links.described(host, note(attachment), parameters)])
+        return _make_pair(sock, host, [pair, links.described(host, note(attachment), parameters)])
     except LinkRefused as refusal:
         if refusal.code == errno.EEXIST:
             sentence = f"{attachment.netns} has an interface {inside} already; give another CNI_IFNAME"
@@ -187,16 +203,16 @@ def _make(sock: socket.socket, attachment: Attachment, mtu: int, netns: int, par
         raise
 
 
-def _make_pair(sock: socket.socket, host: str, changes: Sequence[Change]) -> None:
+def _make_pair(sock: socket.socket, host: str, changes: Sequence[Change]) -> links.End:
     """Make a veth, which is the first of these changes; what stands in its way and is ours goes first."""
     try:
-        links.carry_out(sock, changes)
+        return links.carry_out_and_look(sock, changes, host)
     except LinkRefused as refusal:
         if refusal.code != errno.EEXIST:
             raise
         graves.bury()  # a DEL that was answered just now may have left the pod's end for some milliseconds
         _delete(sock, host)  # of the sandbox before, whose agent died
-        links.carry_out(sock, changes)
+        return links.carry_out_and_look(sock, changes, host)
 
 
 def resize(host_interface: str, link: PodLink) -> None:

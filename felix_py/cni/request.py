@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from ipaddress import ip_interface
 from typing import Any
 
@@ -87,6 +88,9 @@ RANDOM_ID = re.compile(r"[0-9a-f]{64}")
 MAXIMUM_DEPTH = 50
 """Levels of a configuration; real ones have five."""
 
+REMEMBERED, REMEMBERED_BYTES = 8, 1 << 14
+"""Configurations that are not read again, and their bytes at most."""
+
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 INTERFACE_NAME_BYTES = 15
 """IFNAMSIZ without its final zero, include/uapi/linux/if.h."""
@@ -128,10 +132,13 @@ class Request:
     @property
     def host_interface(self) -> str:
         """Return the host side's name, the same for every sandbox of one pod: Calico's rule, for Calico's tools."""
-        seed = (self.pod.replace("/", ".") or self.container_id) + (
-            "" if self.interface == "eth0" else f".{self.interface}"
-        )
-        return WORKLOAD_PREFIX + hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest()[:11]
+        return _host_interface(self.pod.replace("/", ".") or self.container_id, self.interface)
+
+
+@lru_cache
+def _host_interface(pod: str, interface: str) -> str:
+    seed = pod + ("" if interface == "eth0" else f".{interface}")
+    return WORKLOAD_PREFIX + hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest()[:11]
 
 
 def split(data: bytes) -> tuple[dict[str, str], bytes]:
@@ -232,6 +239,11 @@ def _fault_of_interface(name: str) -> str | None:
 
 
 def _config(standard_input: bytes) -> Mapping[str, Any]:
+    """Return the configuration; pods of one network have mostly the same, and nobody may change what this returns."""
+    return (_same_config if len(standard_input) <= REMEMBERED_BYTES else _read_config)(standard_input)
+
+
+def _read_config(standard_input: bytes) -> Mapping[str, Any]:
     try:
         document = json.loads(standard_input)
     except (ValueError, RecursionError) as error:
@@ -244,6 +256,9 @@ def _config(standard_input: bytes) -> Mapping[str, Any]:
         sentence = f"the configuration on standard input is nested deeper than {MAXIMUM_DEPTH} levels"
         raise CniError(Code.DECODING_FAILURE, sentence)
     return document
+
+
+_same_config = lru_cache(REMEMBERED)(_read_config)
 
 
 def _is_shallow(value: object, levels: int) -> bool:

@@ -47,6 +47,8 @@ class FolderSwaps:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
+        self._locks = self._folder / "locks"
+        self._paths: dict[Key, Path] = {}
         self._known: dict[Key, Found] = {}  # files as they were understood, so that they need not be again
 
     def read(self, key: Key) -> Found | None:
@@ -111,14 +113,20 @@ class FolderSwaps:
                 path.rename(path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
 
     def _path(self, key: Key) -> Path:
-        return self._folder / PLACES[key.kind] / f"{key.name}{SUFFIX}"
+        path = self._paths.get(key)
+        if path is None:
+            path = self._paths[key] = self._folder / PLACES[key.kind] / f"{key.name}{SUFFIX}"
+        return path
 
     def _revision(self, key: Key, path: Path) -> str | None:
         try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
-                head = HEAD.match(file.read(HEAD_BYTES).decode(errors="replace"))
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        try:
+            head = HEAD.match(os.read(descriptor, HEAD_BYTES).decode(errors="replace"))
+        finally:
+            os.close(descriptor)
         if head is None:
             raise Damaged(key, str(path), "it does not begin as ours do")
         return head[1]
@@ -142,11 +150,11 @@ class FolderSwaps:
     @contextmanager
     def _alone(self, key: Key) -> Iterator[None]:
         """Let nobody else, in whatever process, change this resource meanwhile."""
-        path = self._folder / "locks" / f"{crc32(f'{key.kind}/{key.name}'.encode()) % LOCKS:02}"
+        path = f"{self._locks}/{crc32(f'{key.kind}/{key.name}'.encode()) % LOCKS:02}"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:  # the first time, or somebody has removed all of it
-            durable.make_folder(path.parent)
+            durable.make_folder(self._locks)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -5,7 +5,7 @@ It has no clock, thread or socket of its own: time comes as `now`, the kernel as
 and writes (`work`). Whatever cannot be written now waits on its own (`holds`) and holds up nothing else.
 """
 
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from typing import NamedTuple
 
 from felix_py.kernel import holds, ownership, reconcile, route_codec
@@ -16,9 +16,8 @@ from felix_py.kernel.interfaces import LinkChange
 from felix_py.kernel.objects import IPV6, MAIN_TABLE, Amended, Link, NextHopObject, Route, RouteKey, RoutePolicy
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.purge import Purger
-from felix_py.kernel.route_codec import Encoder
 from felix_py.kernel.wire import EventsLost, Family, NextHopEvent, Refusal, RouteEvent, Verb, Wire, WireBroken
-from felix_py.kernel.work import ADD, Rows, Work
+from felix_py.kernel.work import ADD, NewRoutes, Rows, Work
 
 POLICY = RoutePolicy()
 """What holds where nobody says otherwise."""
@@ -243,31 +242,28 @@ class RouteEngine:
             outcome.broken = str(broken)
         return outcome
 
-    def attach(self, routes: Mapping[RouteKey, Route], device: str, index: int, now: float) -> bool:
-        """Write the routes of a new pod ahead of the wish that wants them; False where that takes a turn.
+    def attach(self, pods: Sequence[NewRoutes], now: float) -> list[bool]:
+        """Write the routes of new pods ahead of the wish that wants them; say of each whether they are there now.
 
-        Args:
-            routes: out of its interface, which may be newer than the last event that was taken.
-            device: the interface.
-            index: of it.
-            now: the time.
+        Those of which they are not need a turn.
         """
         books = self.books
-        encode = Encoder({device: index})
-        bodies = {route_codec.identity_of(key): encode(key, route) for key, route in routes.items()}
+        if not books.policy.sync or books.resync_cause is not None or self._flights:
+            return [False] * len(pods)
+        each_has = [each.bodies() for each in pods]
         work = Work(books, now, Outcome())
-        plain = books.policy.sync and books.resync_cause is None and not self._flights
-        rows = work.newcomers(bodies) if plain else None
+        rows = work.newcomers({name: body for bodies in each_has for name, body in bodies.items()})
         if rows is None:
-            return False
+            return [self.attach([each], now)[0] for each in pods] if len(pods) > 1 else [False] * len(pods)
         try:
             refused = self._wire.write(Verb.NEW_ROUTE, ADD, rows.bodies)
             work.book_put(rows, refused)
             books.due.update(dict.fromkeys(rows.names))  # looked at by the next turn, for its pod may have gone by then
         except WireBroken:
             books.must_read("socket failed")
-            return False
-        return not refused
+            return [False] * len(pods)
+        lost = {rows.names[position] for position in refused}
+        return [lost.isdisjoint(bodies) for bodies in each_has]
 
     def _land(self, work: Work) -> None:
         """Wait for everything that is on its way, and book what became of it.

@@ -106,7 +106,8 @@ class Fib:
         """Return the identities of which a route leaves by this interface."""
         mark = U32.pack(index)  # in the attribute of one next hop, and in each of several
         near = {identity for identity, body in self.first.items() if mark in body}
-        near |= {identity for identity, bodies in self.behind.items() if any(mark in body for body in bodies)}
+        if self.behind:
+            near |= {identity for identity, bodies in self.behind.items() if any(mark in body for body in bodies)}
         return [name for name in near if any(route_codec.leaves_by(body, index) for body in self.stack(name))]
 
     def forget(self, index: int) -> set[bytes]:

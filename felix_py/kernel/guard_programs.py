@@ -8,12 +8,13 @@ import contextlib
 import errno
 import hashlib
 import os
+import socket
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from felix_py.kernel import guard_maps, ownership
+from felix_py.kernel import guard_maps, ownership, roundtrip
 from felix_py.kernel.guard import Guard
 from felix_py.kernel.guard_maps import Contents, Maps
 from felix_py.kernel.objects import KernelRefused, Link
@@ -65,6 +66,7 @@ class GuardPrograms:
         self._programs: dict[str, int] = {}
         self._counters_of: dict[int, int] = {}
         self._places: dict[str, Place] = {}
+        self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +80,9 @@ class GuardPrograms:
             os.close(descriptor)
         self._programs.clear()
         guard_maps.close(self._maps)
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def read(self, links: Mapping[str, Link], names: Collection[str] | None = None) -> Guard | None:
         """Return what stands there; None where nothing of ours does.
@@ -179,7 +184,9 @@ class GuardPrograms:
         if place is not None and place.index == link.index:
             return False
         try:
-            done = traffic.attach_first(link.index, traffic.INGRESS, self._version, self._program(FROM_POD))
+            done = traffic.attach_first(
+                link.index, traffic.INGRESS, self._version, self._program(FROM_POD), self._exchange
+            )
         except OSError as error:
             if error.errno not in GONE:
                 raise
@@ -187,6 +194,17 @@ class GuardPrograms:
         if done:
             self._places[link.name] = Place(link.index, enters=True, ours=(True, False))
         return done
+
+    def _exchange(self, asked: bytes, last: int) -> bytes:
+        """Have a request of traffic control carried out, on a socket that is kept while all goes well."""
+        sock, self._socket = self._socket or roundtrip.open_socket(), None
+        try:
+            answers = roundtrip.exchange(sock, asked, last)
+        except BaseException:
+            sock.close()
+            raise
+        self._socket = sock
+        return answers
 
     def _attach(self, name: str, index: int, *, refused: bool) -> bool:
         """Have the right programs at an interface; one that went meanwhile tells so by an event.

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from felix_py.kernel import link_codec, messages, neighbour_codec, netlink_socket, route_codec
+from felix_py.kernel import link_codec, messages, neighbour_codec, netlink_socket, roundtrip, route_codec
 from felix_py.kernel.messages import U32, attribute
 from felix_py.kernel.objects import MAIN_TABLE, KernelRefused, Neighbour, Route, RouteKey
+from felix_py.kernel.roundtrip import ANSWER_SECONDS
 from felix_py.model import IPAddress
 
 IFINFOMSG = struct.Struct("=BxHiII")  # family type index flags change
@@ -21,7 +22,7 @@ IFADDRMSG = struct.Struct("=BBBBI")  # family prefix length, flags, scope, index
 NDMSG = struct.Struct("=BxxxiHBB")  # family index state flags type
 NDA_DST, NDA_LLADDR, NUD_STALE = 1, 2, 0x04
 
-RTM_GETLINK, RTM_SETLINK, RTM_NEWNEIGH, RTM_GETADDR, RTM_GETNEIGH = 18, 19, 28, 22, 30
+RTM_GETLINK, RTM_SETLINK, RTM_NEWNEIGH, RTM_GETADDR, RTM_GETNEIGH, RTM_SETNEIGHTBL = 18, 19, 28, 22, 30, 67
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK = 1, 3, 4, 5
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 26, 27, 28
 IFLA_INET_CONF = 1
@@ -51,13 +52,14 @@ NO_COUNTERS = attribute(link_codec.IFLA_EXT_MASK, U32.pack(link_codec.RTEXT_FILT
 INTERFACE_PARAMETERS = {"forwarding": 1, "proxy_arp": 3, "rp_filter": 8, "route_localnet": 26}
 """Parameters of net.ipv4.conf that a message to an interface sets, IPV4_DEVCONF_ of include/uapi/linux/ip.h."""
 
+NDTMSG = bytes([socket.AF_INET, 0, 0, 0])
+"""struct ndtmsg of include/uapi/linux/neighbour.h, which has the numbers of these attributes too."""
+
+NDTA_NAME, NDTA_PARMS, NDTPA_IFINDEX, NDTPA_PROXY_DELAY = 1, 6, 1, 13
+U64 = struct.Struct("=Q")
+
 MAXIMUM_ALIAS = 255
 """Bytes of an interface's alias, IFALIASZ without its final zero, include/uapi/linux/if.h."""
-
-TIMEVAL = struct.Struct("ll")  # struct timeval
-
-ANSWER_SECONDS = 10
-"""The kernel answers within milliseconds; removing a link waits for RCU, some 20 ms."""
 
 
 class LinkRefused(KernelRefused):
@@ -66,6 +68,26 @@ class LinkRefused(KernelRefused):
     def __init__(self, sentence: str, code: int) -> None:
         super().__init__(sentence)
         self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a veth as it is now.
+
+    Attributes:
+        running: it carries packets: the kernel has taken note of its carrier.
+        body: all that the kernel says of it.
+    """
+
+    index: int
+    running: bool
+    body: bytes
+
+    @property
+    def peer(self) -> int:
+        """The index of the other end, in the namespace where that is; 0 of what has none."""
+        found = (value for kind, value in messages.attributes(self.body, IFINFOMSG.size) if kind == IFLA_LINK)
+        return int(U32.unpack(next(found, bytes(U32.size)))[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +103,7 @@ class Change:
 def open_socket() -> socket.socket:
     """Open a route socket in the network namespace of this thread."""
     sock = netlink_socket.open_socket()
-    # The kernel's own limit: with Python's, each call would ask first whether it may be made.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.pack(ANSWER_SECONDS, 0))
+    roundtrip.wait_at_most(sock, ANSWER_SECONDS)
     return sock
 
 
@@ -92,22 +113,75 @@ def carry_out(sock: socket.socket, changes: Sequence[Change]) -> None:
     Raises:
         LinkRefused: naming the first change that was refused; those after it may have been done.
     """
-    last, parts = len(changes) - 1, []
-    for number, each in enumerate(changes):
-        # The kernel answers a refusal even where nobody asked for an answer; behind that to the last nothing comes.
-        flags = messages.REQUEST | each.flags | (messages.ACK if number == last else 0)
-        parts += [messages.HEADER.pack(16 + len(each.body), each.kind, flags, number, 0), each.body]
-    sock.send(b"".join(parts))
-    refused: list[tuple[int, int, str]] = []
-    answered = -1
-    while answered < last:
-        for kind, flags, answered, _, body in messages.messages(_receive(sock)):
-            if kind == messages.ERROR:
-                code, why = messages.refusal(flags, body)
-                refused += [(answered, code, why)] if code else []
+    *before, last = changes
+    requests = [*before, Change(last.words, last.kind, last.flags | messages.ACK, last.body)]
+    _answer(requests, _exchange(sock, requests))
+
+
+def carry_out_and_look(sock: socket.socket, changes: Sequence[Change], interface: str | int) -> End:
+    """Do these changes and look at an interface then, all in one send.
+
+    Args:
+        sock: of the interface's namespace.
+        changes: none at all, to have nothing but a look.
+        interface: its name, or its index.
+
+    Raises:
+        LinkRefused: as `carry_out`; also where there is no such interface.
+    """
+    requests = with_look(changes, interface)
+    return seen(requests, _exchange(sock, requests))
+
+
+def with_look(changes: Sequence[Change], interface: str | int) -> list[Change]:
+    """Return changes, and behind them the question after an interface, by its name or its index; for `seen`."""
+    index, name = (0, _name(interface)) if isinstance(interface, str) else (interface, b"")
+    body = IFINFOMSG.pack(0, 0, index, 0, 0) + name + NO_COUNTERS
+    return [*changes, Change(f"looking at {interface}", RTM_GETLINK, 0, body)]
+
+
+def seen(requests: Sequence[Change], answers: bytes) -> End:
+    """Return the interface that was asked for.
+
+    Raises:
+        LinkRefused: where one of the changes was refused, or there is no such interface.
+    """
+    found = _answer(requests, answers)
+    _, _, index, flags, _ = IFINFOMSG.unpack_from(found)
+    return End(index, bool(flags & IFF_RUNNING), found)
+
+
+def packed(requests: Sequence[Change]) -> bytes:
+    """Return messages, numbered from 0; the kernel answers a refusal even where nobody asked for an answer."""
+    parts = []
+    for number, each in enumerate(requests):
+        head = messages.HEADER.pack(16 + len(each.body), each.kind, messages.REQUEST | each.flags, number, 0)
+        parts += [head, each.body]
+    return b"".join(parts)
+
+
+def _exchange(sock: socket.socket, requests: Sequence[Change]) -> bytes:
+    try:
+        return roundtrip.exchange(sock, packed(requests), len(requests) - 1)
+    except BlockingIOError as late:
+        raise LinkRefused(f"the kernel did not answer within {ANSWER_SECONDS} s", errno.ETIMEDOUT) from late
+
+
+def _answer(requests: Sequence[Change], answers: bytes) -> bytes:
+    """Return the answer to the last request."""
+    refused, found = list[tuple[int, int, str]](), b""
+    for kind, flags, number, _, found in messages.messages(answers):
+        code, why = messages.refusal(flags, found) if kind == messages.ERROR else (0, "")
+        if code:
+            refused.append((number, code, why))
     if refused:
         number, code, why = min(refused)
-        raise LinkRefused(f"{changes[number].words} was refused: {why}", code)
+        raise LinkRefused(f"{requests[number].words} was refused: {why}", code)
+    return found
+
+
+def _name(interface: str) -> bytes:
+    return attribute(IFLA_IFNAME, interface.encode() + b"\0")
 
 
 def _receive(sock: socket.socket) -> bytes:
@@ -130,7 +204,7 @@ def veth(host: str, host_mac: str, peer: str, peer_mac: str, mtu: int, netns: in
 
 def _link(name: str, mac: str, mtu: int) -> bytes:
     return (
-        attribute(IFLA_IFNAME, name.encode() + b"\0")
+        _name(name)
         + attribute(IFLA_MTU, U32.pack(mtu))
         + attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
         + ONE_QUEUE
@@ -147,14 +221,21 @@ def described(name: str, text: str, parameters: Mapping[str, int]) -> Change:
     """
     conf = b"".join(attribute(INTERFACE_PARAMETERS[each], U32.pack(value)) for each, value in parameters.items())
     inet = attribute(socket.AF_INET, attribute(IFLA_INET_CONF, conf))
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + _name(name)
     body += attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS]) + attribute(IFLA_AF_SPEC, inet)
     return Change(f"parameters of {name}", RTM_SETLINK, 0, body)
 
 
+def proxy_delay(index: int, name: str, milliseconds: int) -> Change:
+    """Set how long an interface waits before it answers for others (net.ipv4.neigh.*.proxy_delay)."""
+    of_link = attribute(NDTPA_IFINDEX, U32.pack(index)) + attribute(NDTPA_PROXY_DELAY, U64.pack(milliseconds))
+    body = NDTMSG + attribute(NDTA_NAME, b"arp_cache\0") + attribute(NDTA_PARMS, of_link)
+    return Change(f"proxy_delay of {name}", RTM_SETNEIGHTBL, 0, body)
+
+
 def doom(name: str) -> Change:
     """Mark an interface to be removed."""
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + _name(name)
     body += attribute(IFLA_IFALIAS, DOOMED.encode()) + attribute(IFLA_GROUP, U32.pack(DOOMED_GROUP))
     return Change(f"marking {name}", RTM_SETLINK, 0, body)
 
@@ -213,7 +294,7 @@ def route(index: int, key: RouteKey, entry: Route) -> Change:
 
 def delete(name: str) -> Change:
     """Remove an interface, and with it the peer and every route out of it."""
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + _name(name)
     return Change(f"removing {name}", messages.RTM_DELLINK, 0, body)
 
 
@@ -247,20 +328,11 @@ def listing(sock: socket.socket) -> tuple[Seen, ...]:
 
 def read(sock: socket.socket, name: str) -> Seen | None:
     """Return one interface of the socket's namespace; None where there is none of that name."""
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + _name(name)
     sock.send(messages.HEADER.pack(16 + len(body), RTM_GETLINK, messages.REQUEST, 1, 0) + body)
     for kind, _, _, _, content in messages.messages(_receive(sock)):
         return None if kind == messages.ERROR else _seen(content)
     return None
-
-
-def lacks_carrier(sock: socket.socket, index: int) -> bool:
-    """Say whether an interface of the socket's namespace carries no packets; not of one that is gone."""
-    body = IFINFOMSG.pack(0, 0, index, 0, 0) + NO_COUNTERS
-    sock.send(messages.HEADER.pack(16 + len(body), RTM_GETLINK, messages.REQUEST, 1, 0) + body)
-    for kind, _, _, _, content in messages.messages(_receive(sock)):
-        return kind != messages.ERROR and not IFINFOMSG.unpack_from(content)[3] & IFF_RUNNING
-    return False
 
 
 def addresses(sock: socket.socket, index: int) -> frozenset[str]:

@@ -9,7 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from felix_py.kernel import filter_table
+from felix_py.kernel import filter_table, roundtrip
 from felix_py.kernel.filter_table import FilterTable
 from felix_py.kernel.messages import HEADER, REQUEST, attributes, messages
 from felix_py.kernel.netlink_socket import attach_filter, subscribe
@@ -32,11 +32,10 @@ GENERATION_ID, PROCESS_ID, PROCESS_NAME = 1, 2, 3
 NFGENMSG = struct.pack("=BBH", 0, 0, 0)
 """NFT_MSG_NEWGEN, NFT_MSG_GETGEN, NFTA_GEN_...; include/uapi/linux/netfilter/nf_tables.h."""
 
+ASK_GENERATION = HEADER.pack(HEADER.size + len(NFGENMSG), GET_GENERATION, REQUEST, 1, 0) + NFGENMSG
+
 FEW = 8
 """Changes of which it is remembered who made them."""
-
-ANSWER_SECONDS = 10.0
-"""The kernel answers at once; this is for one that does not answer at all."""
 
 LOAD_TYPE, TAKE, DROP = (0x28, 0, 0, 4), (0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)
 """Instructions of a filter on a socket, include/uapi/linux/bpf_common.h; the type stands at byte 4 of a message."""
@@ -47,12 +46,15 @@ class Nftables:
 
     def __init__(self) -> None:
         self._library = _Library()
-        self._asking, self._listening = _open(ANSWER_SECONDS), _open(0.0)
+        self._asking, self._listening = _open(), _open()
         self._known: int | None = None
         self._changes: dict[int, str] = {}
         # How this version of the library prints rules that we wrote otherwise: (ours, as printed).
         self._printed: tuple[str, str] | None = None
+        if self._asking is not None:
+            roundtrip.wait_at_most(self._asking, roundtrip.ANSWER_SECONDS)
         if self._listening is not None:
+            self._listening.settimeout(0)
             only = int.from_bytes(struct.pack("=H", NEW_GENERATION), "big")
             attach_filter(self._listening, [LOAD_TYPE, (0x15, 0, 1, only), TAKE, DROP])
             subscribe(self._listening, NFNLGRP_NFTABLES)
@@ -143,8 +145,7 @@ class Nftables:
         if self._asking is None:
             return None
         try:
-            self._asking.send(HEADER.pack(HEADER.size + len(NFGENMSG), GET_GENERATION, REQUEST, 1, 0) + NFGENMSG)
-            answers = messages(self._asking.recv(1 << 16))
+            answers = messages(roundtrip.exchange(self._asking, ASK_GENERATION, 1))
         except OSError as error:
             raise KernelRefused(f"nftables' generation could not be asked for: {error.strerror or error}") from error
         return next(_generations(answers), None)
@@ -166,15 +167,14 @@ def _changes(events: Iterator[tuple[int, int, int, int, bytes]]) -> Iterator[tup
         yield int.from_bytes(found.get(GENERATION_ID, b""), "big"), f"process {process} ({name})"
 
 
-def _open(patience: float) -> socket.socket | None:
-    """Open a netfilter socket that waits so many seconds; None where the kernel has none."""
+def _open() -> socket.socket | None:
+    """Open a netfilter socket; None where the kernel has none."""
     try:
         sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
     except OSError as error:
         if error.errno in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
             return None
         raise
-    sock.settimeout(patience)
     sock.bind((0, 0))
     return sock
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from felix_py.kernel import roundtrip
 from felix_py.kernel.objects import KernelRefused
 
 ROOT = Path("/proc/sys")
@@ -27,10 +28,13 @@ def write(path: str, value: str) -> None:
         KernelRefused: where the kernel does not allow it, naming the parameter and the value.
     """
     try:
-        with open(f"{ROOT}/{path}", "wb", buffering=0) as file:  # noqa: PTH123 - a pod waits for some of these
-            file.write(value.encode())
+        roundtrip.write(f"{ROOT}/{path}", value)
     except FileNotFoundError:
         return  # the interface went away between reading and writing; its absence is reported with its route
     except OSError as error:
-        sentence = f"{path} cannot be set to {value}: {error.strerror}; run as root with /proc/sys writable"
-        raise KernelRefused(sentence) from error
+        raise refused(path, value, error) from error
+
+
+def refused(path: str, value: str, error: OSError) -> KernelRefused:
+    """Return what to raise where a parameter could not be set."""
+    return KernelRefused(f"{path} cannot be set to {value}: {error.strerror}; run as root with /proc/sys writable")

@@ -8,8 +8,10 @@ from operator import itemgetter
 from felix_py.kernel import holds, next_hop_codec, ownership, reconcile, route_codec
 from felix_py.kernel.books import Books
 from felix_py.kernel.holds import Hold, Waiting
+from felix_py.kernel.objects import Route, RouteKey
 from felix_py.kernel.outcome import Batch, Outcome
 from felix_py.kernel.route_body import HOST_LENGTH
+from felix_py.kernel.route_codec import Encoder
 from felix_py.kernel.wire import Mode, Refusal, Verb, Wire
 
 ADD, REPLACE = Mode.CREATE | Mode.EXCLUSIVE, Mode.CREATE | Mode.REPLACE
@@ -39,6 +41,26 @@ class Rows:
         self.bodies.append(body)
         self.old.append(old)
         self.causes.append(cause)
+
+
+@dataclass(frozen=True, slots=True)
+class NewRoutes:
+    """The routes of a new pod.
+
+    Attributes:
+        routes: out of its interface, which may be newer than the last event that was taken.
+        device: the interface.
+        index: of it.
+    """
+
+    routes: Mapping[RouteKey, Route]
+    device: str
+    index: int
+
+    def bodies(self) -> dict[bytes, bytes]:
+        """Return them as the kernel takes them, by identity."""
+        encode = Encoder({self.device: self.index})
+        return {route_codec.identity_of(key): encode(key, route) for key, route in self.routes.items()}
 
 
 class Work:

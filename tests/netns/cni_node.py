@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from socket import if_nametoindex
 
@@ -17,6 +18,7 @@ from felix_py.kernel.objects import KernelRefused, Route, RouteKey, Scope
 from felix_py.kernel.route_codec import Encoder
 from felix_py.kernel.wire import Mode, Verb
 from felix_py.kernel.writer import Writer
+from felix_py.knowledge import Admitted
 from felix_py.model import NodeName, WorkloadEndpoint
 
 
@@ -42,9 +44,11 @@ class RoutingNode:
     def expect_endpoint(self) -> None:
         pass
 
-    def attach(self, endpoint: WorkloadEndpoint, index: int) -> bool:
-        del endpoint, index
-        return False
+    def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
+        return [None] * len(pods)
+
+    def attach(self, pods: Sequence[Admitted]) -> list[bool]:
+        return [False] * len(pods)
 
     def attached(self, endpoint: WorkloadEndpoint) -> None:
         raise AssertionError(f"{endpoint.name} was not attached")

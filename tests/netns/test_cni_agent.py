@@ -97,7 +97,7 @@ def test_pods_that_go_before_any_turn_leave_nothing(node: Host) -> None:
         assert node.cni("ADD", f"c{number}", node.pod()).status == 0
         assert node.cni("DEL", f"c{number}").status == 0
     until(lambda: not node.veths() and not workloads(node), "nothing is left")
-    assert known_endpoints(node) == 0
+    until(lambda: known_endpoints(node) == 0, "a turn knows of none of them")  # the kernel is faster than the next one
 
 
 BY_HAND_ONLY = """
