@@ -122,17 +122,11 @@ class Agent:
         self._churn = self._clock()
 
     def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
-        """Guard pods, each with the index of the interface that was just made for it; None where that takes a turn.
-
-        For any thread.
-        """
+        """Guard pods, each with the index of its new interface; None where that takes a turn. For any thread."""
         return self._kernel.admit(pods)
 
     def attach(self, pods: Sequence[Admitted]) -> list[bool]:
-        """Route pods that are guarded; False where that takes a turn. For any thread.
-
-        Of each `attached` has to follow, or else `put_endpoint` or `remove_endpoint`.
-        """
+        """Route pods that are guarded; False where that takes a turn. For any thread; of each the loop is told next."""
         return self._kernel.attach(pods)
 
     def attached(self, endpoint: WorkloadEndpoint) -> None:
@@ -283,7 +277,7 @@ class Agent:
         def further() -> Hearsay | None:
             return asked(loop, self._goes_on)
 
-        done, told = await self.ask(
+        done, told = await self._kernel.turn(
             lambda turns: turned(turns, self._kernel.at_last(knowledge), keys, known, further, resync=resync, hold=hold)
         )
         self.rearm()

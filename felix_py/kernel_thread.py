@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Event as ThreadEvent
 from threading import Lock
 from typing import TypeVar
 
@@ -25,6 +26,9 @@ PATIENCE = 1.0
 
 LONG_TURN = 0.1
 """Seconds that a pod waits for a turn before it lets others go first, who need no kernel: a table may be arriving."""
+
+MOMENT = 0.02
+"""Seconds that a turn lets pods go first that wait for the disk alone."""
 
 Result = TypeVar("Result")
 
@@ -45,6 +49,33 @@ class Told:
     busy: float
 
 
+class InTurn:
+    """A lock that whoever waits for it has before who gave it back: a turn comes in parts, and pods in between."""
+
+    def __init__(self) -> None:
+        self._next = Lock()
+        self._lock = Lock()
+
+    def acquire(self, timeout: float = -1.0) -> bool:
+        """Take it; False where it could not be had in so many seconds, of which it may take twice as many."""
+        if not self._next.acquire(timeout=timeout):
+            return False
+        try:
+            return self._lock.acquire(timeout=timeout)
+        finally:
+            self._next.release()
+
+    def release(self) -> None:
+        """Give it back."""
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_exception: object) -> None:
+        self.release()
+
+
 class KernelThread:
     """Lets one thread at a time to the kernel, so that there is one writer.
 
@@ -57,7 +88,9 @@ class KernelThread:
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        self._alone = Lock()
+        self._alone = InTurn()
+        self._nobody_between = ThreadEvent()
+        self._nobody_between.set()
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._coming: dict[str, WorkloadEndpoint] = {}
         self._written: dict[str, Mapping[RouteKey, Route]] = {}
@@ -70,6 +103,20 @@ class KernelThread:
         with self._alone:
             return question(self._turns)
 
+    async def turn(self, question: Callable[[Turns], Result]) -> Result:
+        """Run a turn in the kernel's thread, and before it, bit by bit, take what has happened; for the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self._turned, question)
+
+    def _turned(self, question: Callable[[Turns], Result]) -> Result:
+        more = True
+        while more:
+            with self._alone:
+                more = self._turns.listen()
+        # Pods that are guarded and not routed yet would wait for the turn as well, and be guarded twice.
+        if not self._nobody_between.wait(MOMENT):
+            self._nobody_between.set()
+        return self._answer(question)
+
     def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
         """Guard new pods ahead of any turn; None for those of which one is too long, or needed. For any thread.
 
@@ -79,6 +126,7 @@ class KernelThread:
         if not self._alone.acquire(timeout=LONG_TURN):
             return [None] * len(pods)
         try:
+            self._nobody_between.clear()
             return [self._turns.admit(pod, index) for pod, index in pods]
         finally:
             self._alone.release()
@@ -94,6 +142,7 @@ class KernelThread:
             self._coming.update({each.pod.name: each.pod for each in pods})
             routes = self._turns.attach(pods)
         finally:
+            self._nobody_between.set()
             self._alone.release()
         self._written.update(
             {each.pod.name: found for each, found in zip(pods, routes, strict=True) if found is not None}

@@ -19,6 +19,7 @@ from felix_py.calc.transition import NOTHING, Former, Transition
 from felix_py.kernel import route_codec
 from felix_py.kernel.engine import Intention, Standing
 from felix_py.kernel.kernel import Kernel, News, Report
+from felix_py.kernel.listening import Listening
 from felix_py.kernel.objects import IPV6, DeleteRoute, Link, PutRoute, Route, RouteKey, Step
 from felix_py.kernel.outcome import Outcome
 from felix_py.kernel.wire import WireBroken
@@ -61,6 +62,7 @@ class Turns:
         self._left: set[RouteKey] | None = None  # by the agent before this one, and BGP has not said anything of it
         self._reachability: tuple[tuple[object, ...], Reachability] | None = None
         self._broken = False
+        self._listening = Listening(kernel)
         self._turns = 0
         self._sources: tuple[IPv4Address | None, IPv6Address | None] = None, None
         self._transition = Transition()
@@ -87,10 +89,15 @@ class Turns:
         self._broken = done.broken is not None
         return done
 
+    def listen(self) -> bool:
+        """Take some of what has happened, for the next turn, so that pods may come in between; say if there is more."""
+        # Where the socket has failed, the turn opens it anew first.
+        return not self._broken and self._listening.some(self._clock())
+
     def _turn(self, knowledge: Knowledge, further: Callable[[], Hearsay | None], *, hold: bool) -> Done:
         kernel, started = self.kernel, self._clock()
         self._turns += 1
-        news = kernel.catch_up(started)
+        news = self._listening.all(started)
         cause, links = kernel.resync_cause, kernel.resync() if kernel.resync_cause else ()
         read = self._clock()
         known = self.next_hops.obstacles.keys()
@@ -123,12 +130,7 @@ class Turns:
         return min((each for each in due if each is not None), default=None)
 
     def admit(self, pod: WorkloadEndpoint, index: int) -> Admitted | None:
-        """Guard a new pod at once, ahead of the turn that finds it so; None where that takes a turn.
-
-        Args:
-            pod: of this node, its veth just made.
-            index: of its interface.
-        """
+        """Guard a new pod, whose interface has this index, ahead of any turn; None where it takes one."""
         basis, kernel, wish = self.wish.basis, self.kernel, self.wish
         if basis is None or self._broken or kernel.resync_cause is not None:
             return None
@@ -146,7 +148,7 @@ class Turns:
         return Admitted(pod, index, {key: candidate.route for key, candidate in wanted.items()}, self._turns)
 
     def attach(self, several: Sequence[Admitted]) -> list[Mapping[RouteKey, Route] | None]:
-        """Route new pods that are guarded; whoever attaches them tells their news, so that the next turn wants them.
+        """Route new pods that are guarded, of which the loop is told next.
 
         Returns:
             of each its routes, which stand in the kernel now; None where that takes a turn.

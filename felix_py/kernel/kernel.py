@@ -11,6 +11,7 @@ from typing import Protocol
 
 from felix_py.kernel import next_hop_codec, ownership, reconcile, rereading
 from felix_py.kernel.engine import RouteEngine
+from felix_py.kernel.event_queue import EventQueue
 from felix_py.kernel.guarding import WITHHELD, Guarding, PacketFilter, PodGuard, Tabled
 from felix_py.kernel.holds import Hold, after_refusal
 from felix_py.kernel.interfaces import Interfaces, LinkChange
@@ -86,6 +87,10 @@ class News:
     links: tuple[LinkChange, ...] = ()
     events: int = 0
 
+    def and_then(self, later: "News") -> "News":
+        """Return both."""
+        return News(self.causes + later.causes, (*self.links, *later.links), self.events + later.events)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -125,20 +130,27 @@ class Kernel:
         self._stale_devices: set[str] = set()
         self._newcomers = Newcomers()
         self._holds: dict[Step, Hold] = {}
+        self._events = EventQueue(wire)
 
     # --- what happens
 
-    def catch_up(self, now: float) -> News:
+    def is_behind(self) -> bool:
+        """Say whether `catch_up` has left events."""
+        return bool(self._events)
+
+    def catch_up(self, now: float, most: int | None = None) -> News:
         """Take everything that has happened since the last call; nothing is read back and nothing written.
+
+        Args:
+            now: the time.
+            most: events that are taken; None takes all.
 
         Raises:
             WireBroken: when the socket is of no use any more.
         """
-        causes: Counter[str] = Counter()
-        changes: list[LinkChange] = []
-        count = 0
-        for event in self._wire.events():
-            count += 1
+        causes, changes = Counter[str](), list[LinkChange]()
+        taken = self._events.take(most)
+        for event in taken:
             match event:
                 case RouteEvent() | NextHopEvent():
                     self.routes.observe(event, now)
@@ -146,12 +158,7 @@ class Kernel:
                     changes += self._link_changed(self.interfaces.see(event))
                 case ParameterEvent(index):
                     causes["parameter changed"] += 1
-                    link = self.interfaces.by_index.get(index)
-                    if link is not None:
-                        self._stale_devices.add(link.name)
-                        self._newcomers.parameter_changed(link.name)
-                    elif index < 0:  # of an interface that is not known yet nothing was read
-                        self._stale_devices |= OF_ALL
+                    self._parameter_changed(index)
                 case ProgramEvent(index):
                     # Gone with its interface, which another event tells, or one of the tunnel's programs with it.
                     if (link := self.interfaces.by_index.get(index)) is not None:
@@ -160,7 +167,15 @@ class Kernel:
                 case EventsLost():
                     causes["events lost"] += 1
                     self.routes.observe(event, now)
-        return News(causes, tuple(changes), count)
+        return News(causes, tuple(changes), len(taken))
+
+    def _parameter_changed(self, index: int) -> None:
+        link = self.interfaces.by_index.get(index)
+        if link is not None:
+            self._stale_devices.add(link.name)
+            self._newcomers.parameter_changed(link.name)
+        elif index < 0:  # of an interface that is not known yet nothing was read
+            self._stale_devices |= OF_ALL
 
     def _link_changed(self, changes: tuple[LinkChange, ...]) -> tuple[LinkChange, ...]:
         for change in changes:
