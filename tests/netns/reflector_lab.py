@@ -38,11 +38,22 @@ def established(lab: Lab) -> dict[str, int]:
 
 
 def reflectors_hold_all(lab: Lab) -> bool:
-    """Say whether both hold a session with every node, and with each other."""
+    """Say whether both hold a session with every node, and with each other, and have told each other everything.
+
+    FRR does so a second or two after it has said that the session is up; until then neither can stand in for the other.
+    """
     try:
-        return set(established(lab).values()) == {len(lab.topology().nodes) + 1}
+        return set(established(lab).values()) == {len(lab.topology().nodes) + 1} and told_each_other(lab)
     except subprocess.CalledProcessError:
         return False  # one that has just been started does not answer yet
+
+
+def told_each_other(lab: Lab) -> bool:
+    """Say whether each reflector holds what nodes have told it from the other one, too."""
+    bird = run(lab, "rr1", "birdc", "show", "route")
+    frr = json.loads(run(lab, "rr2", "vtysh", "-c", "show bgp ipv4 unicast json"))["routes"]
+    of_nodes = [paths for prefix, paths in frr.items() if prefix.startswith("10.65.")]
+    return 0 < bird.count("[node_") <= bird.count("[other_reflector") and all(len(paths) > 1 for paths in of_nodes)
 
 
 def processes(lab: Lab) -> dict[str, int | None]:
