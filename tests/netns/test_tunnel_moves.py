@@ -113,6 +113,7 @@ def test_five_hundred_blocks_move_into_the_tunnel_and_back_under_traffic(
     assert lost == [set(), set(), set(), set()]
 
 
+@pytest.mark.alone
 def test_an_agent_with_another_driver_takes_five_hundred_routes_over_under_traffic(racks: Makes) -> None:
     blocks = (block("b1", cidr) for cidr in MANY)
     made = racks(*ipip(IpipMode.ALWAYS), *blocks, names=("a1", "b1"), bgp=False, driver="ebpf")
