@@ -126,8 +126,10 @@ class KernelThread:
         if not self._alone.acquire(timeout=LONG_TURN):
             return [None] * len(pods)
         try:
-            self._nobody_between.clear()
-            return [self._turns.admit(pod, index) for pod, index in pods]
+            found = [self._turns.admit(pod, index) for pod, index in pods]
+            if any(each is not None for each in found):
+                self._nobody_between.clear()
+            return found
         finally:
             self._alone.release()
 
@@ -136,7 +138,8 @@ class KernelThread:
 
         The loop hears of them next.
         """
-        if not self._alone.acquire(timeout=LONG_TURN):
+        if not pods or not self._alone.acquire(timeout=LONG_TURN):
+            self._nobody_between.set()  # nobody comes for whom a turn should wait
             return [False] * len(pods)
         try:
             self._coming.update({each.pod.name: each.pod for each in pods})

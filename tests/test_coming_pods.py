@@ -1,21 +1,33 @@
 """Pods that are attached ahead of the loop's turns: no turn takes their routes away, whatever it knew before."""
 
 import asyncio
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
 
+import pytest
 from agent_node import POD, host, node
 from builders import link
 from fakes import FakeFilter, FakeHost
 from loops import in_a_loop
 from test_agent import pod
+from test_power_cuts import allocations
 from told import ToldSpeaker
 
+from felix_py import kernel_thread
 from felix_py.agent import Agent
+from felix_py.cni.coming import Coming, ComingPods, Say
+from felix_py.cni.request import Command, Request
 from felix_py.kernel.objects import Route, RouteKey
 from felix_py.kernel.wire import Mode, Verb
-from felix_py.model import Key, WorkloadEndpoint
+from felix_py.knowledge import Admitted
+from felix_py.ledger import Attachment
+from felix_py.model import Key, NodeName, WorkloadEndpoint
 from felix_py.state import Absent
+from felix_py.turn import Turns
 
 NEW = pod("default/new", "cali1", "10.65.0.7/32")
 ROUTE = RouteKey(NEW.networks[0])  # type: ignore[arg-type]
@@ -104,3 +116,57 @@ async def test_a_turn_between_guard_and_route_does_not_leave_a_pod_without_a_gua
 def pods_of(guard: FakeFilter) -> frozenset[str]:
     assert guard.table is not None
     return guard.table.elements["pods"]
+
+
+@in_a_loop
+async def test_where_nobody_is_to_be_routed_no_turn_is_waited_for() -> None:
+    _, agent = await unfiltered()
+    busy, over = threading.Event(), threading.Event()
+
+    def turning(_: Turns) -> None:
+        busy.set()
+        over.wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel_thread, "LONG_TURN", 60.0)
+        asking = asyncio.create_task(agent.ask(turning))
+        await asyncio.to_thread(busy.wait)
+        try:
+            assert await asyncio.wait_for(asyncio.to_thread(agent.attach, []), 10) == []
+        finally:
+            over.set()
+            await asking
+
+
+class Routed:
+    """A node that routes whatever it is given."""
+
+    node_name = NodeName("a1")
+
+    def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
+        return [Admitted(pod, index, {}, 0) for pod, index in pods]
+
+    def attach(self, pods: Sequence[Admitted]) -> list[bool]:
+        return [True] * len(pods)
+
+
+def test_an_answer_that_cannot_be_given_is_that_pods_failure_and_no_other_ones(tmp_path: Path) -> None:
+    """The thread at the door goes on, whatever is wrong with one pod."""
+    heard: list[Mapping[str, Any]] = []
+    odd = Request(Command.ADD, "1.0.0", container_id="c1", interface="eth0", previous={"interfaces": [], "ips": 7})
+    several = [coming(odd, refuse), coming(replace(odd, container_id="c2", previous={}), heard.append)]
+    pods = ComingPods(Routed(), allocations(tmp_path), lambda _: None)
+    pods._finish(several)
+    pods.close()
+    assert [str(each.failure) for each in several] == ["it cannot be said", "None"]
+    assert [each.routed for each in several] == [True, True]
+    assert len(heard) == 1
+
+
+def refuse(_: Mapping[str, Any]) -> None:
+    raise ValueError("it cannot be said")
+
+
+def coming(request: Request, say: Say) -> Coming:
+    made = Attachment(request.container_id, "eth0", request.name, "cali1", (IPv4Address("10.65.0.7"),))
+    return Coming(request, 1400, -1, say, 0.0, attachment=made, index=7, admitted=Admitted(NEW, 7, {}, 0))

@@ -1,7 +1,8 @@
 """Pods that come, from the wish to the answer, in one thread; a second one writes their addresses down meanwhile."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -142,29 +143,23 @@ class ComingPods:
             return None
 
     def _plumb(self, coming: Coming, attachment: Attachment) -> None:
-        try:
+        with _failing(coming):
             coming.index = podnet.add(attachment, coming.mtu, coming.netns)
-        except Exception as failure:  # noqa: BLE001 - whoever waits for this pod raises it
-            coming.failure = failure
 
     def _admit(self, pods: Sequence[tuple[Coming, Attachment]]) -> None:
         """Guard pods; a guard without a route lets nobody in, so that it need not wait for the disk."""
         made = [(coming, attachment) for coming, attachment in pods if coming.failure is None]
-        try:
+        with _failing(*(coming for coming, _ in made)):
             node = self._node.node_name
             found = self._node.admit([(attachment.endpoint(node), coming.index) for coming, attachment in made])
-        except Exception as failure:  # noqa: BLE001 - as above
-            for coming, _ in made:
-                coming.failure = failure
-            return
-        for (coming, _), admitted in zip(made, found, strict=True):
-            coming.admitted = admitted
+            for (coming, _), admitted in zip(made, found, strict=True):
+                coming.admitted = admitted
 
     def _hear(self, asked: Sequence[tuple[Coming, Attach]], written: "Future[list[Attachment | Exception]]") -> None:
         """Wait for the addresses; where one is not as guessed, make its veth again."""
         try:
             answers = written.result()
-        except Exception as failure:  # noqa: BLE001 - as above
+        except Exception as failure:  # noqa: BLE001 - whoever waits for one of these pods raises it
             answers = [failure] * len(asked)
         for (coming, asks), answer in zip(asked, answers, strict=True):
             if not isinstance(answer, Exception):
@@ -181,15 +176,23 @@ class ComingPods:
     def _finish(self, several: Sequence[Coming]) -> None:
         """Route pods, and answer."""
         admitted = [(coming, coming.admitted) for coming in several if coming.admitted is not None]
-        try:
+        with _failing(*(coming for coming, _ in admitted)):
             routed = self._node.attach([each for _, each in admitted])
-        except Exception as failure:  # noqa: BLE001 - as above
-            for coming, _ in admitted:
-                coming.failure = failure
-            return
-        for (coming, _), well in zip(admitted, routed, strict=True):
-            coming.routed = well
-            if well and coming.say is not None:
-                coming.answered = True
-                coming.say(coming.result())
-                coming.took = coming.milliseconds
+            for (coming, _), well in zip(admitted, routed, strict=True):
+                coming.routed = well
+        for coming in several:
+            if coming.routed and coming.say is not None:
+                with _failing(coming):
+                    coming.answered = True
+                    coming.say(coming.result())
+                    coming.took = coming.milliseconds
+
+
+@contextmanager
+def _failing(*several: Coming) -> Iterator[None]:
+    """Make of whatever goes wrong the failure of these pods: whoever waits for one raises it, and others go on."""
+    try:
+        yield
+    except Exception as failure:  # noqa: BLE001 - a bug in one pod's way must not end the thread at the door
+        for coming in several:
+            coming.failure = failure
