@@ -76,7 +76,7 @@ lab: setup       ## the same network, left up: felix-lab status|exec|ping|fail|h
 
 bench: setup     ## figures as JSON lines: NAME=lab for one, RUNS= for another count; all of them go to docs/performance.md
 	@$(call install,$(BENCH_PACKAGES))
-	$(SUDO) env RUNS="$(RUNS)" SIZE="$(SIZE)" $(BIN)/python tests/bench/run.py $(NAME)
+	$(SUDO) env RUNS="$(RUNS)" SIZE="$(SIZE)" BEFORE="$(BEFORE)" $(BIN)/python tests/bench/run.py $(NAME)
 
 image:           ## felix-py:dev (agent, tools, CNI) and felix-py-lab:dev (routers too); BASE_IMAGE=felix-base:bookworm where there is no registry
 	@case "$(BASE_IMAGE)" in felix-base:*)
