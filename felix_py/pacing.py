@@ -20,7 +20,7 @@ over must not slow down what comes after it."""
 CHURN, CHURN_LONGEST = 0.1, 0.4
 """Seconds between turns while pods come and go: those that come do not wait for one, and their events are many."""
 
-CHURN_SHARE = 0.1
+CHURN_SHARE = 0.05
 """The part of one core that turns may take meanwhile: pods that come need it more."""
 
 
