@@ -1,6 +1,6 @@
 """What kubectl shows of a node's BGP sessions: the status of its CalicoNodeStatus, and when it is written."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from bgp.peering import Kind
 from bgp.report import PeerReport
 from bgp.types import SessionState
+from felix_py.kubernetes_conditions import conditions, judged
 from felix_py.model import NodeName
 from felix_py.resources import API_VERSION
 
@@ -88,8 +89,22 @@ def owned(node: NodeName, uid: str) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": {"node": node, "classes": ["BGP"]}}
 
 
-def document(node: NodeName, reports: Iterable[PeerReport], now: datetime) -> dict[str, Any]:
-    """Return the object with its status, as it is applied to the status subresource."""
+def document(
+    node: NodeName,
+    reports: Iterable[PeerReport],
+    now: datetime,
+    faults: Sequence[str] = (),
+    before: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return the object with its status, as it is applied to the status subresource.
+
+    Args:
+        node: whose it is.
+        reports: of its sessions.
+        now: the moment.
+        faults: what is wrong with resources, one sentence each.
+        before: conditions as they were written last.
+    """
     several = tuple(reports)
     up = sum(map(established, several))
     bgp: dict[str, Any] = {"numberEstablished": up, "numberNotEstablished": len(several) - up}
@@ -99,7 +114,10 @@ def document(node: NodeName, reports: Iterable[PeerReport], now: datetime) -> di
         bgp[f"numberEstablishedV{version}"] = up
         bgp[f"numberNotEstablishedV{version}"] = len(of_family) - up
         bgp[f"peersV{version}"] = [_peer(each) for each in sorted(of_family, key=_rank)[:MOST_PEERS]]
-    status = {"lastUpdated": _time(now), "lastError": _last_error(several), "bgp": bgp}
+    error = _last_error(several)
+    judgements = judged(bgp["numberEstablished"], bgp["numberNotEstablished"], error, faults)
+    known = conditions(judgements, before, _time(now))
+    status = {"lastUpdated": _time(now), "lastError": error, "conditions": known, "bgp": bgp}
     shown = {name: value for name, value in status.items() if value is not None}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": node}, "status": shown}
 

@@ -34,6 +34,7 @@ class KubernetesDatastore:
     Attributes:
         own_node: this node's Node as it is; None while it is not known.
         own_node_changed: set when it is another one.
+        faults_changed: set when resources have other faults.
         restored: set when a server is believed again that had lost its memory: what nodes wrote may be gone.
     """
 
@@ -42,6 +43,7 @@ class KubernetesDatastore:
     ) -> None:
         self.own_node: OwnNode | None = None
         self.own_node_changed = asyncio.Event()
+        self.faults_changed = asyncio.Event()
         self.restored = asyncio.Event()
         self._client = client
         self._clock = clock
@@ -180,6 +182,8 @@ class KubernetesDatastore:
         for each in faults:
             if each not in self._faults:
                 log.error("datastore.fault", fault=str(each))
+        if faults != self._faults:
+            self.faults_changed.set()
         self._faults = faults
         found = (*settling.news(before, self._in_force), *self._passwords.look(inotify, self._in_force))
         if found:

@@ -23,6 +23,10 @@ GATHER = 1.0
 PERIOD = 30.0
 """Seconds between two looks while nothing is said to have changed; each costs a fraction of a millisecond."""
 
+LATEST = 10.0
+"""Seconds until what is wrong with resources is told, at most. All nodes find a resource wrong at once, and each waits
+for a part of this, drawn at its start; what is mended meanwhile is not told."""
+
 SOON = 1.0
 """The same until this node's object is known."""
 
@@ -56,6 +60,10 @@ class Reporter:
         self._path = f"{kubernetes_status.PATH}/{node}"
         self._seen: Marks = {}
         self._told: Marks | None = None
+        self._faults_told: tuple[str, ...] = ()
+        self._faults_since: float | None = None
+        self._lag = random.uniform(0, LATEST)  # noqa: S311 - only a spread
+        self._conditions: list[dict[str, Any]] = []
         self._owner = ""
         self._pace = Pace()
         self._events = EventBook()
@@ -64,9 +72,20 @@ class Reporter:
         """Look whenever something has changed, and now and then, for ever."""
         while True:
             number = self._sight.changes.number
+            self._datastore.faults_changed.clear()
             pause = await self._look()
-            await self._sight.changes.changed(number, pause)
+            await self._stirred(number, pause)
             await asyncio.sleep(GATHER)
+
+    async def _stirred(self, number: int, pause: float) -> None:
+        """Wait until sessions or faults are others, for some seconds at most."""
+        waits = (self._sight.changes.changed(number, pause), self._datastore.faults_changed.wait())
+        tasks = [asyncio.ensure_future(each) for each in waits]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in tasks:
+                each.cancel()
 
     async def _look(self) -> float:
         """Tell what is new; return the seconds until there may be something to tell although nothing changes."""
@@ -78,36 +97,57 @@ class Reporter:
         own = self._datastore.own_node
         if own is None or not self._sight.ready(0.0):
             return SOON
-        changed = marks != self._told or own.uid != self._owner
+        changed = marks != self._told or own.uid != self._owner or self._faults_due(time.monotonic()) == 0
         if not self._pace.wait(time.monotonic(), changed=changed):
             await self._tell_status(reports, marks, own.uid, moment)
         for series in self._events.due(time.monotonic()):
             if not await self._tell_event(series, own.uid):
                 break
-        now, changed = time.monotonic(), self._told != marks
-        return min(PERIOD, self._pace.wait(now, changed=changed), self._events.wait(now) or PERIOD)
+        now = time.monotonic()
+        wait, faults = self._pace.wait(now, changed=self._told != marks), self._faults_due(now)
+        if faults is not None:
+            wait = min(wait, max(faults, self._pace.wait(now, changed=True)))
+        return min(PERIOD, wait, self._events.wait(now) or PERIOD)
+
+    def _faults_due(self, now: float) -> float | None:
+        """Return the seconds until faults are to be told; None where they have been, as they are."""
+        if self._datastore.faults == self._faults_told:
+            self._faults_since = None
+            return None
+        if self._faults_since is None:
+            self._faults_since = now
+        return max(0.0, self._faults_since + self._lag - now)
 
     async def _tell_status(self, reports: tuple[PeerReport, ...], marks: Marks, uid: str, moment: datetime) -> None:
-        document = kubernetes_status.document(self._node, reports, moment)
-        well = await self._try(f"CalicoNodeStatus {self._node}", self._write_status, document, uid)
+        faults, subject = self._datastore.faults, f"CalicoNodeStatus {self._node}"
+        well = await self._try(subject, self._write_status, uid, reports, moment, faults)
         self._pace = self._pace.written(time.monotonic(), random.random(), well=well)  # noqa: S311 - only a spread
         if well:
-            self._told, self._owner = marks, uid
+            self._told, self._owner, self._faults_told = marks, uid, faults
 
-    def _write_status(self, document: dict[str, Any], uid: str) -> None:
+    def _write_status(
+        self, uid: str, reports: tuple[PeerReport, ...], moment: datetime, faults: tuple[str, ...]
+    ) -> None:
         if uid == self._owner:
             try:
-                self._apply(f"{self._path}/status", document)
+                self._apply_status(reports, moment, faults)
             except Failed as failure:
                 if failure.reason != NOT_FOUND:
                     raise
             else:
                 return
-        self._apply(self._path, kubernetes_status.owned(self._node, uid))
-        self._apply(f"{self._path}/status", document)
+        found = self._apply(self._path, kubernetes_status.owned(self._node, uid))
+        # What the agent before this one has written tells since when a condition is as it is.
+        self._conditions = found.get("status", {}).get("conditions", self._conditions)
+        self._apply_status(reports, moment, faults)
 
-    def _apply(self, path: str, document: dict[str, Any]) -> None:
-        self._client.ask("PATCH", path, document, content=APPLY, fieldManager=MANAGER, force="true")
+    def _apply_status(self, reports: tuple[PeerReport, ...], moment: datetime, faults: tuple[str, ...]) -> None:
+        document = kubernetes_status.document(self._node, reports, moment, faults, self._conditions)
+        self._apply(f"{self._path}/status", document)
+        self._conditions = document["status"]["conditions"]
+
+    def _apply(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        return self._client.ask("PATCH", path, document, content=APPLY, fieldManager=MANAGER, force="true")
 
     async def _tell_event(self, series: Series, uid: str) -> bool:
         made = series.made(self._node, uid)

@@ -1,94 +1,25 @@
 """What an agent tells a real API server of its BGP sessions: kubectl shows it, and one that is away hears it later."""
 
 import asyncio
-import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "netns"))
 from api_server import ApiServer
-from bgp_builders import B1, TOR, TOR_AS, peer
-from session_reports import heard, reports
 from test_definitions_at_a_server import kubectl
+from told_sessions import OBJECT, SECONDS, told
 
-from bgp.speaker import Speaker
-from bgp.types import PeerDown
-from felix_py.datastore.api import Sight
-from felix_py.datastore.kubernetes import KubernetesDatastore
-from felix_py.datastore.kubernetes_client import Client
-from felix_py.datastore.kubernetes_reports import Reporter
-from felix_py.model import NodeName
-from felix_py.news import News
+pytestmark = [pytest.mark.kubernetes, pytest.mark.netns]
 
-pytestmark = pytest.mark.kubernetes
-
-SECONDS = 20.0
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a1"}}
-OBJECT = "/apis/projectcalico.org/v3/caliconodestatuses/a1"
-EVENTS = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.kind=Node"
-
-
-class Told:
-    """An agent's speaker, whose sessions are told to a server."""
-
-    def __init__(self, server: ApiServer, folder: Path, user: Path | None = None) -> None:
-        self.speaker: Speaker = heard(peer(TOR, TOR_AS, "tor-1", "global"), peer(B1, name="b1"), up=(TOR,))
-        self.news = News()
-        self._server = server
-        client = Client(user or server.kubeconfig)
-        self.store = KubernetesDatastore(client, NodeName("a1"), folder)
-        sight = Sight(lambda _: True, lambda: reports(self.speaker), self.news)
-        self.reporter = Reporter(client, NodeName("a1"), self.store, sight)
-
-    def lose(self, reason: str, now: float) -> None:
-        self.speaker.on(PeerDown(TOR, reason), now=now)
-        self.news.ring()
-
-    def regain(self, now: float) -> None:
-        heard(into=self.speaker, up=(TOR,), now=now)
-        self.news.ring()
-
-    async def until(self, asked: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """Wait until the object at the server is so, and return it."""
-        async with asyncio.timeout(SECONDS):
-            while True:
-                with contextlib.suppress(OSError):
-                    found = await asyncio.to_thread(self._server.request, "GET", OBJECT)
-                    if found.get("status") and asked(found):
-                        return found
-                await asyncio.sleep(0.05)
-
-    async def events(self, count: int, asked: Callable[[list[dict[str, Any]]], object] = bool) -> list[dict[str, Any]]:
-        """Wait until there are so many Events, and they are so; return them, the oldest first."""
-        async with asyncio.timeout(SECONDS):
-            while True:
-                found = (await asyncio.to_thread(self._server.request, "GET", EVENTS))["items"]
-                if len(found) >= count and asked(found):
-                    return sorted(found, key=lambda each: int(each["metadata"]["resourceVersion"]))
-                await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def told(server: ApiServer, folder: Path, user: Path | None = None) -> AsyncIterator[Told]:
-    made = Told(server, folder, user)
-
-    async def follow() -> None:
-        async for _ in made.store.events():
-            pass
-
-    tasks = [asyncio.create_task(follow()), asyncio.create_task(made.reporter.run())]
-    try:
-        yield made
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+CLOSED = "peer said Cease: Administrative Shutdown"
+"""Why the session is lost: BIRD has closed it."""
 
 
 @pytest.fixture(autouse=True)
@@ -111,14 +42,18 @@ def test_kubectl_shows_sessions_and_why_there_is_none(server: ApiServer, tmp_pat
             found = await made.until(established(1))
             uid = (await asyncio.to_thread(server.request, "GET", "/api/v1/nodes/a1"))["metadata"]["uid"]
             assert owner(found) == uid
-            made.lose("the hold timer expired", 20)
-            await made.until(established(0))
+            await made.lose()
+            found = await made.until(established(0))
+            errors = {each["peerIP"]: each["lastError"] for each in found["status"]["bgp"]["peersV4"]}
+            assert errors["172.31.1.1"] == CLOSED
+            assert "the peer has not connected" in errors["172.31.2.11"]
 
     asyncio.run(check())
     header, row = kubectl(server, "get", "bgpstatus").splitlines()
     assert header.split() == ["NAME", "ESTABLISHED", "NOT-ESTABLISHED", "LAST-ERROR", "UPDATED", "AGE"]
     assert row.split()[:3] == ["a1", "0", "2"]
-    assert "172.31.1.1: the hold timer expired" in row
+    assert ": the peer has not connected" in row
+    assert "(and 1 more)" in row
     said = " ".join(kubectl(server, "explain", "caliconodestatuses.status.bgp.peersV4.state").split())
     assert "other states than Established are those of the moment" in said
 
@@ -127,7 +62,7 @@ def test_kubectl_describes_a_node_with_its_sessions(server: ApiServer, tmp_path:
     async def check() -> None:
         async with told(server, tmp_path) as made:
             await made.events(1)
-            made.lose("the hold timer expired", 20)
+            await made.lose()
             up, down = await made.events(2)
             assert (up["type"], up["reason"]) == ("Normal", "BGPSessionUp")
             assert up["message"] == "session with 172.31.1.1 (tor-1), AS 64500, is established"
@@ -137,7 +72,7 @@ def test_kubectl_describes_a_node_with_its_sessions(server: ApiServer, tmp_path:
     lines = kubectl(server, "describe", "node", "a1").splitlines()
     (row,) = (line for line in lines if "BGPSessionDown" in line)
     assert "felix-agent" in row
-    assert "session with 172.31.1.1 (tor-1), AS 64500, is lost: the hold timer expired" in row
+    assert f"session with 172.31.1.1 (tor-1), AS 64500, is lost: {CLOSED}" in row
 
 
 def test_what_happens_again_is_counted(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,16 +80,16 @@ def test_what_happens_again_is_counted(server: ApiServer, tmp_path: Path, monkey
 
     async def check() -> None:
         async with told(server, tmp_path) as made:
-            for second in (10, 20, 30):
+            for _ in range(3):
                 await made.events(1)
-                made.lose("reset", second)
-                made.regain(second + 1)
+                await made.lose()
+                await made.regain()
             found = await made.events(2, lambda events: sum(each["count"] for each in events) == 7)
             assert {each["reason"]: each["count"] for each in found} == {"BGPSessionUp": 4, "BGPSessionDown": 3}
 
             # the server forgets Events after a while, and is told anew
             await asyncio.to_thread(server.request, "DELETE", "/api/v1/namespaces/default/events")
-            made.lose("reset", 40)
+            await made.lose()
             (again,) = await made.events(1)
             assert (again["reason"], again["count"]) == ("BGPSessionDown", 4)
 
@@ -171,7 +106,7 @@ def test_a_server_that_is_away_holds_nobody_up_and_hears_it_all_later(
             await made.until(established(1))
             await made.events(1)
             await asyncio.to_thread(server.stop)
-            made.lose("the hold timer expired", 20)
+            await made.lose()
             began, used, late = time.monotonic(), time.process_time(), 0.0
             while time.monotonic() - began < 4:
                 before = time.monotonic()
@@ -197,7 +132,7 @@ def test_an_object_that_somebody_removed_is_made_anew(
         async with told(server, tmp_path) as made:
             await made.until(established(1))
             await asyncio.to_thread(server.request, "DELETE", OBJECT)
-            made.lose("the hold timer expired", 20)
+            await made.lose()
             await made.until(established(0))
 
             # so is one whose Node is another one
@@ -210,6 +145,49 @@ def test_an_object_that_somebody_removed_is_made_anew(
                     await made.store.own_node_changed.wait()
             made.news.ring()
             await made.until(lambda found: owner(found) == uid)
+
+    asyncio.run(check())
+
+
+def condition(found: dict[str, Any], kind: str) -> dict[str, Any]:
+    (one,) = (each for each in found["status"]["conditions"] if each["type"] == kind)
+    return dict(one)
+
+
+def test_kubectl_waits_for_conditions_and_says_why_a_resource_has_no_effect(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("felix_py.datastore.kubernetes_reports.LATEST", 0.1)
+    monkeypatch.setattr("felix_py.kubernetes_status.FIRST", 0.1)
+    pool = {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": "one"}}
+    server.apply({**pool, "spec": {"cidr": "10.65.0.0/16"}})
+
+    def accepted(status: str) -> Callable[[dict[str, Any]], bool]:
+        return lambda found: condition(found, "ResourcesAccepted")["status"] == status
+
+    async def check() -> None:
+        async with told(server, tmp_path) as made:
+            first = await made.until(accepted("True"))
+            two = {**pool, "metadata": {"name": "two"}, "spec": {"cidr": "10.65.128.0/17"}}
+            await asyncio.to_thread(server.apply, two)
+            found = condition(await made.until(accepted("False")), "ResourcesAccepted")
+            assert found["reason"] == "Faulty"
+            assert "IPPool" in found["message"]
+            assert "10.65.128.0/17" in found["message"]
+            wide = await asyncio.to_thread(kubectl, server, "get", "bgpstatus", "-o", "wide")
+            header, row = wide.splitlines()
+            assert header.split()[4:6] == ["RESOURCES", "WHY"]
+            assert "10.65.128.0/17" in row
+            await asyncio.to_thread(server.delete, two)
+            await asyncio.to_thread(
+                kubectl, server, "wait", "--for=condition=ResourcesAccepted", "bgpstatus/a1", "--timeout=20s"
+            )
+            # one session is down all the time: since when, the next agent knows too
+            since = condition(first, "SessionsEstablished")["lastTransitionTime"]
+        async with told(server, tmp_path) as made:
+            second = await made.until(lambda found: found["status"]["lastUpdated"] > first["status"]["lastUpdated"])
+            assert condition(second, "SessionsEstablished")["status"] == "False"
+            assert condition(second, "SessionsEstablished")["lastTransitionTime"] == since
 
     asyncio.run(check())
 
