@@ -231,6 +231,8 @@ class Client:
             if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
                 raise _refused(response)
             yield response
+        except config.ConfigException as error:  # the file with the token has nothing in it
+            raise Failed(News(Cause.DENIED, words=str(error))) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self._failed_at = time.monotonic()
             with self._lock:
