@@ -45,9 +45,14 @@ class Standing:
         assert sources.keys() == pods.keys()
         return unanswered(sources.values(), [*pods, *(each.address for each in self.k.machines.values()), SERVER])
 
+    def all_pods_run(self) -> bool:
+        """Say whether all pods run, at the server and on their nodes: the server hears last of one that broke."""
+        pods = self.k.pods("web")
+        return len(pods) == PODS and pods.keys() <= self.k.sources().keys()
+
     def all_well(self) -> None:
         """Wait until all pods run and reach everybody, and no agent complains."""
-        eventually(lambda: len(self.k.pods("web")) == PODS, "all pods run", 120)
+        eventually(self.all_pods_run, "all pods run", 120)
         eventually(self.k.well, "no agent complains", 120)
         eventually(lambda: not self.losses(), "everybody reaches everybody")
 
