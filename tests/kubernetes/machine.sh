@@ -14,8 +14,6 @@ if [ "${MACHINE:-}" = "" ]; then
     for file in cpuset.cpus cpuset.mems; do
       [ ! -e "$each/$file" ] || cat "$each/$file" >"$each/felix-$name-$$/$file"
     done
-    # As if Kubernetes' own servers had a machine for themselves: what runs on this one does not starve them.
-    [ ! -e "$each/cpu.shares" ] || echo 128 >"$each/felix-$name-$$/cpu.shares"
     echo $$ >"$each/felix-$name-$$/cgroup.procs"
   done
   echo "felix-$name-$$" >"$folder/group"
