@@ -177,6 +177,11 @@ class Cluster:
         patch = {"status": {"addresses": addresses, "conditions": [unavailable]}}
         self.server.request("PATCH", f"/api/v1/nodes/{name}/status", patch, content="strategic-merge-patch+json")
 
+    def noted(self, name: str) -> str | None:
+        """Return the address that stands in a node's annotation."""
+        found: dict[str, str] = self.server.request("GET", f"/api/v1/nodes/{name}")["metadata"].get("annotations", {})
+        return found.get("projectcalico.org/IPv4Address")
+
     def network_available(self, name: str) -> bool:
         found = self.server.request("GET", f"/api/v1/nodes/{name}")["status"]["conditions"]
         return [each["status"] for each in found if each["type"] == "NetworkUnavailable"] == ["False"]

@@ -3,8 +3,7 @@
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -217,6 +216,12 @@ class Kubernetes:
         document = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": application}, "spec": spec}
         self.kubectl("apply", "-f", "-", text=yaml.safe_dump(document))
 
+    def draining(self) -> set[str]:
+        """Return the machines of which the router has a route that is about to go (GRACEFUL_SHUTDOWN, RFC 8326)."""
+        asked = ("birdc", "-s", str(self.folder / "bird.ctl"), "show route where (65535, 0) ~ bgp_community")
+        shown = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout
+        return {name for name in self.machines if f"[{name} " in shown}
+
     def sources(self) -> dict[str, Source]:
         return {address: source for each in self.machines.values() for address, source in each.sources().items()}
 
@@ -232,12 +237,6 @@ class Kubernetes:
 
 def ready(pod: dict[str, Any]) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    begin = time.monotonic()
-    work()
-    return time.monotonic() - begin
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,13 @@ class Machine:
     def problems(self) -> list[str]:
         found: list[str] = self.felixctl("status").get("problems", ["the agent does not answer"])
         return found
+
+    def said_last(self, event: str) -> float:
+        """Return when the machine's agent has logged an event the last time."""
+        paths = self.folder.glob("pods/felix-system_*/agent/*.log")
+        lines = [line for path in paths for line in path.read_text().splitlines() if f'"{event}"' in line]
+        assert lines, f"{self.name} has never said {event}"
+        return max(datetime.fromisoformat(line.split(" ", 1)[0]).timestamp() for line in lines)
 
     def sources(self) -> dict[str, Source]:
         """Return the machine's pods by address, each ready to ping."""

@@ -139,3 +139,46 @@ def test_a_node_with_two_addresses_and_no_word_which_names_both(tmp_path: Path) 
         annotation = {"metadata": {"annotations": {"projectcalico.org/IPv4Address": "192.168.7.4/24"}}}
         made.server.request("PATCH", "/api/v1/nodes/a1", annotation, content="merge-patch+json")
         eventually(lambda: a1.ask("status").get("problems") == [], "what a person writes decides")
+
+
+FOUND = {
+    "cidr=192.168.7.0/24": "192.168.7.4/24",
+    "interface=eth[1-9]": "192.168.7.4/24",
+    "skip-interface=eth1": "172.30.1.11/24",
+    "can-reach=192.168.7.9": "192.168.7.4/24",
+    "can-reach=172.30.2.1": "172.30.1.11/24",
+    "kubernetes-internal-ip": "172.30.1.11/24",
+}
+"""Ways to find the address of a node that has two, and what each finds."""
+
+
+def test_each_way_of_finding_an_address(tmp_path: Path) -> None:
+    with cluster(tmp_path) as made:
+        who = made.install()
+        made.server.apply(POOL)
+        a1 = made.node("a1", 1, 1)
+        a1.space.ip("link add eth1 type veth peer name far1", "addr add 192.168.7.4/24 dev eth1")
+        a1.space.ip("link set eth1 up", "link set far1 up")
+        for way, address in FOUND.items():
+            a1.start(who, nodeAddress=way)
+            eventually(lambda address=address: made.noted("a1") == address, way)  # type: ignore[misc]
+            eventually(lambda: a1.ask("status").get("problems") == [], f"all is well with {way}")
+            a1.kill()
+
+
+def test_a_nodes_annotation_says_its_as_number(tmp_path: Path) -> None:
+    with cluster(tmp_path) as made:
+        who = made.install()
+        made.server.apply(POOL)
+        a1, b1 = made.node("a1", 1, 1), made.node("b1", 2, 1)
+        annotation = {"metadata": {"annotations": {"projectcalico.org/ASNumber": "64777"}}}
+        made.server.request("PATCH", "/api/v1/nodes/b1", annotation, content="merge-patch+json")
+        for node in (a1, b1):
+            node.start(who)
+        ready(made, "a1", "b1")
+
+        def peers() -> list[tuple[str, int, str]]:
+            found = a1.ask("bgp", "peers").get("peers", ())
+            return [(each["address"], each["asNumber"], each["state"]) for each in found]
+
+        eventually(lambda: peers() == [(b1.address, 64777, "Established")], "the session is there, with that AS")
