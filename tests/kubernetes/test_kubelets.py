@@ -127,6 +127,8 @@ def test_kubectl_shows_how_many_sessions_each_node_has(standing: Standing) -> No
 
     # Each other node, and the router.
     eventually(lambda: sessions() == dict.fromkeys(standing.k.machines, (4, 0)), "every session is told of")
+    for condition in ("SessionsEstablished", "ResourcesAccepted"):
+        standing.k.kubectl("wait", f"--for=condition={condition}", "bgpstatus", "--all", "--timeout=30s")
 
 
 def test_a_router_of_the_rack_is_a_peer_by_a_resource(standing: Standing) -> None:
