@@ -123,7 +123,7 @@ manifests:       ## write deploy/kubernetes/felix.yaml anew, from its base (need
 	{ cat deploy/kubernetes/header.txt; kubectl kustomize deploy/kubernetes/base; } > deploy/kubernetes/felix.yaml.new
 	mv deploy/kubernetes/felix.yaml.new deploy/kubernetes/felix.yaml
 
-test-kubernetes: setup ## the datastore at a real API server, a minute; with `make image`, the manifest on four kubelets, some 12 more
+test-kubernetes: setup ## agents at a real API server, some 6 minutes; with `make image`, the manifest on four kubelets, some 12 more
 	$(SUDO) env FELIX_KUBERNETES="$(KUBERNETES)" DOCKER="$(DOCKER)" CI="$(CI)" $(BIN)/pytest tests/kubernetes
 
 interop: setup   ## every BGP scenario with BIRD, FRR and GoBGP; the results go to docs/interop.md

@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from felix_py.datastore.kubernetes_watch import Cause
 
 pytestmark = pytest.mark.kubernetes
 
-ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/felix"
+ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/holder"
 REVOKED = 20.0
 """Seconds until a server has forgotten that it knew a token: it remembers for 10 s."""
 
@@ -25,12 +25,16 @@ class Mounted:
 
     def __init__(self, server: ApiServer, folder: Path) -> None:
         self._server, self.token = server, folder / "token"
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "felix", "namespace": "default"}}
-        server.apply(account)
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "holder", "namespace": "default"}}
         reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-        subjects = [{"kind": "ServiceAccount", "name": "felix", "namespace": "default"}]
+        subjects = [{"kind": "ServiceAccount", "name": "holder", "namespace": "default"}]
         binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding"}
-        server.apply({**binding, "metadata": {"name": "felix"}, "roleRef": reference, "subjects": subjects})
+        made = {**binding, "metadata": {"name": "holder"}, "roleRef": reference, "subjects": subjects}
+        self._documents = (account, made)
+        server.apply(*self._documents)
+
+    def close(self) -> None:
+        self._server.delete(*self._documents)
 
     def bind(self, name: str) -> str:
         """Return a token that is good for as long as a Secret is there."""
@@ -52,13 +56,14 @@ class Mounted:
 
 
 @pytest.fixture
-def mounted(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mounted:
+def mounted(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mounted]:
     made = Mounted(server, tmp_path)
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(made.token))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(server.folder / "ca.crt"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
-    return made
+    yield made
+    made.close()
 
 
 async def refused(client: Client, path: str) -> Failed:
