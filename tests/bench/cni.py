@@ -41,6 +41,7 @@ class Measured:
 
 
 def one_at_a_time(party: Party, measured: Measured, pods: Sequence[tuple[str, str]]) -> None:
+    cni_parties.rest()
     added = party.call("ADD", pods)
     measured.add_median.append(statistics.median(added.each))
     measured.add_late.append(percentile(added.each, 99))
@@ -50,6 +51,7 @@ def one_at_a_time(party: Party, measured: Measured, pods: Sequence[tuple[str, st
 
 
 def at_once(party: Party, measured: Measured, pods: Sequence[tuple[str, str]], standing: int) -> None:
+    cni_parties.rest()
     added = party.call("ADD", pods, AT_ONCE)
     measured.rates[standing].append(len(pods) / added.seconds)
     party.call("DEL", pods, AT_ONCE)

@@ -96,6 +96,7 @@ def main() -> int:
             rounds = {name: [each.ask(at_once)] for name, each in parties.items()}  # the first does not count
             for _ in range(RUNS):
                 for name, each in parties.items():
+                    cni_parties.rest()
                     rounds[name].append(each.ask(at_once))
             columns = {name: list(zip(*several[1:], strict=True)) for name, several in rounds.items()}
             for peer in (BEFORE, PTP):

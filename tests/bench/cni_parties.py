@@ -25,6 +25,9 @@ from spaces import unshare
 REFERENCE = Path("/usr/lib/cni")
 """Where Debian's containernetworking-plugins puts them."""
 
+REST, IDLE = 0.3, 0.93
+"""Seconds in which processors have to be idle, and for which share of them."""
+
 DEADLINE = 60.0
 
 
@@ -101,6 +104,24 @@ class Party:
             ["ip", "-n", self.host, "-br", "link", "show", "type", "veth"], capture_output=True, text=True, check=True
         )
         return sum(not line.startswith(("eth0", "eth0peer")) for line in listed.stdout.splitlines())
+
+
+def rest() -> None:
+    """Wait until the kernel is through with what the party before has left to it: each is measured on an idle machine."""
+    deadline = time.monotonic() + DEADLINE
+    idle, passed = _idle()
+    while time.monotonic() < deadline:
+        time.sleep(REST)
+        before, (idle, passed) = (idle, passed), _idle()
+        if idle - before[0] >= IDLE * (passed - before[1]):
+            return
+    raise RuntimeError("the machine is not idle: figures would be of what else runs on it")
+
+
+def _idle() -> tuple[int, int]:
+    """Return how long all processors together were idle, and how long they were there, in ticks (proc_stat(5))."""
+    user, nice, system, idle, *others = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    return idle, user + nice + system + idle + sum(others)
 
 
 def compiled(folder: Path) -> Path:
