@@ -107,7 +107,7 @@ class Party:
 
 
 def rest() -> None:
-    """Wait until the kernel is through with what the party before has left to it: each is measured on an idle machine."""
+    """Wait until the kernel is through with what the party before has left to it, and nothing else works either."""
     deadline = time.monotonic() + DEADLINE
     idle, passed = _idle()
     while time.monotonic() < deadline:
