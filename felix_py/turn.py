@@ -129,6 +129,10 @@ class Turns:
         due = (self.kernel.next_due, self._transition.next_due)
         return min((each for each in due if each is not None), default=None)
 
+    def expect(self, indexes: Sequence[int]) -> None:
+        """Make ready what `admit` needs for several new interfaces."""
+        self.kernel.guarding.expect(self.kernel.have, indexes)
+
     def admit(self, pod: WorkloadEndpoint, index: int) -> Admitted | None:
         """Guard a new pod, whose interface has this index, ahead of any turn; None where it takes one."""
         basis, kernel, wish = self.wish.basis, self.kernel, self.wish

@@ -7,7 +7,7 @@ those of include/uapi/linux/{pkt_sched,pkt_cls}.h. Everything raises OSError wit
 import contextlib
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import TypeAlias
@@ -68,7 +68,21 @@ def attach(index: int, end: int, name: str, descriptor: int) -> None:
     do(*_program(index, end, name, descriptor))
 
 
-def attach_first(index: int, end: int, name: str, descriptor: int, exchange: Exchange) -> bool:
+def make_room(indexes: Sequence[int], exchange: Exchange) -> None:
+    """Make room for filters at several interfaces that have none, for `attach_first`.
+
+    The kernel waits until every processor has passed a point of rest since room was made, and does that once for all
+    whose room is there by then (`mini_qdisc_pair_swap`, net/sched/sch_generic.c).
+
+    Raises:
+        OSError: of the first that was refused; others have room.
+    """
+    require_done(exchange(packed([_room(index) for index in indexes]), len(indexes) - 1))
+
+
+def attach_first(
+    index: int, end: int, name: str, descriptor: int, exchange: Exchange, *, has_room: bool = False
+) -> bool:
     """Have a program see the packets of an interface where nobody else has anything; False where somebody may have.
 
     Then the program may be there or not, and `attach` comes next.
@@ -79,9 +93,11 @@ def attach_first(index: int, end: int, name: str, descriptor: int, exchange: Exc
         name: of the filter.
         descriptor: of the program.
         exchange: sends messages and returns the answers, up to that of the message with this number.
+        has_room: by `make_room`.
     """
+    requests = [*(() if has_room else (_room(index),)), _program(index, end, name, descriptor)]
     try:
-        require_done(exchange(packed([_room(index), _program(index, end, name, descriptor)]), 1))
+        require_done(exchange(packed(requests), len(requests) - 1))
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise

@@ -169,4 +169,4 @@ def refuse(_: Mapping[str, Any]) -> None:
 
 def coming(request: Request, say: Say) -> Coming:
     made = Attachment(request.container_id, "eth0", request.name, "cali1", (IPv4Address("10.65.0.7"),))
-    return Coming(request, 1400, -1, say, 0.0, attachment=made, index=7, admitted=Admitted(NEW, 7, {}, 0))
+    return Coming(request, 1400, -1, say, 0.0, attachment=made, admitted=Admitted(NEW, 7, {}, 0))

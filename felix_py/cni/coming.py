@@ -51,7 +51,7 @@ class Coming:
         began: when, on the monotonic clock.
         names: what no other command may be about meanwhile, where they were taken for this one.
         attachment: what addresses were given to.
-        index: of the interface that was made; 0 while there is none.
+        veth: what was made; None while there is none.
         admitted: by whom it is guarded, as long as nothing else was looked at; None while it is not.
         routed: its guard and its routes are in the kernel.
         answered: the runtime may know, so that nothing is undone any more.
@@ -66,7 +66,7 @@ class Coming:
     began: float
     names: frozenset[str] = frozenset()
     attachment: Attachment | None = None
-    index: int = 0
+    veth: podnet.Veth | None = None
     admitted: Admitted | None = None
     routed: bool = False
     answered: bool = False
@@ -79,6 +79,11 @@ class Coming:
         if self.attachment is None:
             raise RuntimeError(f"{self.request.name} has no addresses yet")
         return self.attachment
+
+    def close(self) -> None:
+        """Let go of what was needed to make the veth."""
+        if self.veth is not None:
+            self.veth.close()
 
     @property
     def milliseconds(self) -> float:
@@ -122,6 +127,8 @@ class ComingPods:
         self._admit(guessed)
         self._hear(asked, written)
         self._finish([coming for coming, _ in asked if coming.failure is None])
+        for coming, _ in asked:
+            coming.close()
 
     def _asks(self, coming: Coming) -> Attach | None:
         request = coming.request
@@ -144,16 +151,25 @@ class ComingPods:
 
     def _plumb(self, coming: Coming, attachment: Attachment) -> None:
         with _failing(coming):
-            coming.index = podnet.add(attachment, coming.mtu, coming.netns)
+            coming.close()
+            coming.veth = podnet.make(attachment, coming.mtu, coming.netns)
 
     def _admit(self, pods: Sequence[tuple[Coming, Attachment]]) -> None:
-        """Guard pods; a guard without a route lets nobody in, so that it need not wait for the disk."""
-        made = [(coming, attachment) for coming, attachment in pods if coming.failure is None]
-        with _failing(*(coming for coming, _ in made)):
+        """Guard pods, and set them up; without a route nobody comes in, so that this need not wait for the disk."""
+        made = [
+            (coming, attachment, coming.veth)
+            for coming, attachment in pods
+            if coming.failure is None and coming.veth is not None
+        ]
+        with _failing(*(coming for coming, _, _ in made)):
             node = self._node.node_name
-            found = self._node.admit([(attachment.endpoint(node), coming.index) for coming, attachment in made])
-            for (coming, _), admitted in zip(made, found, strict=True):
+            found = self._node.admit([(attachment.endpoint(node), veth.index) for _, attachment, veth in made])
+            for (coming, _, _), admitted in zip(made, found, strict=True):
                 coming.admitted = admitted
+        for coming, attachment, veth in made:
+            if coming.failure is None:
+                with _failing(coming):
+                    veth.open(attachment)
 
     def _hear(self, asked: Sequence[tuple[Coming, Attach]], written: "Future[list[Attachment | Exception]]") -> None:
         """Wait for the addresses; where one is not as guessed, make its veth again."""
@@ -170,7 +186,7 @@ class ComingPods:
                     self._admit([(coming, answer)])
                 continue
             coming.failure = coming.failure or answer
-            if coming.index:
+            if coming.veth is not None:
                 self._bury(asks.draft.host_interface)
 
     def _finish(self, several: Sequence[Coming]) -> None:

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from felix_py.kernel import links, roundtrip, sysctl
-from felix_py.kernel.links import Change, End, LinkRefused
+from felix_py.kernel.links import Change, LinkRefused
 from felix_py.kernel.objects import KernelRefused
 from felix_py.kernel.roundtrip import Broken, Step
 
@@ -37,26 +37,25 @@ def enter(netns: int, interface: str) -> tuple[socket.socket, int]:
         raise _refused(broken, {}) from broken
 
 
-def carry_out_and_look(
-    netns: int, changes: Sequence[Change], index: int, here: Mapping[str, str], there: Mapping[str, str]
-) -> tuple[End, socket.socket]:
-    """Set parameters, do changes in a pod's namespace, and look at an interface there.
+def carry_out(
+    netns: int, changes: Sequence[Change], here: Mapping[str, str], there: Mapping[str, str]
+) -> socket.socket:
+    """Set parameters, and do changes in a pod's namespace.
 
     Args:
         netns: descriptor of the namespace.
-        changes: for `links.carry_out_and_look`.
-        index: of the interface.
+        changes: for `links.carry_out`.
         here: parameters of this namespace, path below /proc/sys to value, which come first.
         there: parameters of the pod's.
 
     Returns:
-        the interface, and a socket in the namespace.
+        a socket in the namespace.
 
     Raises:
         LinkRefused: where the namespace cannot be entered, or a change is refused.
         KernelRefused: where a parameter cannot be set.
     """
-    requests = links.with_look(changes, index)
+    requests = links.acknowledged(changes)
     try:
         answers, sock = roundtrip.exchange_inside(
             netns, _files(here), _files(there), links.packed(requests), len(requests) - 1
@@ -64,10 +63,11 @@ def carry_out_and_look(
     except Broken as broken:
         raise _refused(broken, {**here, **there}) from broken
     try:
-        return links.seen(requests, answers), sock
+        links.require_done(requests, answers)
     except LinkRefused:
         sock.close()
         raise
+    return sock
 
 
 def _files(parameters: Mapping[str, str]) -> dict[str, str]:

@@ -73,11 +73,46 @@ def require_namespace(netns: int, path: str) -> None:
         raise CniError(Code.INVALID_NAMESPACE, f"CNI_NETNS is {path}, which is the host's own namespace; give a pod's")
 
 
-def add(attachment: Attachment, mtu: int, netns: int) -> int:
-    """Make the veth and everything inside the pod; the route on the host is the agent's.
+class Veth:
+    """A pod's veth, of which the host's end is down as long as nobody guards it.
 
-    Returns:
-        the index of the host's end.
+    Attributes:
+        index: of the host's end.
+    """
+
+    def __init__(self, index: int, inside: int, pod: socket.socket) -> None:
+        self.index = index
+        self._inside = inside
+        self._pod = pod
+
+    def close(self) -> None:
+        """Leave the pod's namespace; the veth stays."""
+        self._pod.close()
+
+    def open(self, attachment: Attachment) -> None:
+        """Set the host's end up, and wait until packets pass; the route on the host is the agent's.
+
+        Raises:
+            LinkRefused: with the step that the kernel refused.
+        """
+        host, six = attachment.host_interface, IPV6 in _versions(attachment)
+        # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
+        own = [links.link_local(self.index, host, GATEWAY6)] if six else []
+        # Stale, not permanent: a pod that gives itself another hardware address is found again.
+        near = [links.stale_neighbour(self.index, host, each, attachment.mac) for each in attachment.addresses]
+        delay = links.proxy_delay(self.index, host, _parameters(ipv6=six).proxy_delay)
+        with _kept_socket() as sock:
+            changes = [links.up(self.index, host), *own, *near, delay]
+            _await_carrier(sock, links.carry_out_and_look(sock, changes, self.index))
+        _await_carrier(self._pod, links.carry_out_and_look(self._pod, [], self._inside))
+
+
+def make(attachment: Attachment, mtu: int, netns: int) -> Veth:
+    """Make the veth and everything inside the pod; nothing passes before `Veth.open`, and who calls closes it.
+
+    The host's end stays down for as long as it is not guarded. Nothing can come in unguarded then; and what the kernel
+    does with an interface that is up and has no carrier yet, each time that it is asked for it or is given a place for
+    programs, waits for all processors to pass a point of rest (`dev_deactivate`, net/sched/sch_generic.c).
 
     Raises:
         CniError: where the pod has an interface of that name.
@@ -94,22 +129,13 @@ def add(attachment: Attachment, mtu: int, netns: int) -> int:
             *(links.address(peer, inside, address) for address in attachment.addresses),
             *(change for version in versions for change in _ways_out(version, peer, inside)),
         ]
-        end, pod = pod_namespace.carry_out_and_look(
+        pod = pod_namespace.carry_out(
             netns,
             changes,
-            peer,
             {path.format(device=host): value for path, value in given.by_path},
             {**POD, **POD6} if IPV6 in versions else POD,
         )
-        with pod:
-            _await_carrier(pod, end)
-        # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
-        own = [links.link_local(here.index, host, GATEWAY6)] if IPV6 in versions else []
-        # Stale, not permanent: a pod that gives itself another hardware address is found again.
-        near = [links.stale_neighbour(here.index, host, each, attachment.mac) for each in attachment.addresses]
-        changes = [*own, *near, links.proxy_delay(here.index, host, given.proxy_delay)]
-        _await_carrier(sock, links.carry_out_and_look(sock, changes, here.index))
-    return here.index
+    return Veth(here.index, peer, pod)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import socket
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -66,6 +66,7 @@ class GuardPrograms:
         self._programs: dict[str, int] = {}
         self._counters_of: dict[int, int] = {}
         self._places: dict[str, Place] = {}
+        self._with_room: set[int] = set()
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -134,6 +135,12 @@ class GuardPrograms:
         if shared:
             raise KernelRefused(SHARED.format(name=shared[0]))
 
+    def expect(self, indexes: Sequence[int]) -> None:
+        """Make ready what several interfaces need that are new and guarded next, all of them at once."""
+        with contextlib.suppress(OSError):  # `admit` meets the same of the one where it is so, and says so
+            traffic.make_room(indexes, self._exchange)
+            self._with_room = {*indexes}
+
     def admit(self, link: Link, sources: frozenset[IPAddress]) -> None:
         """Guard one more pod's interface, without a look at all others.
 
@@ -183,9 +190,16 @@ class GuardPrograms:
         place = self._places.get(link.name)
         if place is not None and place.index == link.index:
             return False
+        has_room = link.index in self._with_room
+        self._with_room.discard(link.index)
         try:
             done = traffic.attach_first(
-                link.index, traffic.INGRESS, self._version, self._program(FROM_POD), self._exchange
+                link.index,
+                traffic.INGRESS,
+                self._version,
+                self._program(FROM_POD),
+                self._exchange,
+                has_room=has_room,
             )
         except OSError as error:
             if error.errno not in GONE:

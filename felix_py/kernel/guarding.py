@@ -1,6 +1,6 @@
 """What guards pods and tunnels: our nftables table, and our programs at pods' interfaces; read, planned, written."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -49,6 +49,9 @@ class PodGuard(Protocol):
 
     def write(self, want: Guard | None, links: Mapping[str, Link]) -> None:
         """Make it so; None removes it."""
+
+    def expect(self, indexes: Sequence[int]) -> None:
+        """Make ready what several new interfaces need, ahead of `admit`."""
 
     def admit(self, link: Link, sources: frozenset[IPAddress]) -> None:
         """Guard one more interface."""
@@ -102,7 +105,12 @@ class Guarding:
         self._programs_unread = False
         return have if found == have else found
 
-    # --- a pod that comes
+    # --- pods that come
+
+    def expect(self, have: KernelState, indexes: Sequence[int]) -> None:
+        """Make ready what guarding these new interfaces takes; each may be guarded without."""
+        if self._programs is not None and have.guard is not None and not self._programs_unread:
+            self._programs.expect(indexes)
 
     def admit(self, have: KernelState, link: Link, sources: frozenset[IPAddress], tabled: Tabled) -> KernelState | None:
         """Guard a new pod as pods are guarded now; return what holds then, None where that takes a turn."""

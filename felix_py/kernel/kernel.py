@@ -124,7 +124,7 @@ class Kernel:
         self._tunnels = Tunnels(tunnels, vxlan)
         self._tunnel_refused = tunnel_refused
         self._parameters = parameters
-        self._guarding = Guarding(netfilter, guard)
+        self.guarding = Guarding(netfilter, guard)
         self._pod_links = pod_links
         self._unread: set[str] = {"start"}
         self._stale_devices: set[str] = set()
@@ -252,7 +252,7 @@ class Kernel:
             tabled: makes of a packet filter that guards pods one that knows this pod, too.
             given: parameters of its interface that have just been set; by default nobody knows.
         """
-        found = self._guarding.admit(self.have, link, sources, tabled)
+        found = self.guarding.admit(self.have, link, sources, tabled)
         if found is None:
             return False
         self.have = found
@@ -284,7 +284,7 @@ class Kernel:
         """Return what comes before the routes, and what comes after them."""
         have = self.have
         first, last = reconcile.parameters_and_tunnels(want, have), reconcile.after_routes(want, have)
-        return (*self._guarding.first(want, have), *first), (*last, *self._guarding.last(want, have))
+        return (*self.guarding.first(want, have), *first), (*last, *self.guarding.last(want, have))
 
     def _wish(self, want: KernelState) -> None:
         indexes = {name: link.index for name, link in self.interfaces.by_name.items()}
@@ -300,8 +300,8 @@ class Kernel:
         sysctls = rereading.parameters(want.sysctls, have.sysctls, stale, known, self._parameters.read)
         tunnels = self._tunnels.read_back(have.tunnels, want.tunnels, stale, unread=bool(self._unread))
         pods = reconcile.pod_links_as_they_are(want.pod_links, self.links) if self._pod_links is not None else {}
-        table = self._guarding.read_table(have.netfilter)
-        guard = self._guarding.read_programs(have.guard, self.links, moved, unread=bool(self._unread))
+        table = self.guarding.read_table(have.netfilter)
+        guard = self.guarding.read_programs(have.guard, self.links, moved, unread=bool(self._unread))
         if guard == want.guard:
             guard = want.guard  # of one object, the next look tells that it is the same without a look into it
         self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=table, guard=guard, pod_links=pods)
@@ -310,7 +310,7 @@ class Kernel:
 
     def _attempt(self, step: Step, now: float, done: list[Step], failed: list[tuple[Step, str]]) -> None:
         """Do one step, unless it was refused a moment ago, or needs one that was."""
-        if self._guarding.withheld(step, failed):
+        if self.guarding.withheld(step, failed):
             failed.append((step, WITHHELD))
             return
         hold = self._holds.get(step)
@@ -320,7 +320,7 @@ class Kernel:
         try:
             self._do(step)
         except (KernelRefused, self._tunnel_refused) as refused:
-            self._guarding.refused(step)
+            self.guarding.refused(step)
             self._holds[step] = after_refusal(Refusal(0, str(refused)), hold, now)
             failed.append((step, str(refused)))
         else:
@@ -338,7 +338,7 @@ class Kernel:
             case PutPodLink(name, link) if self._pod_links is not None:
                 self._pod_links.resize(name, link)
             case PutFilterTable() | DeleteFilterTable() | PutGuard() | DeleteGuard():
-                self._guarding.do(step, self.have, self.links)
+                self.guarding.do(step, self.have, self.links)
 
     @property
     def next_due(self) -> float | None:

@@ -113,9 +113,8 @@ def carry_out(sock: socket.socket, changes: Sequence[Change]) -> None:
     Raises:
         LinkRefused: naming the first change that was refused; those after it may have been done.
     """
-    *before, last = changes
-    requests = [*before, Change(last.words, last.kind, last.flags | messages.ACK, last.body)]
-    _answer(requests, _exchange(sock, requests))
+    requests = acknowledged(changes)
+    require_done(requests, _exchange(sock, requests))
 
 
 def carry_out_and_look(sock: socket.socket, changes: Sequence[Change], interface: str | int) -> End:
@@ -146,9 +145,15 @@ def seen(requests: Sequence[Change], answers: bytes) -> End:
     Raises:
         LinkRefused: where one of the changes was refused, or there is no such interface.
     """
-    found = _answer(requests, answers)
+    found = require_done(requests, answers)
     _, _, index, flags, _ = IFINFOMSG.unpack_from(found)
     return End(index, bool(flags & IFF_RUNNING), found)
+
+
+def acknowledged(changes: Sequence[Change]) -> list[Change]:
+    """Return changes of which the last one is answered, so that all of them are done then."""
+    *before, last = changes
+    return [*before, Change(last.words, last.kind, last.flags | messages.ACK, last.body)]
 
 
 def packed(requests: Sequence[Change]) -> bytes:
@@ -167,8 +172,12 @@ def _exchange(sock: socket.socket, requests: Sequence[Change]) -> bytes:
         raise LinkRefused(f"the kernel did not answer within {ANSWER_SECONDS} s", errno.ETIMEDOUT) from late
 
 
-def _answer(requests: Sequence[Change], answers: bytes) -> bytes:
-    """Return the answer to the last request."""
+def require_done(requests: Sequence[Change], answers: bytes) -> bytes:
+    """Return the answer to the last request.
+
+    Raises:
+        LinkRefused: naming the first one that was refused.
+    """
     refused, found = list[tuple[int, int, str]](), b""
     for kind, flags, number, _, found in messages.messages(answers):
         code, why = messages.refusal(flags, found) if kind == messages.ERROR else (0, "")
@@ -192,13 +201,10 @@ def _receive(sock: socket.socket) -> bytes:
 
 
 def veth(host: str, host_mac: str, peer: str, peer_mac: str, mtu: int, netns: int) -> Change:
-    """Make a pair: `host` here and up, `peer` in the network namespace behind the descriptor `netns`.
-
-    The kernel refuses to open the peer in the same message (ENOTCONN): it would be up before it is linked.
-    """
+    """Make a pair: `host` here and `peer` in the network namespace behind the descriptor `netns`, both of them down."""
     inside = IFINFOMSG.pack(0, 0, 0, 0, 0) + _link(peer, peer_mac, mtu) + attribute(IFLA_NET_NS_FD, U32.pack(netns))
     data = attribute(IFLA_INFO_KIND, b"veth") + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inside))
-    body = IFINFOMSG.pack(0, 0, 0, IFF_UP, IFF_UP) + _link(host, host_mac, mtu) + attribute(IFLA_LINKINFO, data)
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + _link(host, host_mac, mtu) + attribute(IFLA_LINKINFO, data)
     return Change(f"veth {host} with peer {peer}", messages.RTM_NEWLINK, messages.CREATE | messages.EXCLUSIVE, body)
 
 

@@ -68,9 +68,12 @@ class Node:
         attachment = with_mac(
             Attachment(f"c{number}", "eth0", f"default/p{number}", name, (FIRST + number,), netns="/none")
         )
-        index = podnet.add(attachment, 1500, netns)
+        veth = podnet.make(attachment, 1500, netns)
         pod = attachment.endpoint(A1)
-        assert self.pods == 1 or self.turns.attach(pod, index) is not None
+        admitted = self.turns.admit(pod, veth.index)
+        veth.open(attachment)
+        veth.close()
+        assert self.pods == 1 or (admitted is not None and self.turns.attach([admitted])[0] is not None)
         self.cluster = self.cluster.after_all([Present(Key("WorkloadEndpoint", pod.name), pod)])
 
     def turn(self) -> float:

@@ -87,6 +87,30 @@ def test_a_pod_is_admitted_as_if_all_had_been_written(space: Space, ours: GuardP
     assert space.do(ours.read, links(space)) == without_memory(space) == want
 
 
+def test_several_that_come_together_are_guarded_as_each_alone(space: Space, ours: GuardPrograms) -> None:
+    space.do(ours.write, Guard({"cali0": own("10.65.0.2")}), links(space))
+    both = "cali1", "cali2"
+    space.do(ours.expect, [links(space)[name].index for name in both])
+    want = Guard({"cali0": own("10.65.0.2")})
+    for name in both:
+        assert name not in space.do(ours.read, links(space)).sources, "expected is not guarded"
+        space.do(ours.admit, links(space)[name], own("10.65.0.7"))
+        want = admitted(want, name, own("10.65.0.7"))
+    assert space.do(ours.read, links(space)) == without_memory(space) == want
+
+
+def test_of_several_that_come_together_one_that_somebody_has_is_named(space: Space, ours: GuardPrograms) -> None:
+    space.do(ours.write, Guard({"cali0": own("10.65.0.2")}), links(space))
+    space.run("tc", "qdisc", "add", "dev", "cali1", "ingress")
+    space.do(ours.expect, [links(space)[name].index for name in ("cali1", "cali2")])
+    with pytest.raises(KernelRefused, match=r"^cali1 has somebody's queueing discipline `ingress`"):
+        space.do(ours.admit, links(space)["cali1"], own("10.65.0.7"))
+    space.do(ours.admit, links(space)["cali2"], own("10.65.0.8"))
+    found = without_memory(space)
+    assert found is not None
+    assert found.sources == {"cali0": own("10.65.0.2"), "cali2": own("10.65.0.8")}
+
+
 def test_nobody_is_admitted_before_anybody_is_guarded(space: Space, ours: GuardPrograms) -> None:
     with pytest.raises(KernelRefused, match=r"no programs of ours guard pods yet"):
         space.do(ours.admit, links(space)["cali0"], own("10.65.0.2"))
