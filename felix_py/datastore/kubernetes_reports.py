@@ -13,6 +13,7 @@ from felix_py.datastore.api import Sight
 from felix_py.datastore.kubernetes import KubernetesDatastore
 from felix_py.datastore.kubernetes_client import Client, Failed
 from felix_py.datastore.kubernetes_watch import RULES, Cause
+from felix_py.first_done import first_done
 from felix_py.kubernetes_events import EventBook, Series
 from felix_py.kubernetes_status import Marks, Pace
 from felix_py.model import NodeName
@@ -79,13 +80,7 @@ class Reporter:
 
     async def _stirred(self, number: int, pause: float) -> None:
         """Wait until sessions or faults are others, for some seconds at most."""
-        waits = (self._sight.changes.changed(number, pause), self._datastore.faults_changed.wait())
-        tasks = [asyncio.ensure_future(each) for each in waits]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in tasks:
-                each.cancel()
+        await first_done(self._sight.changes.changed(number, pause), self._datastore.faults_changed.wait())
 
     async def _look(self) -> float:
         """Tell what is new; return the seconds until there may be something to tell although nothing changes."""

@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Protocol
 
+from felix_py.first_done import first_done
 from felix_py.page import tables
 from felix_py.page.tables import Tables
 
@@ -75,7 +76,7 @@ class Feed:
                 told.set()
             rest = min(max(REST, SHARE * (self._clock() - began)), LONGEST)
             self._came.clear()
-            await _either(self._came.wait(), self._rested(rest))
+            await first_done(self._came.wait(), self._rested(rest))
 
     async def _rested(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -121,17 +122,6 @@ class Feed:
             if self._readers == 0:
                 self._wanted.clear()
                 self._latest = None  # what was gathered is old when the next one comes
-
-
-async def _either(*works: Coroutine[Any, Any, Any]) -> None:
-    """Return when the first of these is done; the others are given up."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def message(kind: str, news: dict[str, Any]) -> bytes:
