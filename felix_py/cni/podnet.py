@@ -74,7 +74,7 @@ def require_namespace(netns: int, path: str) -> None:
 
 
 class Veth:
-    """A pod's veth, of which the host's end is down as long as nobody guards it.
+    """A pod's veth, of which the host's end is down until `open`.
 
     Attributes:
         index: of the host's end.
@@ -110,9 +110,9 @@ class Veth:
 def make(attachment: Attachment, mtu: int, netns: int) -> Veth:
     """Make the veth and everything inside the pod; nothing passes before `Veth.open`, and who calls closes it.
 
-    The host's end stays down for as long as it is not guarded. Nothing can come in unguarded then; and what the kernel
-    does with an interface that is up and has no carrier yet, each time that it is asked for it or is given a place for
-    programs, waits for all processors to pass a point of rest (`dev_deactivate`, net/sched/sch_generic.c).
+    The host's end is to be guarded while it is down, unless that takes a turn: nobody is heard unguarded then. And what
+    the kernel does with an interface that is up and has no carrier yet, each time that it is asked for it or is given a
+    place for programs, waits for all processors to pass a point of rest (`dev_deactivate`, net/sched/sch_generic.c).
 
     Raises:
         CniError: where the pod has an interface of that name.

@@ -214,7 +214,7 @@ class GuardPrograms:
         sock, self._socket = self._socket or roundtrip.open_socket(), None
         try:
             answers = roundtrip.exchange(sock, asked, last)
-        except BaseException:
+        except BaseException:  # whatever it was: the next one must not read the answers of this one
             sock.close()
             raise
         self._socket = sock
