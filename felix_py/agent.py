@@ -24,8 +24,8 @@ from felix_py.kernel.objects import KernelRefused, Step
 from felix_py.kernel_thread import KernelThread, Told, asked, turned
 from felix_py.knowledge import NO_NEXT_HOPS, Admitted, Done, Knowledge
 from felix_py.model import Key, NodeName, WorkloadEndpoint
-from felix_py.pacing import CHURN, Pace
 from felix_py.picture import Picture
+from felix_py.rests import Rests
 from felix_py.seams import Onlooker, RouteSpeaker
 from felix_py.state import Absent, ClusterState, Event, Present
 from felix_py.telling import tell_of_next_hops, unguarded
@@ -36,9 +36,6 @@ RETRY_FIRST, RETRY_LAST = 0.1, 10.0
 
 CONVERGED_AGAIN = 1.0
 """Seconds until a turn asks again whether BGP has converged; BGP wakes us earlier when it has."""
-
-SHORT_REST = 0.01
-"""Seconds between turns while somebody waits for a pod, whatever a storm would make them."""
 
 KERNEL_PATIENCE = 60.0
 """Seconds that the kernel may be unreadable before the agent ends: a new one may fare better than a lame one."""
@@ -84,16 +81,14 @@ class Agent:
         self._clock = clock
         self._news: list[Event] = []
         self._wake = asyncio.Event()
-        self._hurry = asyncio.Event()
         self._has_news = self._gathers = False
-        self._pace = Pace()
+        self._rests = Rests(config.node_name, clock)
         self._awaited = AwaitedPods()
         self._knowledge: Knowledge | None = None
         self._at_work: Knowledge | None = None  # the turn
         self._hearsay = Hearsay()
         self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
         self._converged = False
-        self._churn = float("-inf")  # when a pod came or went last
         self._resynced = clock()
         self._broken_since: float | None = None
         self._retry = RETRY_FIRST
@@ -101,25 +96,34 @@ class Agent:
 
     # --- what happens to us
 
+    def heard(self) -> None:
+        """Ask for a turn because there are events of the kernel, unless it is only of pods that they tell."""
+        self._wake.set()
+
     def stir(self) -> None:
         """Ask for a turn because something happened in the kernel; the turn finds out what."""
+        self._rests.calm.disturb()
         self._wake.set()
 
     def bgp_changed(self) -> None:
         """Ask for a turn because best paths or sessions have changed."""
         self._knowledge = None
         self._has_news = True
-        self._wake.set()
+        self.stir()
 
     def tell(self, *news: Event) -> None:
         """Add news of the cluster and ask for a turn."""
+        self._rests.calm.disturb()
+        self._add(*news)
+
+    def _add(self, *news: Event) -> None:
         self._news.extend(news)
         self._has_news = self._gathers = True
         self._wake.set()
 
     def expect_endpoint(self) -> None:
         """Know that a pod is being attached: no turn need be made for what the kernel tells of it meanwhile."""
-        self._churn = self._clock()
+        self._rests.pods_move()
 
     def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
         """Guard pods, each with the index of its new interface; None where that takes a turn. For any thread."""
@@ -131,7 +135,8 @@ class Agent:
 
     def attached(self, endpoint: WorkloadEndpoint) -> None:
         """Know of a pod that `attach` has guarded and routed."""
-        self.tell(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
+        self._rests.calm.came(endpoint, self.cluster)
+        self._add(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
         self._kernel.tell(endpoint)
 
     async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
@@ -141,12 +146,12 @@ class Agent:
             KernelRefused: with the kernel's reason, or when it took too long.
         """
         self.tell(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
-        self._hurry.set()  # somebody waits for a pod: no burst is gathered
+        self._rests.hurry.set()  # somebody waits for a pod: no burst is gathered
         await self._awaited.routed(endpoint)
 
     async def remove_endpoint(self, name: str) -> None:
         """Forget a pod; its routes go with the next turn."""
-        self._churn = self._clock()
+        self._rests.pods_move()
         self.tell(Absent(Key("WorkloadEndpoint", name)))
 
     def configure_bgp(self) -> None:
@@ -225,22 +230,18 @@ class Agent:
                     await self._wake.wait()
             await self._gather()
             self._wake.clear()
-            self._hurry.clear()
+            self._rests.hurry.clear()
             pause = await self.turn()
 
     async def _gather(self) -> None:
         """Wait for more of a burst, and until the last turn's rest is over; not while somebody waits for a pod."""
         # Resources come in bursts: an editor writes one file after the other. BGP's news are gathered where they come.
         settle = self.config.settle_milliseconds / 1000 if self._gathers else 0.0
-        delay = max(settle, self._pace.delay(self._clock()))
-        if self._clock() - self._churn < CHURN:
-            delay = max(delay, self._pace.among_pods())
-        if self._awaited:  # the last turn did not reach what the pod waits for, in a flood of events
-            delay = min(delay, SHORT_REST)
-        if delay > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._hurry.wait()
+        # The last turn did not reach what a pod waits for, in a flood of events.
+        await self._rests.rest(settle, short=bool(self._awaited))
+        due = self._due_at is not None and self._due_at <= self._clock()
+        if self._converged and not due and not self._awaited:
+            await self._rests.wait_for_pods(self._kernel.calm)
 
     async def turn(self) -> float:
         """Make the kernel hold what it should; return the seconds until the next turn is due anyway.
@@ -248,6 +249,7 @@ class Agent:
         Raises:
             KernelRefused: when the kernel could not be read for longer than KERNEL_PATIENCE.
         """
+        self._rests.calm.begin(self._clock())
         has_news = self._take_news()
         if not self.cluster.in_sync:
             return self.config.resync_seconds
@@ -259,7 +261,7 @@ class Agent:
             self._knowledge = None
             done, told = await self._at_the_kernel(hold=False)
             busy += told.busy
-        self._pace.worked(busy, self._clock(), news=has_news)
+        self._rests.pace.worked(busy, self._clock(), news=has_news)
         if done.broken is not None:
             return self._back_off(done.broken)
         self._awaited.answer(told.standings, unguarded(done.report))

@@ -153,7 +153,7 @@ class Parts:
             self._arrival = Arrival(self._routes_in, Conflist(settings.cni_conflist).put)
         self.observation.on_turn = self._turned
         self.agent.onlooker = self.observation
-        self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.stir)  # noqa: PLW0108 - reopened
+        self._bell = Bell(loop, lambda: self._wire.watch.fileno(), self.agent.heard)  # noqa: PLW0108 - reopened
         self._alarm = Bell(loop, self._netfilter.fileno, self._heard)
         self._knock = Bell(loop, self.vxlan.fileno, self.agent.stir)
         self.agent.rearm = self._arm

@@ -18,7 +18,7 @@ from felix_py.knowledge import Admitted, Done, Knowledge
 from felix_py.model import Key, WorkloadEndpoint
 from felix_py.picture import Picture
 from felix_py.state import Event, InSync, Present
-from felix_py.telling import sentences, tell, tell_of_pod
+from felix_py.telling import Saying, repairs, say, sayings, sentences, tell_of_pod
 from felix_py.turn import Turns
 
 PATIENCE = 1.0
@@ -39,6 +39,7 @@ class Told:
 
     Attributes:
         busy: seconds of a core that all of it took.
+        sayings: what there is to log of it.
     """
 
     picture: Picture
@@ -47,6 +48,7 @@ class Told:
     refusal: str | None
     standings: Mapping[RouteKey, Standing]
     busy: float
+    sayings: Sequence[Saying]
 
 
 class InTurn:
@@ -103,19 +105,35 @@ class KernelThread:
         with self._alone:
             return question(self._turns)
 
-    async def turn(self, question: Callable[[Turns], Result]) -> Result:
+    async def calm(self) -> bool:
+        """Take what has happened, and say whether pods need no turn because of it; for the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self._is_calm)
+
+    def _is_calm(self) -> bool:
+        self._listen()
+        with self._alone:
+            return self._turns.is_calm()
+
+    async def turn(self, question: Callable[[Turns], tuple[Done, Told]]) -> tuple[Done, Told]:
         """Run a turn in the kernel's thread, and before it, bit by bit, take what has happened; for the loop."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, self._turned, question)
 
-    def _turned(self, question: Callable[[Turns], Result]) -> Result:
+    def _listen(self) -> None:
+        self._turns.receive()
         more = True
         while more:
             with self._alone:
                 more = self._turns.listen()
+
+    def _turned(self, question: Callable[[Turns], tuple[Done, Told]]) -> tuple[Done, Told]:
+        self._listen()
         # Pods that are guarded and not routed yet would wait for the turn as well, and be guarded twice.
         if not self._nobody_between.wait(MOMENT):
             self._nobody_between.set()
-        return self._answer(question)
+        done, told = self._answer(question)
+        began = time.thread_time()
+        say(told.sayings)  # pods that wait for the kernel need not wait for this
+        return done, replace(told, busy=told.busy + time.thread_time() - began)
 
     def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
         """Guard new pods ahead of any turn; None for those of which one is too long, or needed. For any thread.
@@ -181,7 +199,7 @@ def turned(
     resync: bool,
     hold: bool,
 ) -> tuple[Done, Told]:
-    """Turn, log what was done, and look at the routes that somebody waits for; runs in the kernel's thread.
+    """Turn, and look at the routes that somebody waits for; runs in the kernel's thread.
 
     Args:
         turns: of this node.
@@ -196,11 +214,12 @@ def turned(
     if resync:
         kernel.must_read("resync")
     done = turns.turn(knowledge, further, hold=hold)
-    repairs = tell(done, kernel.routes, known)
     picture = Picture(done.wish, kernel.have, kernel.links, sentences(done.report, kernel.routes))
     standings = {key: turns.standing(key) for key in keys}
     states, refusal = turns.states(), turns.refusal()
-    return done, Told(picture, repairs, states, refusal, standings, time.thread_time() - began)
+    told = sayings(done, kernel.routes, known)
+    busy = time.thread_time() - began
+    return done, Told(picture, repairs(done.report.routes), states, refusal, standings, busy, told)
 
 
 def asked(loop: asyncio.AbstractEventLoop, question: Callable[[], Result]) -> Result | None:

@@ -1,9 +1,10 @@
 """What one turn did, as log events: one line for each thing that happened, and one for many of the same kind."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -52,26 +53,54 @@ CAUSES_OF_REPAIR = (
 log = structlog.get_logger()
 
 
-def tell(done: Done, engine: RouteEngine, known: tuple[str, ...] = ()) -> Counter[str]:
-    """Log what a turn did; return how many repairs there were, by cause.
+class Saying(NamedTuple):
+    """One line of the log, not written yet."""
+
+    level: str
+    event: str
+    fields: Mapping[str, object]
+
+
+def info(event: str, **fields: object) -> Saying:
+    """Say what is as it should be."""
+    return Saying("info", event, fields)
+
+
+def warning(event: str, **fields: object) -> Saying:
+    """Say what somebody should look at."""
+    return Saying("warning", event, fields)
+
+
+def sayings(done: Done, engine: RouteEngine, known: tuple[str, ...] = ()) -> list[Saying]:
+    """Return what there is to say of a turn.
 
     Args:
         done: the turn.
-        engine: to decode with.
+        engine: to decode with, as it is right after the turn.
         known: problems of the turn before, which are not told again.
     """
+    found: list[Saying] = []
     if done.resync_cause != "start":
-        _links(done.links)
+        found += _links(done.links)
     if done.resync_cause is not None:
-        _resync(done.resync_cause, round(done.resync_seconds, 4))
+        found.append(_resync(done.resync_cause, round(done.resync_seconds, 4)))
     if done.news.causes["events lost"]:
-        log.info("kernel.events_lost", events=done.news.events)
-    for step in done.report.done:
-        _step(step)
-    for why in sentences(done.report, engine):
-        if why not in known:
-            log.warning("step.refused", reason=why)
-    return _routes(done.report.routes, engine, done.wish.chosen)
+        found.append(info("kernel.events_lost", events=done.news.events))
+    found += filter(None, map(_step, done.report.done))
+    found += [warning("step.refused", reason=why) for why in sentences(done.report, engine) if why not in known]
+    return [*found, *_routes(done.report.routes, engine, done.wish.chosen)]
+
+
+def say(several: Iterable[Saying]) -> None:
+    """Log them; what each takes is the longest part of it, so that nobody should wait meanwhile."""
+    for each in several:
+        getattr(log, each.level)(each.event, **each.fields)
+
+
+def repairs(outcome: Outcome) -> Counter[str]:
+    """Count the repairs of a turn, by cause."""
+    causes = Counter(chain.from_iterable(batch.causes for batch in outcome.batches))
+    return Counter({cause: count for cause, count in causes.items() if cause in CAUSES_OF_REPAIR})
 
 
 def tell_of_next_hops(before: NextHops, now: NextHops) -> None:
@@ -93,14 +122,12 @@ def tell_of_pod(routes: Mapping[RouteKey, Route], pod: str) -> None:
         log.info("route.put", dst=str(key), route=str(route), pod=pod, was=None, cause="wanted")
 
 
-def _resync(cause: str, seconds: float) -> None:
-    if cause == "resync":  # by the clock, which tells nobody anything
-        log.debug("kernel.resync", cause=cause, seconds=seconds)
-    else:
-        log.info("kernel.resync", cause=cause, seconds=seconds)
+def _resync(cause: str, seconds: float) -> Saying:
+    # By the clock, which tells nobody anything.
+    return Saying("debug" if cause == "resync" else "info", "kernel.resync", {"cause": cause, "seconds": seconds})
 
 
-def _links(changes: Iterable[LinkChange]) -> None:
+def _links(changes: Iterable[LinkChange]) -> Iterator[Saying]:
     """Say what happened to each interface since the last turn, in one line however often it flapped."""
     of_index: dict[int, list[LinkChange]] = {}
     for change in changes:
@@ -108,28 +135,31 @@ def _links(changes: Iterable[LinkChange]) -> None:
     for index, several in of_index.items():
         what = dict.fromkeys(news for change in several for news in change.news())
         often = {"changes": len(several)} if len(several) > 1 else {}
-        log.info("link.changed", device=several[-1].name, index=index, what=", ".join(what), **often)
+        yield info("link.changed", device=several[-1].name, index=index, what=", ".join(what), **often)
 
 
-def _step(step: Step) -> None:
+def _step(step: Step) -> Saying | None:
     match step:
         case PutSysctl(path, value):
-            log.info("sysctl.put", path=path, value=value)
+            found = info("sysctl.put", path=path, value=value)
         case PutTunnel(tunnel):
-            log.info("tunnel.put", device=tunnel.name, local=str(tunnel.local), mtu=tunnel.mtu)
+            found = info("tunnel.put", device=tunnel.name, local=str(tunnel.local), mtu=tunnel.mtu)
         case DeleteTunnel(name):
-            log.info("tunnel.delete", device=name)
+            found = info("tunnel.delete", device=name)
         case PutPodLink(name, link):
-            log.info("link.put", device=name, mtu=link.mtu)
+            found = info("link.put", device=name, mtu=link.mtu)
         case PutFilterTable(table, replaced, cause):
             what = filter_table.difference(table, replaced)
-            log.info("netfilter.put", table=filter_table.NAME, what=what, cause=cause)
+            found = info("netfilter.put", table=filter_table.NAME, what=what, cause=cause)
         case DeleteFilterTable():
-            log.info("netfilter.delete", table=filter_table.NAME)
+            found = info("netfilter.delete", table=filter_table.NAME)
         case PutGuard(wanted, replaced):
-            log.info("guard.put", what=guard.difference(wanted, replaced))
+            found = info("guard.put", what=guard.difference(wanted, replaced))
         case DeleteGuard():
-            log.info("guard.delete")
+            found = info("guard.delete")
+        case _:
+            return None
+    return found
 
 
 def sentences(report: Report, engine: RouteEngine) -> tuple[str, ...]:
@@ -178,58 +208,51 @@ def _key(identity: bytes, engine: RouteEngine) -> str:
     return str(entry[0]) if entry is not None else identity.hex()
 
 
-def _routes(outcome: Outcome, engine: RouteEngine, chosen: Mapping[RouteKey, Candidate]) -> Counter[str]:
-    causes = Counter(chain.from_iterable(batch.causes for batch in outcome.batches))
-    repairs = Counter({cause: count for cause, count in causes.items() if cause in CAUSES_OF_REPAIR})
+def _routes(outcome: Outcome, engine: RouteEngine, chosen: Mapping[RouteKey, Candidate]) -> Iterator[Saying]:
     if len(outcome) <= MANY:
-        for written in outcome.writes:
-            _route(written, engine, chosen)
+        yield from filter(None, (_route(written, engine, chosen) for written in outcome.writes))
     else:
-        _many(outcome, repairs.total())
-    names = {index: link.name for index, link in engine.books.links.items()}
+        yield from _many(outcome, repairs(outcome).total())
+    names = {index: link.name for index, link in engine.books.links.items()} if outcome.next_hops else {}
     for put in outcome.next_hops:
         entry = next_hop_codec.decode(put.body, names)
-        log.info("next_hop.put", id=put.number, hop=str(entry[1]) if entry else "")
+        yield info("next_hop.put", id=put.number, hop=str(entry[1]) if entry else "")
     for number in outcome.next_hops_gone:
-        log.info("next_hop.delete", id=number)
+        yield info("next_hop.delete", id=number)
     for name, other in outcome.conflicts.items():
-        log.warning("route.conflict", dst=_key(name, engine), reason=engine.in_the_way(other))
+        yield warning("route.conflict", dst=_key(name, engine), reason=engine.in_the_way(other))
     for name in outcome.contested:
         quarrel = engine.books.damping.quarrels[name]
-        who = process(quarrel.port)
-        log.warning("route.contested", dst=_key(name, engine), changes=quarrel.disturbances, by=who)
+        yield warning("route.contested", dst=_key(name, engine), changes=quarrel.disturbances, by=process(quarrel.port))
     for name in outcome.calm:
-        log.info("route.calm", dst=_key(name, engine))
-    return repairs
+        yield info("route.calm", dst=_key(name, engine))
 
 
-def _many(outcome: Outcome, repaired: int) -> None:
+def _many(outcome: Outcome, repaired: int) -> Iterator[Saying]:
     deleted = sum(batch.new.count(None) for batch in outcome.batches)
     put = len(outcome) - deleted
     if put:
-        log.info("routes.put", count=put, repaired=repaired)
+        yield info("routes.put", count=put, repaired=repaired)
     if deleted:
-        log.info("routes.delete", count=deleted)
+        yield info("routes.delete", count=deleted)
 
 
-def _route(written: Written, engine: RouteEngine, chosen: Mapping[RouteKey, Candidate]) -> None:
+def _route(written: Written, engine: RouteEngine, chosen: Mapping[RouteKey, Candidate]) -> Saying | None:
     entry = engine.readable(written.new or written.old or b"")
     if entry is None:
-        return
+        return None
     key, route = entry
     fields: dict[str, str | None] = {"dst": str(key), "route": str(route)}
     if written.new is None:
-        log.info("route.delete", **fields, cause=written.cause)
-        return
+        return info("route.delete", **fields, cause=written.cause)
     winner = chosen.get(key)
     if winner is not None and winner.kind is Kind.WORKLOAD:
         fields["pod"] = winner.origin
     before = engine.readable(written.old) if written.old is not None else None
     fields["was"] = str(before[1]) if before is not None else None
     if written.cause in CAUSES_OF_REPAIR:
-        log.info("route.repaired", **fields, cause=written.cause)
-    else:
-        log.info("route.put", **fields, cause="wanted")
+        return info("route.repaired", **fields, cause=written.cause)
+    return info("route.put", **fields, cause="wanted")
 
 
 def process(port: int, root: Callable[[int], Path] = lambda number: Path("/proc") / str(number) / "comm") -> str:

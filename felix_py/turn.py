@@ -4,29 +4,28 @@ The wish is computed again only when something that it depends on has changed; a
 back without it, however many others there are.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import TypeAlias
 
 from felix_py.calc import endpoints, netfilter, routes
-from felix_py.calc.desired import Desired, amended, desired, view_of
+from felix_py.calc.desired import amended, desired, view_of
 from felix_py.calc.hearsay import Hearsay
 from felix_py.calc.pods import Moment, repodded
 from felix_py.calc.reachability import Reachability
 from felix_py.calc.transition import NOTHING, Former, Transition
-from felix_py.kernel import route_codec
-from felix_py.kernel.engine import Intention, Standing
+from felix_py.kernel.engine import Intention
 from felix_py.kernel.kernel import Kernel, News, Report
 from felix_py.kernel.listening import Listening
-from felix_py.kernel.objects import IPV6, DeleteRoute, Link, PutRoute, Route, RouteKey, Step
-from felix_py.kernel.outcome import Outcome
+from felix_py.kernel.objects import IPV6, Link, Route, RouteKey, Step
 from felix_py.kernel.wire import WireBroken
 from felix_py.kernel.work import NewRoutes
 from felix_py.knowledge import NO_NEXT_HOPS, Admitted, Done, Knowledge
 from felix_py.model import IPNetwork, IPPool, Node, NodeName, WorkloadEndpoint
 from felix_py.state import ClusterState
+from felix_py.turn_answers import Answers
 
 DEFAULT_ROUTE = RouteKey(IPv4Network("0.0.0.0/0"))
 
@@ -45,15 +44,13 @@ _Known: TypeAlias = tuple[tuple[object, ...], int, Former, Moment]
 """What the wish follows from besides what BGP says; pods change only the last."""
 
 
-class Turns:
+class Turns(Answers):
     """The turns of one node; everything here runs in the kernel's thread."""
 
     def __init__(self, kernel: Kernel, me: NodeName, clock: Callable[[], float]) -> None:
-        self.kernel = kernel
-        self.wish = Desired()
+        super().__init__(kernel, clock)
         self.next_hops = NO_NEXT_HOPS
         self._me = me
-        self._clock = clock
         self._known: _Known | None = None
         self._others: tuple[int, dict[RouteKey, Route]] = (-1, {})
         self._heard: object = None  # the mark of what the wish knows of BGP
@@ -88,6 +85,16 @@ class Turns:
             done = Done(self.wish, News(), next_hops=self.next_hops, broken=str(broken))
         self._broken = done.broken is not None
         return done
+
+    def receive(self) -> None:
+        """Receive what has happened, for `listen` to take; nobody need be kept away from the kernel meanwhile."""
+        if not self._broken:
+            self._listening.receive()
+
+    def is_calm(self) -> bool:
+        """Say whether all that was heard needs no turn: at most pods have come that are guarded and routed."""
+        calm = self._known is not None and self._known[1] == self.kernel.routes.books.others_version
+        return calm and not (self._broken or self._listening.failed) and self.kernel.is_calm(self._clock())
 
     def listen(self) -> bool:
         """Take some of what has happened, for the next turn, so that pods may come in between; say if there is more."""
@@ -181,97 +188,6 @@ class Turns:
         self._think(knowledge)
         steps = self.kernel.plan(self.wish.state)
         return steps, tuple(self.kernel.routes.intentions())
-
-    def now(self) -> float:
-        """Return the time of the clock by which everything here is dated."""
-        return self._clock()
-
-    def standing(self, key: RouteKey) -> Standing:
-        """Say how one route is."""
-        return self.kernel.routes.standing(key, self._clock())
-
-    def installed(self, standing: Standing) -> Route | None:
-        """Return what stands in the kernel."""
-        entry = self.kernel.routes.readable(standing.installed) if standing.installed is not None else None
-        return entry[1] if entry is not None else None
-
-    def unsettled(self) -> set[RouteKey]:
-        """Return the routes that are not as wanted, or not wanted; all others are well and need no look."""
-        keys = {*self.wish.waiting}
-        for intention in self.kernel.routes.intentions():
-            body = self.kernel.routes.books.wish.bodies.get(intention.identity) or next(iter(intention.stack), None)
-            entry = self.kernel.routes.readable(body) if body is not None else None
-            if entry is not None and (
-                intention.verdict.put or intention.verdict.delete or intention.verdict.in_the_way
-            ):
-                keys.add(entry[0])
-        unmade = self.kernel.routes.books.wish.without_device
-        return (
-            keys | {key for key in self.wish.state.routes if route_codec.identity_of(key) in unmade} if unmade else keys
-        )
-
-    def unwanted(self) -> set[RouteKey]:
-        """Return the routes in the kernel that are ours and that nobody wants; those that are wanted need no look."""
-        routes, wanted = self.kernel.routes, self.kernel.routes.books.wish.bodies
-        strays = (routes.readable(body) for body in routes.ours() if route_codec.identity(body) not in wanted)
-        return {entry[0] for entry in strays if entry is not None}
-
-    def states(self) -> Mapping[str, int]:
-        """Count the routes of this node by state, without looking at each: what is not as wanted is known."""
-        books, wish = self.kernel.routes.books, self.wish
-        unsettled = [name for name in {*books.due, *books.holds, *books.conflicts} if name in books.wish.bodies]
-        differs = sum(any(map(books.owns, books.stack(name))) for name in unsettled)
-        unwanted = sum(name not in books.wish.bodies for name in {*books.due, *books.holds})
-        missing = len(wish.waiting) + len(books.wish.without_device) + len(unsettled) - differs
-        stale = wish.stale
-        installed = len(books.wish.bodies) - len(unsettled) - stale
-        counts = {"installed": installed, "missing": missing, "differs": differs + unwanted, "stale": stale}
-        return {**counts, "contested": len(books.damping.suppressed)}
-
-    def refusal(self) -> str | None:
-        """Return the kernel's reason for one of the routes that it refuses; None where it refuses none."""
-        holds = self.kernel.routes.books.holds.values()
-        return next((hold.refusal.text for hold in holds if hold.refusal is not None and not hold.passing), None)
-
-    def steps(self, intention: Intention) -> Iterator[Step]:
-        """Return what the engine would do about one identity, as steps that people can read."""
-        readable, verdict = self.kernel.routes.readable, intention.verdict
-        before = readable(intention.stack[0]) if intention.stack else None
-        put = readable(verdict.put) if verdict.put is not None else None
-        if put is not None:
-            yield PutRoute(put[0], put[1], replaces=before[1] if before is not None else None)
-        for entry in map(readable, verdict.delete):
-            if entry is not None:
-                yield DeleteRoute(*entry)
-
-    def written(self, outcome: Outcome) -> Iterator[Step]:
-        """Return routes that were written, as steps that people can read."""
-        for each in outcome.writes:
-            before, after = (self.kernel.routes.readable(body) if body else None for body in (each.old, each.new))
-            if after is not None:
-                yield PutRoute(after[0], after[1], replaces=before[1] if before is not None else None)
-            elif before is not None:
-                yield DeleteRoute(*before)
-
-    def refused(self, outcome: Outcome) -> Iterator[tuple[Step, str]]:
-        """Return routes that the kernel refused to give up, as steps that people can read, with the reason."""
-        for name, hold in outcome.refused.items():
-            for entry in map(self.kernel.routes.readable, self.kernel.routes.books.stack(name)):
-                if entry is not None and hold.refusal is not None:
-                    yield DeleteRoute(*entry), hold.refusal.text
-
-    def quarrels(self) -> Iterator[str]:
-        """Say in one sentence each which routes others keep changing, so that repairs are being held back."""
-        books = self.kernel.routes.books
-        for name in books.damping.suppressed:
-            body = books.wish.bodies.get(name) or next(iter(books.stack(name)), None)
-            entry = self.kernel.routes.readable(body) if body is not None else None
-            if entry is not None:
-                quarrel = books.damping.quarrels[name]
-                yield (
-                    f"route {entry[0]} is contested: others have changed it {quarrel.disturbances} times, the last was "
-                    f"netlink port {quarrel.port}; find and stop it (`felixctl events` tells when and who)"
-                )
 
     def _think(self, knowledge: Knowledge, further: Callable[[], Hearsay | None] | None = None) -> None:
         """Compute the wish, as far as anything that it depends on has changed since the last time.

@@ -13,7 +13,7 @@ from felix_py.kernel.kernel import News
 from felix_py.kernel.objects import KernelState, Link, Route, RouteKey
 from felix_py.kernel.wire import Mode, Verb
 from felix_py.knowledge import Done
-from felix_py.telling import MANY, process, tell
+from felix_py.telling import MANY, process, repairs, say, sayings
 
 ETH0 = Link("eth0", 3, 1500, up=True, running=True, addresses=frozenset({"172.31.1.11/24"}))
 
@@ -30,8 +30,9 @@ def said(node: EngineNode, want: KernelState) -> tuple[list[tuple[str, str | Non
     """Take a turn; return event and destination of each line, and the repairs."""
     node.turn(want)
     with capture_logs() as lines:
-        repairs = tell(Done(Desired(), News(), report=node.reports[-1]), node.kernel.routes)
-    return [(line["event"], line.get("dst")) for line in lines], repairs
+        say(sayings(Done(Desired(), News(), report=node.reports[-1]), node.kernel.routes))
+    counted = repairs(node.reports[-1].routes)
+    return [(line["event"], line.get("dst")) for line in lines], counted
 
 
 def test_each_route_has_its_line() -> None:
@@ -48,7 +49,8 @@ def test_the_route_of_a_pod_names_it() -> None:
     block = Candidate(want.routes[second], Kind.REMOTE, Rank.REMOTE_BLOCK, "bgp 172.31.1.12", "it was learned")
     node.turn(want)
     with capture_logs() as lines:
-        tell(Done(Desired(chosen={first: pod, second: block}), News(), report=node.reports[-1]), node.kernel.routes)
+        done = Done(Desired(chosen={first: pod, second: block}), News(), report=node.reports[-1])
+        say(sayings(done, node.kernel.routes))
     assert [(line["dst"], line.get("pod")) for line in lines] == [(str(first), "default/web-0"), (str(second), None)]
 
 
@@ -64,9 +66,9 @@ def test_a_repair_says_what_stood_there() -> None:
     node = EngineNode(ETH0)
     node.settle(wish(1))
     node.host.foreign(Verb.NEW_ROUTE, Mode.CREATE | Mode.REPLACE, RouteKey(IPv4Network("10.65.0.0/26")), via(99, 3))
-    lines, repairs = said(node, wish(1))
+    lines, found = said(node, wish(1))
     assert lines == [("route.repaired", "10.65.0.0/26")]
-    assert repairs == Counter({"route changed": 1})
+    assert found == Counter({"route changed": 1})
 
 
 def test_a_conflict_names_the_remedy() -> None:
@@ -74,7 +76,7 @@ def test_a_conflict_names_the_remedy() -> None:
     node.host.foreign(Verb.NEW_ROUTE, Mode.CREATE, RouteKey(IPv4Network("10.65.0.0/26")), via(99, 4))
     node.turn(wish(1))
     with capture_logs() as lines:
-        tell(Done(Desired(), News(), report=node.reports[-1]), node.kernel.routes)
+        say(sayings(Done(Desired(), News(), report=node.reports[-1]), node.kernel.routes))
     assert [(line["event"], line["reason"]) for line in lines] == [
         (
             "route.conflict",

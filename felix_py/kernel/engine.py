@@ -6,6 +6,7 @@ and writes (`work`). Whatever cannot be written now waits on its own (`holds`) a
 """
 
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from felix_py.kernel import holds, ownership, reconcile, route_codec
@@ -73,6 +74,9 @@ class RouteEngine:
         self._contested: list[bytes] = []
         self._flights: list[Flight] = []
         self._awaited = 0  # of the flights, those that are over and not booked yet
+        self._ahead: set[bytes] = set()  # written ahead of the wish that wants them
+        self._new: dict[int, list[bytes]] = {}  # the same, out of interfaces that no event has told of yet
+        self._early: set[int] = set()  # interfaces of which the same is true, and that somebody else's route leaves by
 
     # --- what should be
 
@@ -130,6 +134,8 @@ class RouteEngine:
         if fib is None:
             return
         name, fits = fib.see(event)
+        if event.verb is Verb.NEW_ROUTE:
+            self._early.update(set(route_codec.devices_of(event.body)) - self.books.links.keys())
         if not fits:
             self.books.must_read("events out of order")
         self.books.compare(name, fib, "route deleted" if event.verb is Verb.DELETE_ROUTE else "route changed")
@@ -150,8 +156,12 @@ class RouteEngine:
         """
         books = self.books
         cause = "link deleted" if change.after is None else "link changed"
+        written = self._new.pop(change.index, [])
         if books.note_link(change, links):
-            self._judge_anew(change.index, cause)
+            # Nothing else leaves by an interface that was just made, and to look through 100,000 routes takes its time.
+            only = written if change.before is None and change.index not in self._early else None
+            self._judge_anew(change.index, cause, only)
+        self._early.discard(change.index)
         if change.lost_objects:
             books.forget_objects(change.index, cause)
         if change.lost_routes:
@@ -162,11 +172,12 @@ class RouteEngine:
             books.due.update((name, cause) for name, index in books.purge.owners.items() if index == change.index)
         self._retry_out_of(change.index)
 
-    def _judge_anew(self, index: int, cause: str) -> None:
+    def _judge_anew(self, index: int, cause: str, only: Sequence[bytes] | None) -> None:
         """Look at routes out of an interface that has become a workload's: they are ours to judge from now on."""
         for fib in self.books.fibs.values():
-            for name in fib.out_of(index):
-                self.books.compare(name, fib, cause)
+            for name in fib.out_of(index) if only is None else only:
+                if only is None or self.books.fib(name) is fib:
+                    self.books.compare(name, fib, cause)
 
     def _retry_out_of(self, index: int) -> None:
         for name, hold in tuple(self.books.holds.items()):
@@ -181,7 +192,7 @@ class RouteEngine:
         Raises:
             WireBroken: when it could not be read; it stays due.
         """
-        books = self.books
+        books, version = self.books, self.books.others_version
         cause = books.resync_cause = books.resync_cause or "resync"
         books.set_links(links)
         for number in books.next_hops.replace(self._wire.dump_next_hops()):
@@ -192,6 +203,9 @@ class RouteEngine:
                 dump = [route_codec.normalised(body) for body in dump if not route_codec.is_link_affair(body)]
             for name in fib.replace(dump, books.wish.bodies):
                 books.compare(name, fib, cause)
+        if version != books.others_version:  # an interface that was made while this was read is told of later
+            devices = map(route_codec.devices_of, books.others.values())
+            self._early = set(chain.from_iterable(devices)) - links.keys()
         books.surprises &= books.due.keys()
         books.resync_cause = None
 
@@ -225,7 +239,7 @@ class RouteEngine:
         """Write what is due; what cannot be written now waits, each on its own."""
         books = self.books
         outcome = Outcome(contested=self._contested, calm=books.damping.calm(now))
-        self._contested = []
+        self._contested, self._ahead = [], set()
         if not books.policy.sync:
             return outcome
         work = Work(books, now, outcome)
@@ -259,6 +273,11 @@ class RouteEngine:
             refused = self._wire.write(Verb.NEW_ROUTE, ADD, rows.bodies)
             work.book_put(rows, refused)
             books.due.update(dict.fromkeys(rows.names))  # looked at by the next turn, for its pod may have gone by then
+            self._ahead.update(rows.names)
+            unseen = [pod.index not in books.links for pod in pods]
+            self._new.update(
+                (pod.index, [*bodies]) for pod, bodies, new in zip(pods, each_has, unseen, strict=True) if new
+            )
         except WireBroken:
             books.must_read("socket failed")
             return [False] * len(pods)
@@ -300,6 +319,14 @@ class RouteEngine:
             return books.resync_cause is not None
         pending = books.due or books.next_hops.to_put(now) or books.purge.has_finished
         return bool(pending) or books.resync_cause is not None
+
+    def is_calm(self, now: float) -> bool:
+        """Say whether nothing is to be done now but to look at what `attach` has written, all of which stands."""
+        books = self.books
+        others = books.next_hops.to_put(now) or books.purge.has_finished or self._contested or self._flights
+        if others or books.resync_cause is not None or any(hold.until <= now for hold in books.holds.values()):
+            return False
+        return books.due.keys() <= self._ahead and all(map(books.stack, self._ahead))
 
     @property
     def next_due(self) -> float | None:

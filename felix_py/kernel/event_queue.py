@@ -14,6 +14,14 @@ class EventQueue:
         """Say whether some were received and not taken."""
         return bool(self._left)
 
+    def receive(self) -> None:
+        """Receive what has come, so that `take` need not.
+
+        Raises:
+            WireBroken: when the socket is of no use any more.
+        """
+        self._left += self._wire.events()
+
     def take(self, most: int | None = None) -> list[Event]:
         """Return events that were not taken before: all up to now, or as many of those that were received last.
 

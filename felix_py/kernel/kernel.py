@@ -5,7 +5,7 @@ All three run in one thread; none has a clock.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -138,6 +138,14 @@ class Kernel:
         """Say whether `catch_up` has left events."""
         return bool(self._events)
 
+    def receive(self) -> None:
+        """Receive what has happened, for `catch_up` to take; the one thing that may be done while others write.
+
+        Raises:
+            WireBroken: when the socket is of no use any more.
+        """
+        self._events.receive()
+
     def catch_up(self, now: float, most: int | None = None) -> News:
         """Take everything that has happened since the last call; nothing is read back and nothing written.
 
@@ -184,6 +192,18 @@ class Kernel:
                 self._newcomers.gone(change.name)
             self.routes.link_changed(change, self.interfaces.by_index)
         return changes
+
+    def is_calm(self, now: float) -> bool:
+        """Say whether nothing that is known by now asks for more than a look at pods that were admitted."""
+        served, known = self.routes.books.wish.served, self._newcomers.untouched(self.links)
+        doubtful = self._stale_devices - known.keys()
+        calm = not self._unread and self.routes.is_calm(now)
+        return calm and all(self._is_nobodys(self.links.get(name), served) for name in doubtful)
+
+    def _is_nobodys(self, link: Link | None, served: Collection[int]) -> bool:
+        """Say whether an interface will be a pod's at best, which nobody has told us of yet."""
+        new = link is not None and ownership.is_workload_device(link.name) and link.index not in served
+        return link is not None and new and not self._newcomers.knows(link.name)
 
     @property
     def resync_cause(self) -> str | None:
@@ -236,7 +256,7 @@ class Kernel:
         routes = self.routes.carry_out(now)
         for step in last:
             self._attempt(step, now, done, failed)
-        self._keep(done)
+        self.have = reconcile.kept(self.have, done)  # so that it need not be read
         tried = {*done, *(step for step, _ in failed)}
         self._holds = {step: hold for step, hold in self._holds.items() if step in tried}
         return Report(tuple(done), tuple(failed), routes)
@@ -346,28 +366,6 @@ class Kernel:
         times = [hold.until for hold in self._holds.values()]
         routes = self.routes.next_due
         return min((*times, *(() if routes is None else (routes,))), default=None)
-
-    def _keep(self, done: list[Step]) -> None:
-        """Remember what was written, so that it need not be read."""
-        sysctls, tunnels = dict(self.have.sysctls), dict(self.have.tunnels)
-        netfilter, guard = self.have.netfilter, self.have.guard
-        for step in done:
-            match step:
-                case PutSysctl(path, value):
-                    sysctls[path] = value
-                case PutTunnel(tunnel):
-                    tunnels[tunnel.name] = tunnel
-                case DeleteTunnel(name):
-                    tunnels.pop(name, None)
-                case PutFilterTable(table):
-                    netfilter = table
-                case DeleteFilterTable():
-                    netfilter = None
-                case PutGuard(wanted):
-                    guard = wanted
-                case DeleteGuard():
-                    guard = None
-        self.have = KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=netfilter, guard=guard)
 
     # --- what others may ask
 

@@ -15,8 +15,22 @@ class Listening:
         self._news = News()
         self._failure: WireBroken | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether something went wrong that `all` will tell."""
+        return self._failure is not None
+
+    def receive(self) -> None:
+        """Receive what has happened; nobody else needs the kernel for that. What goes wrong, `all` tells."""
+        try:
+            self._kernel.receive()
+        except WireBroken as broken:
+            self._failure = broken
+
     def some(self, now: float) -> bool:
         """Take some of what has happened; say whether there is more. What goes wrong, `all` tells."""
+        if self._failure is not None:
+            return False
         try:
             self._news = self._news.and_then(self._kernel.catch_up(now, EVENTS))
         except WireBroken as broken:

@@ -42,6 +42,10 @@ class Newcomers:
         """Take note that an interface of this name went; another one may have it by now."""
         self._changed.add(name)
 
+    def knows(self, name: str) -> bool:
+        """Say whether an interface of this name was admitted."""
+        return name in self._admitted
+
     def untouched(self, links: Mapping[str, Link]) -> dict[str, Mapping[str, str]]:
         """Return the parameters of those that nobody has touched, by interface.
 

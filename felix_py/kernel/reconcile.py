@@ -1,6 +1,6 @@
 """From what is and what should be to what has to be done; pure, so that it can be argued about with literals."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from felix_py.kernel import filter_table, guard, ownership, route_codec
@@ -174,3 +174,26 @@ def _guarding_in_words(step: PutFilterTable | DeleteFilterTable | PutGuard | Del
             return "set guard", "of pods' interfaces", guard.difference(wanted, before)
         case DeleteGuard():
             return "delete guard", "of pods' interfaces", ""
+
+
+def kept(have: KernelState, done: Iterable[Step]) -> KernelState:
+    """Return what is there after these steps; pods' interfaces and routes have their own mirrors."""
+    sysctls, tunnels = dict(have.sysctls), dict(have.tunnels)
+    netfilter, programs = have.netfilter, have.guard
+    for step in done:
+        match step:
+            case PutSysctl(path, value):
+                sysctls[path] = value
+            case PutTunnel(tunnel):
+                tunnels[tunnel.name] = tunnel
+            case DeleteTunnel(name):
+                tunnels.pop(name, None)
+            case PutFilterTable(table):
+                netfilter = table
+            case DeleteFilterTable():
+                netfilter = None
+            case PutGuard(wanted):
+                programs = wanted
+            case DeleteGuard():
+                programs = None
+    return KernelState(tunnels=tunnels, sysctls=sysctls, netfilter=netfilter, guard=programs)

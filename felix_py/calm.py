@@ -1,0 +1,44 @@
+"""When a turn may wait for pods: those that come one after the other need none, as long as nothing else happens."""
+
+from felix_py.calc import sessions
+from felix_py.model import BlockAffinity, IPNetwork, NodeName, WorkloadEndpoint, lies_in
+from felix_py.state import ClusterState
+
+LONGEST = 1.0
+"""Seconds between turns however calm it is."""
+
+FULL = 110
+"""Pods that come between two turns, kubelet's own limit for a node: the turn after them, for which those that come next
+wait, looks at each of them."""
+
+
+class Calm:
+    """What has happened to one node since its last turn began, as far as it asks for another one."""
+
+    def __init__(self, me: NodeName) -> None:
+        self._me = me
+        self._disturbed = True
+        self._pods = 0
+        self._since = float("-inf")
+        self._blocks: tuple[tuple[BlockAffinity, ...], tuple[IPNetwork, ...]] = (), ()
+
+    def disturb(self) -> None:
+        """Take note of anything but pods that come."""
+        self._disturbed = True
+
+    def came(self, pod: WorkloadEndpoint, cluster: ClusterState) -> None:
+        """Take note of a pod that is guarded and routed; one of whose address others have to be told disturbs."""
+        self._pods += 1
+        affinities = cluster.of(BlockAffinity)
+        if affinities is not self._blocks[0]:
+            self._blocks = affinities, sessions.own_blocks(cluster, self._me)
+        if not all(any(lies_in(network, block) for block in self._blocks[1]) for network in pod.networks):
+            self.disturb()
+
+    def begin(self, now: float) -> None:
+        """Take note that a turn begins."""
+        self._disturbed, self._pods, self._since = False, 0, now
+
+    def lasts(self, now: float) -> bool:
+        """Say whether the next turn may wait, if the kernel has no need of it."""
+        return not self._disturbed and self._pods < FULL and now - self._since < LONGEST
