@@ -113,13 +113,9 @@ class Agent:
 
     def tell(self, *news: Event) -> None:
         """Add news of the cluster and ask for a turn."""
-        self._rests.calm.disturb()
-        self._add(*news)
-
-    def _add(self, *news: Event) -> None:
         self._news.extend(news)
         self._has_news = self._gathers = True
-        self._wake.set()
+        self.stir()
 
     def expect_endpoint(self) -> None:
         """Know that a pod is being attached: no turn need be made for what the kernel tells of it meanwhile."""
@@ -136,7 +132,9 @@ class Agent:
     def attached(self, endpoint: WorkloadEndpoint) -> None:
         """Know of a pod that `attach` has guarded and routed."""
         self._rests.calm.came(endpoint, self.cluster)
-        self._add(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
+        self._news.append(Present(Key("WorkloadEndpoint", endpoint.name), endpoint))
+        self._has_news = self._gathers = True
+        self.heard()  # it needs no turn
         self._kernel.tell(endpoint)
 
     async def put_endpoint(self, endpoint: WorkloadEndpoint) -> None:
