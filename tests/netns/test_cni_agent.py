@@ -50,6 +50,24 @@ def test_pods_live_on_when_the_agent_is_killed_and_started_again(node: Host) -> 
     assert node.cni("DEL", "c1").status == 0
 
 
+def test_a_route_is_put_back_while_pods_come_one_after_the_other(node: Host) -> None:
+    several = iter([node.pod() for _ in range(60)])
+
+    def come(number: int, until_there: str = "") -> int:
+        """Have so many pods come at most; return how many it took until a route was there."""
+        for count in range(number):
+            if until_there in workloads(node):
+                return count
+            assert node.cni("ADD", f"c{len(workloads(node))}-{number}", next(several)).status == 0
+        return number
+
+    first = node.cni("ADD", "first", next(several)).address
+    come(10)
+    node.ip("route", "del", first)
+    assert come(40, first) < 40, "no turn came that looked at what somebody had done"
+    until(lambda: any(event["event"] == "route.repaired" for event in node.log), "it is told")
+
+
 def test_twenty_at_once(node: Host) -> None:
     pods = [node.pod() for _ in range(20)]
     calls = [node.begin("ADD", f"c{number}", pod) for number, pod in enumerate(pods)]
