@@ -12,15 +12,29 @@ import sources
 from felix_py.log import EVENTS
 
 LEVELS = {"debug", "info", "warning", "error", "exception"}
+TELLING = "telling.py"
+"""Where lines are made that are logged later: by functions that are called as the levels are, and by Saying itself."""
 
 
 def logged() -> Iterator[tuple[str, str]]:
-    """Yield the place and the event of every log call in the packages."""
+    """Yield the place and the event of every log call in the packages, and of every line made to be logged later."""
     for path, call in sources.calls():
-        if isinstance(call.func, ast.Attribute) and call.func.attr in LEVELS:
-            for constant in ast.walk(call.args[0]) if call.args else ():
-                if isinstance(constant, ast.Constant) and isinstance(constant.value, str) and "." in constant.value:
-                    yield f"{path.name}:{call.lineno}", constant.value
+        for constant in ast.walk(said) if (said := event_of(path.name, call)) is not None else ():
+            if isinstance(constant, ast.Constant) and isinstance(constant.value, str) and "." in constant.value:
+                yield f"{path.name}:{call.lineno}", constant.value
+
+
+def event_of(file: str, call: ast.Call) -> ast.expr | None:
+    """Return what stands for the event in a call that logs, now or later; None for any other call."""
+    match call:
+        case ast.Call(func=ast.Attribute(attr=level), args=[event, *_]) if level in LEVELS:
+            return event
+        case ast.Call(func=ast.Name(id=level), args=[event, *_]) if file == TELLING and level in LEVELS:
+            return event
+        case ast.Call(func=ast.Name(id="Saying"), args=[_, event, *_]) if file == TELLING:
+            return event
+        case _:
+            return None
 
 
 @pytest.mark.slow
