@@ -247,7 +247,7 @@ class Agent:
         Raises:
             KernelRefused: when the kernel could not be read for longer than KERNEL_PATIENCE.
         """
-        self._rests.calm.begin(self._clock())
+        self._rests.calm.begin()
         has_news = self._take_news()
         if not self.cluster.in_sync:
             return self.config.resync_seconds

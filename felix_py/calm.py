@@ -5,7 +5,7 @@ from felix_py.model import BlockAffinity, IPNetwork, NodeName, WorkloadEndpoint,
 from felix_py.state import ClusterState
 
 LONGEST = 1.0
-"""Seconds between turns however calm it is."""
+"""Seconds from the first pod that comes after a turn to the next turn, however calm it is."""
 
 FULL = 110
 """Pods that come between two turns, kubelet's own limit for a node: the turn after them, for which those that come next
@@ -19,12 +19,17 @@ class Calm:
         self._me = me
         self._disturbed = True
         self._pods = 0
-        self._since = float("-inf")
+        self._since: float | None = None
         self._blocks: tuple[tuple[BlockAffinity, ...], tuple[IPNetwork, ...]] = (), ()
 
     def disturb(self) -> None:
         """Take note of anything but pods that come."""
         self._disturbed = True
+
+    def expect(self, now: float) -> None:
+        """Take note that a pod is about to come or to go; for any thread."""
+        if self._since is None:
+            self._since = now
 
     def came(self, pod: WorkloadEndpoint, cluster: ClusterState) -> None:
         """Take note of a pod that is guarded and routed; one of whose address others have to be told disturbs."""
@@ -35,10 +40,11 @@ class Calm:
         if not all(any(lies_in(network, block) for block in self._blocks[1]) for network in pod.networks):
             self.disturb()
 
-    def begin(self, now: float) -> None:
+    def begin(self) -> None:
         """Take note that a turn begins."""
-        self._disturbed, self._pods, self._since = False, 0, now
+        self._disturbed, self._pods, self._since = False, 0, None
 
     def lasts(self, now: float) -> bool:
         """Say whether the next turn may wait, if the kernel has no need of it."""
-        return not self._disturbed and self._pods < FULL and now - self._since < LONGEST
+        soon = self._since is None or now - self._since < LONGEST
+        return soon and not self._disturbed and self._pods < FULL

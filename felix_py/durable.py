@@ -1,11 +1,82 @@
 """Files that a crash, a full disk or a power cut leave whole: the old one or the new one."""
 
+import ctypes
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 UNFINISHED = ".new"
 """How names of files end that are not complete yet."""
+
+LIBRARY = Path(__file__).with_name("replace.so")
+
+
+class Place(NamedTuple):
+    """Where a file is that several change: its path, that of what is not complete yet, its folder, and its lock."""
+
+    path: bytes
+    unfinished: bytes
+    folder: bytes
+    lock: bytes
+
+
+def place(path: Path, lock: str) -> Place:
+    """Return the place of a file."""
+    names = str(path), f"{path}{UNFINISHED}", str(path.parent), lock
+    return Place(*map(os.fsencode, names))
+
+
+class Library:
+    """The function of replace.c.
+
+    Raises:
+        OSError: when there is no such library.
+    """
+
+    def __init__(self, path: Path) -> None:
+        function = ctypes.CDLL(str(path)).replace_if
+        text, size = ctypes.c_char_p, ctypes.c_size_t
+        function.argtypes = (text, text, text, text, text, size, text, size, ctypes.c_uint)
+        function.restype = ctypes.c_long
+        self.replace_if: Callable[..., int] = function
+
+
+def library(path: Path = LIBRARY) -> Library | None:
+    """Return the compiled function; None where there is none."""
+    try:
+        return Library(path)
+    except OSError:
+        return None
+
+
+FUNCTIONS = library()
+
+
+def replaced(where: Place, beginning: bytes, data: bytes, *, mode: int = 0o644, functions: Library | None) -> bool:
+    """Replace a file as `write` does, with its lock held and if it begins so; all of it without the interpreter.
+
+    Args:
+        where: of the file.
+        beginning: how it has to begin.
+        data: all that it is to hold.
+        mode: its permissions.
+        functions: those compiled; without them nothing is done.
+
+    Returns:
+        False where the file stands as it was: whoever does the same in Python meets the reason.
+
+    Raises:
+        OSError: it was replaced, and after a power cut the old one may be back.
+    """
+    if functions is None:
+        return False
+    path, unfinished, folder, lock = where
+    became = functions.replace_if(lock, path, unfinished, folder, beginning, len(beginning), data, len(data), mode)
+    if became < 0:
+        raise OSError(-became, os.strerror(-became))
+    return became == 0
 
 
 def write(path: Path, text: str, *, mode: int = 0o644) -> None:

@@ -32,8 +32,9 @@ class Rests:
         self._moved = float("-inf")
 
     def pods_move(self) -> None:
-        """Take note that a pod comes or goes."""
+        """Take note that a pod comes or goes; for any thread."""
         self._moved = self._clock()
+        self.calm.expect(self._moved)
 
     async def rest(self, settle: float, *, short: bool) -> None:
         """Rest until the next turn, not while somebody waits for it.

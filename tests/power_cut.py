@@ -97,7 +97,7 @@ class Disk:
 @contextmanager
 def watched(disk: Disk) -> Iterator[None]:
     """Let the power fail before and after each step by which something comes to the disk, or goes."""
-    sync, rename, unlink, mkdir = os.fsync, Path.rename, Path.unlink, Path.mkdir
+    sync, rename, unlink, mkdir = os.fsync, os.rename, os.unlink, os.mkdir
 
     def synced(descriptor: int) -> None:
         disk.cut()
@@ -116,9 +116,9 @@ def watched(disk: Disk) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", synced)
-        patch.setattr(Path, "rename", step(rename))
-        patch.setattr(Path, "unlink", step(unlink))
-        patch.setattr(Path, "mkdir", step(mkdir))
+        patch.setattr(os, "rename", step(rename))
+        patch.setattr(os, "unlink", step(unlink))
+        patch.setattr(os, "mkdir", step(mkdir))
         yield
 
 

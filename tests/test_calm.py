@@ -21,7 +21,7 @@ def pod(number: int, block: str = "10.65.1") -> WorkloadEndpoint:
 
 def quiet() -> Calm:
     calm = Calm(ME)
-    calm.begin(0.0)
+    calm.begin()
     return calm
 
 
@@ -44,6 +44,7 @@ def test_a_pod_with_a_borrowed_address_needs_one_for_others_have_to_be_told() ->
 @pytest.mark.parametrize(("pods", "now", "lasts"), [(FULL - 1, 0.1, True), (FULL, 0.1, False), (1, LONGEST, False)])
 def test_a_turn_comes_in_the_end(pods: int, now: float, *, lasts: bool) -> None:
     calm = quiet()
+    calm.expect(0.0)
     for number in range(pods):
         calm.came(pod(number), CLUSTER)
     assert calm.lasts(now) is lasts
@@ -53,14 +54,25 @@ def test_anything_else_ends_it_until_a_turn_has_begun() -> None:
     calm = quiet()
     calm.disturb()
     assert not calm.lasts(0.0)
-    calm.begin(0.1)
+    calm.begin()
     assert calm.lasts(0.2)
+
+
+def test_the_time_counts_from_the_first_pod_and_not_from_a_turn_that_was_long_ago() -> None:
+    calm = quiet()
+    assert calm.lasts(100 * LONGEST)
+    calm.expect(100 * LONGEST)
+    calm.expect(100 * LONGEST + 0.9)
+    assert calm.lasts(100 * LONGEST + 0.95)
+    assert not calm.lasts(101 * LONGEST)
+    calm.begin()
+    assert calm.lasts(101 * LONGEST)
 
 
 def looks(*, move: bool, hurry: bool = False, needed: int = 3) -> int:
     """Return how often the kernel was asked until the turn went on."""
     rests, asked = Rests(ME, lambda: 10.0), []
-    rests.calm.begin(9.9)
+    rests.calm.begin()
     if move:
         rests.pods_move()
     if hurry:
