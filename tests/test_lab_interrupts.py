@@ -1,6 +1,7 @@
 """A command that is told to end does so at a moment that can bear it."""
 
 import signal
+import time
 
 import pytest
 
@@ -18,6 +19,52 @@ def test_a_signal_interrupts_at_once_and_is_named() -> None:
     with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
         work()
     assert reached == []
+
+
+class Finalized:
+    """Has a signal come where Python cannot pass its exception on."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_one_that_python_could_not_pass_on_comes_again() -> None:
+    reached = []
+
+    def work() -> None:
+        with interrupts.interruptible():
+            Finalized()
+            reached.append("after")
+            time.sleep(5)
+
+    with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
+        work()
+    assert reached == ["after"]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_one_that_comes_again_waits_for_what_is_not_to_be_interrupted() -> None:
+    reached = []
+
+    def work() -> None:
+        with interrupts.interruptible():
+            with interrupts.held():
+                Finalized()
+            reached.append("never")
+
+    def again() -> None:
+        with interrupts.interruptible():
+            Finalized()
+            with interrupts.uninterrupted():
+                time.sleep(0.02)
+                reached.append("inside")
+            time.sleep(5)
+
+    with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
+        work()
+    with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
+        again()
+    assert reached == ["inside"]
 
 
 def test_a_held_block_is_finished_first() -> None:

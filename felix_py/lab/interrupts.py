@@ -1,11 +1,15 @@
 """The signals to end, for commands that clean up after themselves: taken once, at a moment that can bear it."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+AGAIN_SECONDS = 0.001
+"""Until an interruption that Python could not pass on comes again."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,19 +26,36 @@ class _Held:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Turn the first signal to end into Interrupted and ignore all others: cleaning up is not interrupted."""
+    first: list[int] = []
+    untold = sys.unraisablehook
 
     def interrupt(number: int, _: FrameType | None) -> None:
         for each in ENDING:
             signal.signal(each, signal.SIG_IGN)
+        first.append(number)
+        again(number, None)
+
+    def again(_: int, __: FrameType | None) -> None:
         if _Held.depth:
-            _Held.came = number
+            _Held.came = first[0]
         else:
-            raise Interrupted(signal.Signals(number).name)
+            raise Interrupted(signal.Signals(first[0]).name)
+
+    def lost(unraisable: "sys.UnraisableHookArgs") -> None:
+        # In a finalizer, or right after a fork (a hook of logging), nobody can be told: it would never end.
+        if isinstance(unraisable.exc_value, Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        else:
+            untold(unraisable)
 
     before = {number: signal.signal(number, interrupt) for number in ENDING}
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, again)
+    sys.unraisablehook = lost
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = untold
         _Held.came = None
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -63,8 +84,11 @@ def held() -> Iterator[None]:
 def uninterrupted() -> Iterator[None]:
     """Ignore the signals to end for a while."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
+    coming, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if coming:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
