@@ -67,6 +67,11 @@ def test_one_that_comes_again_waits_for_what_is_not_to_be_interrupted() -> None:
     assert reached == ["inside"]
 
 
+def test_an_alarm_of_somebody_else_interrupts_nothing() -> None:
+    with interrupts.interruptible():
+        signal.raise_signal(signal.SIGALRM)
+
+
 def test_a_held_block_is_finished_first() -> None:
     reached = []
 

@@ -36,6 +36,8 @@ def interruptible() -> Iterator[None]:
         again(number, None)
 
     def again(_: int, __: FrameType | None) -> None:
+        if not first:
+            return  # somebody else's alarm
         if _Held.depth:
             _Held.came = first[0]
         else:
