@@ -130,7 +130,7 @@ class Kernel:
         self._stale_devices: set[str] = set()
         self._newcomers = Newcomers()
         self._holds: dict[Step, Hold] = {}
-        self._events = EventQueue(wire)
+        self._events = EventQueue(wire, self.interfaces.by_index)
 
     # --- what happens
 
