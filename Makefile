@@ -58,7 +58,7 @@ define install
 	fi
 endef
 
-$(STAMP): pyproject.toml requirements/dev.txt setup.py felix_py/cni/felix-cni.c ipip/tunnel.bpf.c felix_py/kernel/guard.bpf.c ipip/offload.c felix_py/kernel/exchange.c felix_py/replace.c
+$(STAMP): pyproject.toml requirements/dev.txt setup.py felix_py/cni/felix-cni.c ipip/tunnel.bpf.c felix_py/kernel/guard.bpf.c ipip/offload.c felix_py/kernel/exchange.c felix_py/cni/callers.c felix_py/replace.c
 	@$(call install,$(PACKAGES))
 	[ -n "$(PYTHON)" ] || { echo "felix-py needs Python 3.11 or newer: apt-get install python3" >&2; exit 1; }
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv

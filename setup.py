@@ -15,6 +15,7 @@ PROGRAM = Path("build/bin/felix-cni")
 LIBRARIES = {
     Path("ipip/offload.c"): "ipip/offload.so was not built: tunnels on kernels without the ipip module are slower",
     Path("felix_py/kernel/exchange.c"): "felix_py/kernel/exchange.so was not built: pods wait longer for their network",
+    Path("felix_py/cni/callers.c"): "felix_py/cni/callers.so was not built: pods wait longer for their network",
     Path("felix_py/replace.c"): "felix_py/replace.so was not built: pods wait longer for their addresses",
 }
 """Sources of libraries, and what is missing where one was not built. All else is the same without them."""

@@ -88,10 +88,9 @@ class Agent:
         self._at_work: Knowledge | None = None  # the turn
         self._hearsay = Hearsay()
         self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
-        self._converged = False
-        self._resynced = clock()
-        self._broken_since: float | None = None
+        self._converged, self._resynced = False, clock()
         self._retry = RETRY_FIRST
+        self._broken_since: float | None = None
         self._due_at: float | None = None
 
     # --- what happens to us
@@ -107,8 +106,7 @@ class Agent:
 
     def bgp_changed(self) -> None:
         """Ask for a turn because best paths or sessions have changed."""
-        self._knowledge = None
-        self._has_news = True
+        self._knowledge, self._has_news = None, True
         self.stir()
 
     def tell(self, *news: Event) -> None:
@@ -128,6 +126,10 @@ class Agent:
     def attach(self, pods: Sequence[Admitted]) -> list[bool]:
         """Route pods that are guarded; False where that takes a turn. For any thread; of each the loop is told next."""
         return self._kernel.attach(pods)
+
+    def covers(self, endpoint: WorkloadEndpoint) -> bool:
+        """Say whether others know of a pod's addresses by this node's blocks; for any thread."""
+        return self._rests.calm.covers(endpoint, self.cluster)
 
     def attached(self, endpoint: WorkloadEndpoint) -> None:
         """Know of a pod that `attach` has guarded and routed."""
@@ -186,9 +188,7 @@ class Agent:
 
     def not_ready(self) -> str | None:
         """Say in one sentence why no pod can be attached now; None when one can."""
-        if self.turns == 0:
-            return f"node {self.node_name} is not in sync yet; see `felixctl status`"
-        return None
+        return f"node {self.node_name} is not in sync yet; see `felixctl status`" if self.turns == 0 else None
 
     def limited(self) -> str | None:
         """Say in one sentence what pods of this node may lack now; None when the kernel holds all that it should."""

@@ -34,11 +34,15 @@ class Calm:
     def came(self, pod: WorkloadEndpoint, cluster: ClusterState) -> None:
         """Take note of a pod that is guarded and routed; one of whose address others have to be told disturbs."""
         self._pods += 1
-        affinities = cluster.of(BlockAffinity)
-        if affinities is not self._blocks[0]:
-            self._blocks = affinities, sessions.own_blocks(cluster, self._me)
-        if not all(any(lies_in(network, block) for block in self._blocks[1]) for network in pod.networks):
+        if not self.covers(pod, cluster):
             self.disturb()
+
+    def covers(self, pod: WorkloadEndpoint, cluster: ClusterState) -> bool:
+        """Say whether others know of a pod's addresses by this node's blocks; for any thread."""
+        affinities, blocks = self._blocks
+        if cluster.of(BlockAffinity) is not affinities:
+            affinities, blocks = self._blocks = cluster.of(BlockAffinity), sessions.own_blocks(cluster, self._me)
+        return all(any(lies_in(network, block) for block in blocks) for network in pod.networks)
 
     def begin(self) -> None:
         """Take note that a turn begins."""

@@ -21,7 +21,7 @@ from felix_py.api import Api, TcpApi
 from felix_py.arrival import Arrival
 from felix_py.bell import Bell
 from felix_py.calc.mtu import UNKNOWN
-from felix_py.cni import podnet
+from felix_py.cni import pod_ends
 from felix_py.cni.conflist import Conflist
 from felix_py.cni.server import CniServer
 from felix_py.config import Config
@@ -129,7 +129,7 @@ class Parts:
         self.guard, self._programs = choose(settings.pod_guard, filtered=settings.netfilter), GuardPrograms()
         self._conntrack = Conntrack(lambda _: _stir_from_thread(loop, self.agent))
         parts = (self._wire, self.device, TunnelRefused, sysctl, self._conntrack)
-        kernel = Kernel(*parts, families(), self._netfilter, podnet, self.vxlan, self._programs)
+        kernel = Kernel(*parts, families(), self._netfilter, pod_ends, self.vxlan, self._programs)
         self._news = News()
         sight = Sight(self._routes_in, lambda: self.speaker.sessions(), self._news)  # noqa: PLW0108 - made below
         self._where = store(settings, sight)

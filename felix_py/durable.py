@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from felix_py.compiled import loaded
+
 UNFINISHED = ".new"
 """How names of files end that are not complete yet."""
 
@@ -43,15 +45,7 @@ class Library:
         self.replace_if: Callable[..., int] = function
 
 
-def library(path: Path = LIBRARY) -> Library | None:
-    """Return the compiled function; None where there is none."""
-    try:
-        return Library(path)
-    except OSError:
-        return None
-
-
-FUNCTIONS = library()
+FUNCTIONS = loaded(Library, LIBRARY)
 
 
 def replaced(where: Place, beginning: bytes, data: bytes, *, mode: int = 0o644, functions: Library | None) -> bool:

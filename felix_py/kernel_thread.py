@@ -144,8 +144,7 @@ class KernelThread:
         if not self._alone.acquire(timeout=LONG_TURN):
             return [None] * len(pods)
         try:
-            if len(pods) > 1:
-                self._turns.expect([index for _, index in pods])
+            self._turns.expect([index for _, index in pods])
             found = [self._turns.admit(pod, index) for pod, index in pods]
             if any(each is not None for each in found):
                 self._nobody_between.clear()

@@ -1,6 +1,6 @@
 """The pods that the kernel knows: what their interfaces say of them, and the routes that lead there."""
 
-from felix_py.kernel import links, ownership, route_codec
+from felix_py.kernel import link_changes, links, ownership, route_codec
 from felix_py.kernel.dump import Reader
 from felix_py.kernel.objects import MAIN_TABLE
 from felix_py.kernel.wire import Family
@@ -12,7 +12,7 @@ def living_pods() -> tuple[Attachment, ...]:
     """Return what the kernel knows of pods: each `cali` interface, its note, and the addresses routed to it."""
     with links.open_socket() as sock:
         found = [link for link in links.listing(sock) if ownership.is_workload_device(link.name)]
-    seen = [link for link in found if link.alias != links.DOOMED]
+    seen = [link for link in found if link.alias != link_changes.DOOMED]
     names = {link.index: link.name for link in seen}
     routed: dict[str, list[IPAddress]] = {}
     with Reader() as reader:

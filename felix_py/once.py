@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from felix_py.allocations import Allocations
 from felix_py.calc import sessions
-from felix_py.cni import podnet
+from felix_py.cni import pod_ends
 from felix_py.config import Config
 from felix_py.daemon import families, only_one
 from felix_py.daemon import store as store_of
@@ -102,7 +102,7 @@ def _turns(settings: Config) -> Iterator[Turns]:
     try:
         device = Device(run_directory=settings.run_directory, driver=settings.tunnel_driver)
         parts = (wire, device, TunnelRefused, sysctl, NoPurger())
-        kernel = Kernel(*parts, families(), netfilter, podnet, vxlan, programs)
+        kernel = Kernel(*parts, families(), netfilter, pod_ends, vxlan, programs)
         yield Turns(kernel, settings.node_name, time.monotonic)
     finally:
         wire.close()

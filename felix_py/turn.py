@@ -137,7 +137,7 @@ class Turns(Answers):
         return min((each for each in due if each is not None), default=None)
 
     def expect(self, indexes: Sequence[int]) -> None:
-        """Make ready what `admit` needs for several new interfaces."""
+        """Do for several new interfaces at once what `admit` would do for each."""
         self.kernel.guarding.expect(self.kernel.have, indexes)
 
     def admit(self, pod: WorkloadEndpoint, index: int) -> Admitted | None:

@@ -65,10 +65,14 @@ class Map:
 
 
 def _call(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
+    return _called(LIBC, command, attributes)
+
+
+def _called(libc: ctypes.CDLL, command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
     number = NUMBER
     if number is None:
         raise OSError(38, f"bpf(2) has no number known here for {platform.machine()}")
-    result = int(LIBC.syscall(number, command, attributes, len(attributes)))
+    result = int(libc.syscall(number, command, attributes, len(attributes)))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -76,6 +80,8 @@ def _call(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
 
 
 LIBC = ctypes.CDLL(None, use_errno=True)
+HELD = ctypes.PyDLL(None, use_errno=True)
+"""The same, without letting go of the interpreter: for what takes less time than to get it again."""
 
 
 def make_map(name: str, shape: MapShape) -> Map:
@@ -189,7 +195,7 @@ def _element(command: int, table: Map, key: bytes | None, other: ctypes.Array[ct
     kept = None if key is None else ctypes.create_string_buffer(key, len(key))
     places = (0 if buffer is None else ctypes.addressof(buffer) for buffer in (kept, other))
     try:
-        _call(command, ELEMENT.pack(table.descriptor, *places, 0))
+        _called(HELD, command, ELEMENT.pack(table.descriptor, *places, 0))
     except FileNotFoundError:
         return False
     return True

@@ -68,34 +68,25 @@ def attach(index: int, end: int, name: str, descriptor: int) -> None:
     do(*_program(index, end, name, descriptor))
 
 
-def make_room(indexes: Sequence[int], exchange: Exchange) -> None:
-    """Make room for filters at several interfaces that have none, for `attach_first`.
+def attach_first(indexes: Sequence[int], end: int, name: str, descriptor: int, exchange: Exchange) -> bool:
+    """Have a program see the packets of interfaces where nobody else has anything; False where somebody may have.
 
-    The kernel waits until every processor has passed a point of rest since room was made, and does that once for all
-    whose room is there by then (`mini_qdisc_pair_swap`, net/sched/sch_generic.c).
-
-    Raises:
-        OSError: of the first that was refused; others have room.
-    """
-    require_done(exchange(packed([_room(index) for index in indexes]), len(indexes) - 1))
-
-
-def attach_first(
-    index: int, end: int, name: str, descriptor: int, exchange: Exchange, *, has_room: bool = False
-) -> bool:
-    """Have a program see the packets of an interface where nobody else has anything; False where somebody may have.
-
-    Then the program may be there or not, and `attach` comes next.
+    Then the program may be there or not, at each of them, and `attach` comes next. At interfaces that are up and have
+    no carrier the kernel waits, before it runs a program, until every processor has passed a point of rest since there
+    was room for it, and does that once for all whose room is there by then (`mini_qdisc_pair_swap`,
+    net/sched/sch_generic.c): so all rooms come first.
 
     Args:
-        index: of the interface.
-        end: which of its two.
+        indexes: of the interfaces.
+        end: which of their two.
         name: of the filter.
         descriptor: of the program.
         exchange: sends messages and returns the answers, up to that of the message with this number.
-        has_room: by `make_room`.
+
+    Raises:
+        OSError: of the first request that was refused for another reason.
     """
-    requests = [*(() if has_room else (_room(index),)), _program(index, end, name, descriptor)]
+    requests = [*map(_room, indexes), *(_program(index, end, name, descriptor) for index in indexes)]
     try:
         require_done(exchange(packed(requests), len(requests) - 1))
     except OSError as error:

@@ -41,6 +41,15 @@ def test_a_pod_with_a_borrowed_address_needs_one_for_others_have_to_be_told() ->
     assert not calm.lasts(0.1)
 
 
+@pytest.mark.parametrize(
+    ("addresses", "covered"), [(["10.65.1.9"], True), (["10.65.9.9"], False), (["10.65.1.9", "10.65.9.9"], False)]
+)
+def test_what_our_blocks_cover(addresses: list[str], *, covered: bool) -> None:
+    calm, networks = Calm(ME), tuple(IPv4Network(f"{each}/32") for each in addresses)
+    assert calm.covers(WorkloadEndpoint("p", ME, "cali1", networks), CLUSTER) is covered
+    assert not calm.covers(WorkloadEndpoint("p", ME, "cali1", networks), ClusterState()), "it is not ours any more"
+
+
 @pytest.mark.parametrize(("pods", "now", "lasts"), [(FULL - 1, 0.1, True), (FULL, 0.1, False), (1, LONGEST, False)])
 def test_a_turn_comes_in_the_end(pods: int, now: float, *, lasts: bool) -> None:
     calm = quiet()

@@ -149,6 +149,9 @@ class Routed:
     def attach(self, pods: Sequence[Admitted]) -> list[bool]:
         return [True] * len(pods)
 
+    def covers(self, endpoint: WorkloadEndpoint) -> bool:
+        return endpoint.name != "borrower"
+
 
 def test_an_answer_that_cannot_be_given_is_that_pods_failure_and_no_other_ones(tmp_path: Path) -> None:
     """The thread at the door goes on, whatever is wrong with one pod."""
@@ -161,6 +164,16 @@ def test_an_answer_that_cannot_be_given_is_that_pods_failure_and_no_other_ones(t
     assert [str(each.failure) for each in several] == ["it cannot be said", "None"]
     assert [each.routed for each in several] == [True, True]
     assert len(heard) == 1
+
+
+def test_who_has_an_address_that_others_have_to_be_told_of_is_urgent(tmp_path: Path) -> None:
+    asked = Request(Command.ADD, "1.0.0", container_id="c1", interface="eth0")
+    several = [coming(asked, lambda _: None) for _ in range(2)]
+    several[0].admitted = Admitted(replace(NEW, name="borrower"), 7, {}, 0)
+    pods = ComingPods(Routed(), allocations(tmp_path), lambda _: None)
+    pods._finish(several)
+    pods.close()
+    assert [each.is_urgent for each in several] == [True, False]
 
 
 def refuse(_: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """What our programs at pods' interfaces should let pass, and how they and the table take over from each other."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -169,6 +169,7 @@ class FakePrograms:
     stands: Guard | None = None
     refusal: str | None = None
     looked: list[frozenset[str] | None] = field(default_factory=list)
+    expected: list[int] = field(default_factory=list)
 
     def read(self, _links: Mapping[str, KernelLink], names: Collection[str] | None = None) -> Guard | None:
         self.looked.append(None if names is None else frozenset(names))
@@ -178,6 +179,9 @@ class FakePrograms:
         if self.refusal is not None:
             raise KernelRefused(self.refusal)
         self.stands = want
+
+    def expect(self, indexes: Sequence[int]) -> None:
+        self.expected = [*indexes]
 
     def admit(self, link: KernelLink, sources: frozenset[IPAddress]) -> None:
         if self.refusal is not None:
@@ -292,6 +296,35 @@ def test_nobody_is_admitted_while_who_guards_is_unknown_refused_or_changing() ->
     assert not admit(kept), "before it is known what stands there"
     assert kept.make(wish(NINE).state) == [PutGuard]
     assert admit(kept)
+
+
+@pytest.mark.parametrize("index", [9, 10], ids=["expected", "not expected"])
+def test_of_those_expected_together_the_table_is_looked_at_once(index: int) -> None:
+    kept = Kept()
+    for _ in range(2):
+        kept.make(wish().state)
+    kept.kernel.guarding.expect(kept.kernel.have, [9])
+    assert kept.programs.expected == [9]
+    kept.table.others_changes = True  # which nobody can do so soon, but it tells who looks
+    value = NINE.value
+    assert isinstance(value, WorkloadEndpoint)
+    cali9 = replace(links(link("cali9"))["cali9"], index=index)
+    found = kept.kernel.admit(cali9, own("10.65.0.9"), lambda table: netfilter.admitted(table, value))
+    assert found == (index == 9)
+
+
+@pytest.mark.parametrize("turn", [True, False], ids=["a turn in between", "changed before"])
+def test_nobody_is_admitted_to_a_table_that_somebody_changed(*, turn: bool) -> None:
+    kept = Kept()
+    for _ in range(2):
+        kept.make(wish().state)
+    cali9 = links(link("cali9"))["cali9"]
+    kept.table.others_changes = not turn
+    kept.kernel.guarding.expect(kept.kernel.have, [cali9.index])
+    if turn:
+        kept.make(wish().state)
+        kept.table.others_changes = True
+    assert not admit(kept)
 
 
 # --- a pod that was admitted, and what others do to its interface

@@ -110,8 +110,7 @@ def test_whoever_holds_the_lock_is_waited_for(there: Place) -> None:
     assert contents(there) == {"block.json": NEW}
 
 
-def test_without_the_compiled_function_nothing_is_done(there: Place, tmp_path: Path) -> None:
-    assert durable.library(tmp_path / "nothing.so") is None
+def test_without_the_compiled_function_nothing_is_done(there: Place) -> None:
     assert not replaced(there, b"revision 1", NEW, functions=None)
     assert contents(there) == {"block.json": OLD}
     assert not (_path(there.folder) / f"block.json{UNFINISHED}").exists()

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from felix_py.allocations import Allocations, AlreadyAttached, Attach
 from felix_py.cni import podnet, results
+from felix_py.cni.podnet import Plan, Pod
 from felix_py.cni.request import Request
 from felix_py.knowledge import Admitted
 from felix_py.ledger import Attachment
@@ -33,6 +34,9 @@ class Routing(Protocol):
             None for those of which that needs a look at more.
         """
 
+    def covers(self, endpoint: WorkloadEndpoint) -> bool:
+        """Say whether others know of a pod's addresses by this node's blocks; for any thread."""
+
     def attach(self, pods: Sequence[Admitted]) -> list[bool]:
         """Route pods that are guarded; for any thread.
 
@@ -55,6 +59,7 @@ class Coming:
         admitted: by whom it is guarded, as long as nothing else was looked at; None while it is not.
         routed: its guard and its routes are in the kernel.
         answered: the runtime may know, so that nothing is undone any more.
+        is_urgent: others have to be told of its address, which they do not know by this node's blocks.
         failure: why it came no further.
         took: milliseconds until it was answered; 0 until then.
     """
@@ -70,6 +75,7 @@ class Coming:
     admitted: Admitted | None = None
     routed: bool = False
     answered: bool = False
+    is_urgent: bool = False
     failure: BaseException | None = None
     took: float = 0.0
 
@@ -120,11 +126,10 @@ class ComingPods:
         asked = [(coming, asks) for coming in several if (asks := self._asks(coming)) is not None]
         if not asked:
             return
+        plans = self._plans([(coming, asks.guess) for coming, asks in asked if asks.guess is not None])
+        # It needs the interpreter, which is let go by what comes next.
         written = self._writer.submit(self._store.attach_all, [asks for _, asks in asked])
-        guessed = [(coming, asks.guess) for coming, asks in asked if asks.guess is not None]
-        for coming, guess in guessed:
-            self._plumb(coming, guess)
-        self._admit(guessed)
+        self._plumb(plans)
         self._hear(asked, written)
         self._finish([coming for coming, _ in asked if coming.failure is None])
         for coming, _ in asked:
@@ -149,27 +154,39 @@ class ComingPods:
             coming.failure = refusal
             return None
 
-    def _plumb(self, coming: Coming, attachment: Attachment) -> None:
-        with _failing(coming):
-            coming.close()
-            coming.veth = podnet.make(attachment, coming.mtu, coming.netns)
+    def _plans(self, pods: Sequence[tuple[Coming, Attachment]]) -> list[tuple[Coming, Plan]]:
+        found = []
+        for coming, attachment in pods:
+            with _failing(coming):
+                found.append((coming, podnet.plan(Pod(attachment, coming.mtu, coming.netns))))
+        return found
 
-    def _admit(self, pods: Sequence[tuple[Coming, Attachment]]) -> None:
-        """Guard pods, and set them up; without a route nobody comes in, so that this need not wait for the disk."""
-        made = [
-            (coming, attachment, coming.veth)
-            for coming, attachment in pods
+    def _plumb(self, plans: Sequence[tuple[Coming, Plan]]) -> None:
+        """Make veths, guard them, and set them up; without a route nobody comes in, so that the disk may be behind."""
+        if not plans:
+            return
+        with _failing(*(coming for coming, _ in plans)):
+            for coming, _ in plans:
+                coming.close()
+            made = podnet.make([plan for _, plan in plans])
+            for (coming, _), veth in zip(plans, made, strict=True):
+                if isinstance(veth, Exception):
+                    coming.failure = veth
+                else:
+                    coming.veth = veth
+        standing = [
+            (coming, plan.pod.attachment, coming.veth)
+            for coming, plan in plans
             if coming.failure is None and coming.veth is not None
         ]
-        with _failing(*(coming for coming, _, _ in made)):
+        if not standing:
+            return
+        with _failing(*(coming for coming, _, _ in standing)):
             node = self._node.node_name
-            found = self._node.admit([(attachment.endpoint(node), veth.index) for _, attachment, veth in made])
-            for (coming, _, _), admitted in zip(made, found, strict=True):
-                coming.admitted = admitted
-        for coming, attachment, veth in made:
-            if coming.failure is None:
-                with _failing(coming):
-                    veth.open(attachment)
+            admitted = self._node.admit([(attachment.endpoint(node), veth.index) for _, attachment, veth in standing])
+            opened = podnet.open_all([(veth, attachment) for _, attachment, veth in standing])
+            for (coming, _, _), guard, failure in zip(standing, admitted, opened, strict=True):
+                coming.admitted, coming.failure = guard, failure
 
     def _hear(self, asked: Sequence[tuple[Coming, Attach]], written: "Future[list[Attachment | Exception]]") -> None:
         """Wait for the addresses; where one is not as guessed, make its veth again."""
@@ -182,8 +199,7 @@ class ComingPods:
                 coming.attachment = answer
                 if coming.failure is None and answer != asks.guess:
                     # Another node has borrowed the address, or the block was full: the veth makes room for another one.
-                    self._plumb(coming, answer)
-                    self._admit([(coming, answer)])
+                    self._plumb(self._plans([(coming, answer)]))
                 continue
             coming.failure = coming.failure or answer
             if coming.veth is not None:
@@ -194,8 +210,9 @@ class ComingPods:
         admitted = [(coming, coming.admitted) for coming in several if coming.admitted is not None]
         with _failing(*(coming for coming, _ in admitted)):
             routed = self._node.attach([each for _, each in admitted])
-            for (coming, _), well in zip(admitted, routed, strict=True):
+            for (coming, guard), well in zip(admitted, routed, strict=True):
                 coming.routed = well
+                coming.is_urgent = not self._node.covers(guard.pod)
         for coming in several:
             if coming.routed and coming.say is not None:
                 with _failing(coming):

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import structlog
 
 from felix_py.allocations import AddressRefused, Allocations, AlreadyAttached
-from felix_py.cni import graves, podnet, results
+from felix_py.cni import graves, pod_ends, podnet, results
 from felix_py.cni.coming import Coming, ComingPods, Routing, Say
 from felix_py.cni.graves import Graves
 from felix_py.cni.names import Names
@@ -230,7 +230,7 @@ class Commands:
         if netns is None:
             raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns}, which cannot be opened")
         podnet.require_namespace(netns, request.netns)
-        reason = await self._in_thread(podnet.missing, attachment, netns)
+        reason = await self._in_thread(pod_ends.missing, attachment, netns)
         if reason is None:
             lost = await self._in_thread(self._store.not_held, attachment)
             reason = (

@@ -8,32 +8,28 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from threading import Semaphore
-from typing import Any, Protocol
+from threading import Condition, Lock
+from time import monotonic
+from typing import Protocol
 
 import structlog
 
+from felix_py.calm import FULL, LONGEST
+from felix_py.cni import arrivals
+from felix_py.cni.arrivals import Arrival, Entrance
 from felix_py.cni.coming import Coming, Say
 from felix_py.cni.request import CniError, Command, Request, parse, split
-from felix_py.cni.results import success
 
 CONNECTIONS = 64
 """Calls in hand at once; more wait in the socket's backlog."""
 
-TOGETHER = 16
+TOGETHER = int(os.environ.get("TOG") or 16)
 """ADDs in one go at most: the first of them is answered when the last one has its interface."""
 
-DESCRIPTORS = 4
-"""Descriptors accepted with a call, of which the first counts; more are dropped by the kernel."""
-
-MAXIMUM_CALL = 2 << 20
-"""Bytes of a call; the shim sends one of at most 1 MiB, and a node's configuration has some kilobytes."""
-
-HASTE, OFTEN = 5, 3
-"""Milliseconds that a call may lag behind its connection before the loop waits for it, and how often."""
+QUIET = 5
+"""Milliseconds after which nobody seems to come any more."""
 
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 PAUSE = 100
@@ -42,72 +38,26 @@ PAUSE = 100
 log = structlog.get_logger()
 
 
-class Rubbish(Exception):  # noqa: N818 - named for what it is
-    """What came is no call; the sentence says why."""
+class Slots:
+    """Room for calls; for any thread."""
 
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._changed = Condition()
 
-@dataclass(slots=True)
-class Arrival:
-    """A call that came in.
+    def take(self, most: int) -> int:
+        """Wait until there is room, and take it; return how much, 1 at least."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free > 0)
+            taken = min(self._free, most)
+            self._free -= taken
+            return taken
 
-    Attributes:
-        data: what was read of it.
-        whole: that is all of it.
-        descriptors: that came with it.
-        sent: bytes of the answer that its caller has been sent.
-        told: that was all of it.
-        coming: the pod, where the call was begun as an ADD.
-    """
-
-    connection: socket.socket
-    slots: Semaphore
-    data: bytearray = field(default_factory=bytearray)
-    whole: bool = False
-    descriptors: list[int] = field(default_factory=list)
-    sent: int = 0
-    told: bool = False
-    coming: Coming | None = None
-
-    @property
-    def netns(self) -> int | None:
-        """The namespace that the caller has opened; None where it has none."""
-        return self.descriptors[0] if self.descriptors else None
-
-    def read(self) -> bool:
-        """Read what there is, up to the end of the caller's half; say whether that was reached.
-
-        Raises:
-            OSError: when the caller went away.
-            Rubbish: when it sends too much.
-        """
-        while not self.whole:
-            try:
-                piece, came, _, _ = socket.recv_fds(self.connection, 1 << 16, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-            except BlockingIOError:
-                return False
-            self.descriptors += came
-            self.data += piece
-            self.whole = not piece
-            if len(self.data) > MAXIMUM_CALL:
-                raise Rubbish(f"a call had more than {MAXIMUM_CALL} bytes")
-        return True
-
-    def say(self, document: Mapping[str, Any]) -> None:
-        """Answer with a result, as far as that can be done without waiting; the loop sends the rest."""
-        answer = success(document)
-        with suppress(OSError):  # the caller went away: the loop meets the same, and says so
-            self.sent = self.connection.send(answer)
-            if self.sent == len(answer):
-                self.connection.shutdown(socket.SHUT_WR)
-                self.told = True
-
-    def close(self) -> None:
-        """Let go of everything that came."""
-        self.connection.close()
-        for descriptor in self.descriptors:
-            os.close(descriptor)
-        self.descriptors.clear()
-        self.slots.release()
+    def give_back(self, count: int) -> None:
+        """Say that there is more room."""
+        with self._changed:
+            self._free += count
+            self._changed.notify()
 
 
 class Pods(Protocol):
@@ -126,7 +76,9 @@ class Door:
     Args:
         listener: does not block.
         hand_over: is given, in this thread, each call that was not done here.
-        done: is given, in this thread, ADDs that were done and answered.
+        done: is given, in this thread, ADDs that were done and answered: once nobody comes any more, or as soon as that
+            is waited for. Who takes note of them would keep those waiting that come next.
+        clock: in seconds.
     """
 
     def __init__(
@@ -135,97 +87,101 @@ class Door:
         pods: Pods,
         hand_over: Callable[[Arrival], object],
         done: Callable[[list[Coming]], object],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._listener = listener
         self._pods = pods
         self._hand_over = hand_over
         self._done = done
-        self._slots = Semaphore(CONNECTIONS)
+        self._clock = clock
+        self._told: list[Coming] = []
+        self._told_since = 0.0
+        self._slots = Slots(CONNECTIONS)
         self._closing = False
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC)
-        self._news = select.poll()
-        self._news.register(listener, select.POLLIN)
-        self._news.register(self._bell, select.POLLIN)
+        self._ringing = Lock()
+        bell = os.eventfd(0, os.EFD_CLOEXEC)
+        self._bell: int | None = bell
+        self._entrance = Entrance(listener, bell, self._slots.give_back)
 
     def close(self) -> None:
         """Have `run` end when it has done what it has begun; for any thread."""
         self._closing = True
-        self._slots.release()
-        os.eventfd_write(self._bell, 1)
+        self._slots.give_back(1)
+        with self._ringing:
+            if self._bell is not None:
+                os.eventfd_write(self._bell, 1)
 
     def run(self) -> None:
         """Let calls in until closed."""
         try:
-            while self._waited():
+            while not self._closing:
                 self._let_in([arrival for arrival in self._arrivals() if not self._handed_over(arrival)])
         finally:
-            os.close(self._bell)
+            self._tell()
+            with self._ringing:
+                if self._bell is not None:
+                    os.close(self._bell)
+                self._bell = None
 
-    def _waited(self) -> bool:
-        """Wait until somebody comes, and there is room; say whether the door is still open."""
-        self._slots.acquire()
-        if not self._closing:
-            self._news.poll()
-        return not self._closing
-
-    def _arrivals(self) -> Iterator[Arrival]:
-        """Yield who has come, of whom there is one at least, with a slot each; the first has one already."""
-        for _ in range(TOGETHER):
-            connection = self._accept()
-            if connection is None:
-                self._slots.release()
-                return
-            connection.settimeout(0)
-            yield Arrival(connection, self._slots)
-            if not self._slots.acquire(blocking=False):
-                return
-        self._slots.release()
-
-    def _accept(self) -> socket.socket | None:
+    def _arrivals(self) -> list[Arrival]:
+        """Wait until there is room and somebody comes, and return who has come; nobody once the door is closed."""
+        room, found = self._slots.take(TOGETHER), list[Arrival]()
         try:
-            return self._listener.accept()[0]
-        except (BlockingIOError, ConnectionAbortedError):
-            return None
+            found = arrivals.let_in(self._entrance, room, QUIET if self._told else -1)
         except OSError as error:
             if error.errno not in OUT_OF_DESCRIPTORS:
                 raise
-            log.warning("api.rubbish", reason=f"no connection can be accepted: {error.strerror}")
-            bell = select.poll()
-            bell.register(self._bell, select.POLLIN)
-            bell.poll(PAUSE)
-            return None
+            self._pause(error)
+        finally:
+            self._slots.give_back(room - len(found))
+        if not found:
+            self._tell()
+        return found
+
+    def _pause(self, error: OSError) -> None:
+        log.warning("api.rubbish", reason=f"no connection can be accepted: {error.strerror}")
+        bell = select.poll()
+        bell.register(self._entrance.bell, select.POLLIN)
+        bell.poll(PAUSE)
 
     def _handed_over(self, arrival: Arrival) -> bool:
-        """Read a call, and hand it over where it is none that can be done here; say whether it was."""
-        with suppress(CniError, OSError, Rubbish):  # whoever has it next meets the same, and says so
-            if _read(arrival):
+        """Hand a call over where it is none that can be done here; say whether it was."""
+        with suppress(CniError):  # whoever has it next meets the same, and says so
+            if arrival.whole:
                 environment, standard_input = split(bytes(arrival.data))
                 if environment.get("CNI_COMMAND") == Command.ADD:
                     request = parse(environment, standard_input)
-                    arrival.coming = self._pods.begin(request, arrival.netns, arrival.say)
+                    arrival.coming = self._pods.begin(request, arrival.netns, arrival.hold)
         if arrival.coming is None:
-            self._hand_over(arrival)
+            self._leave(arrival)
         return arrival.coming is None
 
-    def _let_in(self, arrivals: Sequence[Arrival]) -> None:
-        if not arrivals:
+    def _let_in(self, several: Sequence[Arrival]) -> None:
+        if not several:
             return
-        self._pods.make([arrival.coming for arrival in arrivals if arrival.coming is not None])
-        if told := [arrival.coming for arrival in arrivals if arrival.coming is not None and arrival.told]:
+        self._pods.make([arrival.coming for arrival in several if arrival.coming is not None])
+        arrivals.answer(several)
+        told = [arrival.coming for arrival in several if arrival.coming is not None and arrival.told]
+        self._slots.give_back(len(told))
+        if not self._told:
+            self._told_since = self._clock()
+        self._told += told
+        if self._is_due(told):
+            self._tell()
+        for arrival in several:
+            if not arrival.told:
+                self._leave(arrival)
+
+    def _is_due(self, last: Sequence[Coming]) -> bool:
+        """Say whether it cannot wait any longer to be told what was done."""
+        full = len(self._told) >= FULL or self._clock() - self._told_since >= LONGEST
+        return full or any(coming.is_urgent for coming in last)
+
+    def _leave(self, arrival: Arrival) -> None:
+        """Hand a call over, which may be about a pod that was answered before."""
+        self._tell()
+        self._hand_over(arrival)
+
+    def _tell(self) -> None:
+        told, self._told = self._told, []
+        if told:
             self._done(told)
-        for arrival in arrivals:
-            if arrival.told:
-                arrival.close()
-            else:
-                self._hand_over(arrival)
-
-
-def _read(arrival: Arrival) -> bool:
-    """Read a whole call, which has nearly always come by now; False where it lags behind."""
-    for _ in range(OFTEN):
-        if arrival.read():
-            return True
-        lagging = select.poll()
-        lagging.register(arrival.connection, select.POLLIN)
-        lagging.poll(HASTE)
-    return arrival.read()

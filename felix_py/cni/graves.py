@@ -9,7 +9,7 @@ import threading
 
 import structlog
 
-from felix_py.kernel import links
+from felix_py.kernel import link_changes, links
 from felix_py.kernel.links import LinkRefused
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ def mark(host_interface: str) -> None:
     """
     with links.open_socket() as sock:
         try:
-            links.carry_out(sock, [links.doom(host_interface)])
+            links.carry_out(sock, [link_changes.doom(host_interface)])
         except LinkRefused as refusal:
             if refusal.code != errno.ENODEV:
                 raise
@@ -74,7 +74,7 @@ def bury() -> None:
     """
     with links.open_socket() as sock:
         try:
-            links.carry_out(sock, [links.delete_doomed()])
+            links.carry_out(sock, [link_changes.delete_doomed()])
         except LinkRefused as refusal:
             if refusal.code != errno.ENODEV:
                 raise

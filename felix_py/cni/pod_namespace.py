@@ -1,15 +1,29 @@
 """A pod's network namespace entered and left again: to set parameters there, and to open a socket that stays in it."""
 
 import errno
+import fcntl
+import os
 import socket
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
 
-from felix_py.kernel import links, roundtrip, sysctl
-from felix_py.kernel.links import Change, LinkRefused
+from felix_py.kernel import jobs, links, sysctl
+from felix_py.kernel.jobs import Broken, Done, Job, Step
+from felix_py.kernel.link_changes import Change
+from felix_py.kernel.links import LinkRefused
 from felix_py.kernel.objects import KernelRefused
-from felix_py.kernel.roundtrip import Broken, Step
+from felix_py.kernel.roundtrip import FUNCTIONS, Library
 
-CLONE_NEWNET = roundtrip.CLONE_NEWNET
+CLONE_NEWNET = jobs.CLONE_NEWNET
+
+NS_GET_NSTYPE = 0xB703
+"""ioctl that answers which kind of namespace a descriptor is, include/uapi/linux/nsfs.h."""
+
+OWN_NAMESPACE = "/proc/self/ns/net"
+
+Files = Mapping[str, str]
+"""Path and content of each."""
 
 WORDS: Mapping[Step, str] = {
     Step.ENTER: "entering the pod's namespace",
@@ -17,6 +31,28 @@ WORDS: Mapping[Step, str] = {
     Step.EXCHANGE: "the network in the pod's namespace",
 }
 """What was refused, where it was no file."""
+
+
+class Place(IntEnum):
+    """What the descriptor of a namespace is; exchange.c has the same numbers."""
+
+    ANOTHER = 0
+    OWN = 1
+    NONE = 2
+
+
+def judge(netns: int, functions: Library | None = FUNCTIONS) -> Place:
+    """Say whether a descriptor is another network namespace than that of this process, its own, or none at all."""
+    if functions is not None:
+        return Place(functions.judge_namespace(netns))
+    try:
+        kind = fcntl.ioctl(netns, NS_GET_NSTYPE)
+    except OSError:
+        return Place.NONE
+    if kind != CLONE_NEWNET:
+        return Place.NONE
+    own, given = Path(OWN_NAMESPACE).stat(), os.fstat(netns)
+    return Place.OWN if (own.st_dev, own.st_ino) == (given.st_dev, given.st_ino) else Place.ANOTHER
 
 
 def enter(netns: int, interface: str) -> tuple[socket.socket, int]:
@@ -30,54 +66,55 @@ def enter(netns: int, interface: str) -> tuple[socket.socket, int]:
         LinkRefused: where the namespace cannot be entered, or has no such interface.
     """
     try:
-        with roundtrip.entered(netns):
+        with jobs.entered(netns):
             index = _index(interface)
             return links.open_socket(), index
     except Broken as broken:
         raise _refused(broken, {}) from broken
 
 
-def carry_out(
-    netns: int, changes: Sequence[Change], here: Mapping[str, str], there: Mapping[str, str]
-) -> socket.socket:
-    """Set parameters, and do changes in a pod's namespace.
+def job(netns: int, requests: Sequence[Change], here: Files, there: Files, peer: int = 0) -> Job:
+    """Return what sets parameters, and does changes in a pod's namespace; for `jobs.do`, and then `opened`.
 
     Args:
         netns: descriptor of the namespace.
-        changes: for `links.carry_out`.
-        here: parameters of this namespace, path below /proc/sys to value, which come first.
+        requests: changes, of which the last one is answered (`links.acknowledged`).
+        here: parameters of this namespace, which come first.
         there: parameters of the pod's.
+        peer: as `Job` has it.
+    """
+    return Job(links.packed(requests), len(requests) - 1, None, netns, here, there, None, peer)
 
-    Returns:
-        a socket in the namespace.
+
+def opened(asked: Job, requests: Sequence[Change], done: Done) -> socket.socket:
+    """Return the socket in the namespace, once such a job was done.
 
     Raises:
-        LinkRefused: where the namespace cannot be entered, or a change is refused.
-        KernelRefused: where a parameter cannot be set.
+        LinkRefused: where the namespace could not be entered, or a change was refused.
+        KernelRefused: where a parameter could not be set.
     """
-    requests = links.acknowledged(changes)
+    if done.broken is not None:
+        raise _refused(done.broken, {**asked.here, **asked.there}) from done.broken
+    sock = done.sock
+    if sock is None:
+        raise RuntimeError("a job inside a namespace was done, and has no socket")
     try:
-        answers, sock = roundtrip.exchange_inside(
-            netns, _files(here), _files(there), links.packed(requests), len(requests) - 1
-        )
-    except Broken as broken:
-        raise _refused(broken, {**here, **there}) from broken
-    try:
-        links.require_done(requests, answers)
+        links.require_done(requests, done.answers)
     except LinkRefused:
         sock.close()
         raise
     return sock
 
 
-def _files(parameters: Mapping[str, str]) -> dict[str, str]:
+def files(parameters: Mapping[str, str]) -> Files:
+    """Return the files of parameters, of which each is a path below /proc/sys and a value."""
     return {f"{sysctl.ROOT}/{path}": value for path, value in parameters.items()}
 
 
-def _refused(broken: Broken, parameters: Mapping[str, str]) -> KernelRefused:
+def _refused(broken: Broken, files: Files) -> KernelRefused:
     if broken.path:
-        path = broken.path.removeprefix(f"{sysctl.ROOT}/")
-        return sysctl.refused(path, parameters[path], broken.error)
+        path, value = broken.path.removeprefix(f"{sysctl.ROOT}/"), files[broken.path]
+        return sysctl.refused(path, value, broken.error)
     code = broken.error.errno or errno.EIO
     return LinkRefused(f"{WORDS[broken.step]} was refused: {broken.error.strerror}", code)
 

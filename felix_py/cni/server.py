@@ -13,9 +13,10 @@ import structlog
 
 from felix_py.allocations import Allocations
 from felix_py.cni import graves, results
+from felix_py.cni.arrivals import Arrival, Rubbish
 from felix_py.cni.coming import Coming, Say
 from felix_py.cni.commands import Commands, Document, Node
-from felix_py.cni.door import Arrival, Door, Rubbish
+from felix_py.cni.door import Door
 from felix_py.cni.notes import Notes
 from felix_py.cni.request import CniError, Code, Command, parse, split, version_of
 from felix_py.model import Fault, Invalid

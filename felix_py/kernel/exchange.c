@@ -10,12 +10,17 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 enum {
-    NETLINK_FAMILY = 16, ROUTE = 0, SOL_OF_NETLINK = 270, EXTENDED_ANSWERS = 11, /* linux/netlink.h */
+    NETLINK_FAMILY = 16, ROUTE = 0, SOL_OF_NETLINK = 270, EXTENDED_ANSWERS = 11, ERROR = 2, /* linux/netlink.h */
+    NEWLINK = 16, INTERFACE = 16, OTHER_END = 5, /* and the size of struct ifinfomsg, linux/{rtnetlink,if_link}.h */
+    KIND_OF_NAMESPACE = 0xB703, /* NS_GET_NSTYPE of linux/nsfs.h */
+    DATAGRAM = 65536, /* of events; the kernel never cuts a message in two */
     SMALLEST_ROOM = 32768, /* the kernel fills at most so much at once, net/netlink/af_netlink.c */
 };
 
@@ -60,6 +65,26 @@ long exchange(int sock, const void *asked, size_t length, uint32_t last, unsigne
     }
 }
 
+/* Receive up to so many datagrams that are there, without waiting. Returns how many bytes came, messages one behind the
+ * other; `code` is 0 where there may be more, else EAGAIN or what went wrong after them. */
+long receive_all(int sock, int most, unsigned char *room, size_t size, int *code)
+{
+    size_t used = 0;
+
+    for (*code = 0; most > 0 && size - used >= DATAGRAM; most--) {
+        ssize_t came = recv(sock, room + used, size - used, MSG_DONTWAIT);
+
+        if (came < 0 && errno == EINTR)
+            continue;
+        if (came < 0) {
+            *code = errno;
+            break;
+        }
+        used += ((size_t)came + 3) & ~(size_t)3;
+    }
+    return (long)used;
+}
+
 /* Write files, each a path and a value, as strings one behind the other up to an empty one; one that is not there is
  * passed over. Returns 0, or -errno of the one with the number `which`. */
 static long write_files(const char *files, int *which)
@@ -94,8 +119,9 @@ struct outcome {
  *
  * Returns as `exchange` does; the socket is left open then, and only then. Where the last step is RETURN the thread is
  * still in the other namespace. */
-long exchange_inside(int home, int namespace, const char *here, const char *there, const void *asked, size_t length,
-                     uint32_t last, long seconds, unsigned char *answers, size_t room, struct outcome *outcome)
+static long exchange_inside(int home, int namespace, const char *here, const char *there, const void *asked,
+                            size_t length, uint32_t last, long seconds, unsigned char *answers, size_t room,
+                            struct outcome *outcome)
 {
     const struct timeval patience = {.tv_sec = seconds};
     const int yes = 1;
@@ -135,4 +161,109 @@ long exchange_inside(int home, int namespace, const char *here, const char *ther
         outcome->sock = -1;
     }
     return found;
+}
+
+/* An exchange of several, and what became of it. */
+struct job {
+    int32_t sock;      /* to exchange on; -1: on a new one inside `namespace` */
+    int32_t namespace;
+    int32_t needs;     /* number of an earlier one of which nothing may have been refused; -1: of none */
+    uint32_t peer;     /* index of the other end of the interface that it asked for; 0: any */
+    uint32_t last;
+    uint32_t unused;
+    const char *here, *there; /* files, inside a namespace only */
+    const void *asked;
+    uint64_t length;
+    int64_t seconds;
+    /* what became of it: */
+    int64_t found; /* bytes of answers, or -errno; -ECANCELED where what it needs was refused */
+    uint64_t at;   /* where its answers begin */
+    struct outcome outcome;
+};
+
+/* Return the index of the other end of an interface, of which this is the rest of a message. */
+static uint32_t other_end(const unsigned char *rest, const unsigned char *end)
+{
+    uint16_t attribute[2]; /* length, kind */
+    uint32_t index;
+
+    for (rest += INTERFACE; rest + sizeof attribute + sizeof index <= end; rest += (attribute[0] + 3) & ~3) {
+        memcpy(attribute, rest, sizeof attribute);
+        memcpy(&index, rest + sizeof attribute, sizeof index);
+        if (attribute[1] == OTHER_END)
+            return index;
+        if (attribute[0] < sizeof attribute)
+            return 0;
+    }
+    return 0;
+}
+
+/* Say whether answers are what was hoped for: no refusal among them, nor an interface with another peer than this. */
+static int are_well(const unsigned char *answers, long length, uint32_t peer)
+{
+    const unsigned char *end = answers + (length > 0 ? length : 0);
+    struct message head;
+    int32_t code;
+
+    for (; answers + sizeof head + sizeof code <= end; answers += (head.length + 3) & ~(uint32_t)3) {
+        memcpy(&head, answers, sizeof head);
+        memcpy(&code, answers + sizeof head, sizeof code);
+        if ((head.type == ERROR && code != 0) || head.length < sizeof head)
+            return 0;
+        if (head.type == NEWLINK && peer != 0 && other_end(answers + sizeof head, end) != peer)
+            return 0;
+    }
+    return length >= 0;
+}
+
+/* Say whether a job is not to be begun: what it needs did not come about, or answers may still come on its socket. */
+static int is_in_vain(const struct job *jobs, const struct job *job, const unsigned char *answers)
+{
+    const struct job *first = job->needs < 0 ? NULL : jobs + job->needs;
+
+    if (first != NULL && !are_well(answers + first->at, first->found, job->peer))
+        return 1;
+    for (const struct job *each = jobs; each < job; each++)
+        if (job->sock >= 0 && each->sock == job->sock && each->found < 0 && each->found != -ECANCELED)
+            return 1;
+    return 0;
+}
+
+/* Do several exchanges, one after the other; each tells what became of it. Where this returns less than their number,
+ * that one is the last that was begun, and the thread is still in its namespace. */
+int exchange_all(int home, struct job *jobs, int count, unsigned char *answers, size_t room)
+{
+    size_t used = 0;
+
+    for (int number = 0; number < count; number++) {
+        struct job *job = &jobs[number];
+
+        job->at = used;
+        job->outcome = (struct outcome){.step = EXCHANGE, .sock = -1};
+        if (is_in_vain(jobs, job, answers))
+            job->found = -ECANCELED;
+        else if (job->sock >= 0)
+            job->found = exchange(job->sock, job->asked, job->length, job->last, answers + used, room - used);
+        else
+            job->found = exchange_inside(home, job->namespace, job->here, job->there, job->asked, job->length,
+                                         job->last, job->seconds, answers + used, room - used, &job->outcome);
+        if (job->outcome.step == RETURN)
+            return number;
+        if (job->found > 0)
+            used += (size_t)job->found;
+    }
+    return count;
+}
+
+enum namespace { ANOTHER, OWN, NONE };
+
+/* Say what a descriptor is: another network namespace than that of this process, its own, or none at all. */
+int judge_namespace(int descriptor)
+{
+    struct stat given, own;
+
+    if (ioctl(descriptor, KIND_OF_NAMESPACE) != CLONE_NEWNET || fstat(descriptor, &given) != 0 ||
+        stat("/proc/self/ns/net", &own) != 0)
+        return NONE;
+    return given.st_dev == own.st_dev && given.st_ino == own.st_ino ? OWN : ANOTHER;
 }

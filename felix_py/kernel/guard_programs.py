@@ -66,7 +66,7 @@ class GuardPrograms:
         self._programs: dict[str, int] = {}
         self._counters_of: dict[int, int] = {}
         self._places: dict[str, Place] = {}
-        self._with_room: set[int] = set()
+        self._attached: set[int] = set()
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -136,10 +136,14 @@ class GuardPrograms:
             raise KernelRefused(SHARED.format(name=shared[0]))
 
     def expect(self, indexes: Sequence[int]) -> None:
-        """Make ready what several interfaces need that are new and guarded next, all of them at once."""
-        with contextlib.suppress(OSError):  # `admit` meets the same of the one where it is so, and says so
-            traffic.make_room(indexes, self._exchange)
-            self._with_room = {*indexes}
+        """Have our program at several interfaces that nobody has touched yet, in one go; `admit` comes next of each.
+
+        Nothing passes there before that.
+        """
+        self._attached = set()
+        with contextlib.suppress(OSError, bpf_object.Unreadable):  # `admit` meets the same of the one where it is so
+            if traffic.attach_first(indexes, traffic.INGRESS, self._version, self._program(FROM_POD), self._exchange):
+                self._attached = {*indexes}
 
     def admit(self, link: Link, sources: frozenset[IPAddress]) -> None:
         """Guard one more pod's interface, without a look at all others.
@@ -190,16 +194,11 @@ class GuardPrograms:
         place = self._places.get(link.name)
         if place is not None and place.index == link.index:
             return False
-        has_room = link.index in self._with_room
-        self._with_room.discard(link.index)
+        done = link.index in self._attached
+        self._attached.discard(link.index)
         try:
-            done = traffic.attach_first(
-                link.index,
-                traffic.INGRESS,
-                self._version,
-                self._program(FROM_POD),
-                self._exchange,
-                has_room=has_room,
+            done = done or traffic.attach_first(
+                [link.index], traffic.INGRESS, self._version, self._program(FROM_POD), self._exchange
             )
         except OSError as error:
             if error.errno not in GONE:

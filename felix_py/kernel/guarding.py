@@ -51,7 +51,7 @@ class PodGuard(Protocol):
         """Make it so; None removes it."""
 
     def expect(self, indexes: Sequence[int]) -> None:
-        """Make ready what several new interfaces need, ahead of `admit`."""
+        """Do for several new interfaces at once what can be done ahead of `admit`."""
 
     def admit(self, link: Link, sources: frozenset[IPAddress]) -> None:
         """Guard one more interface."""
@@ -65,11 +65,13 @@ class Guarding:
         self._programs = programs
         self._table_unread, self._cause = True, "wanted"
         self._programs_unread = True
+        self._expected: set[int] = set()  # interfaces since whose `expect` nobody has changed the table
 
     # --- how it is
 
     def read_table(self, have: FilterTable | None) -> FilterTable | None:
         """Return the table, read anew only where somebody has changed it since."""
+        self._expected = set()
         if self._table is None:
             return None
         try:
@@ -108,13 +110,16 @@ class Guarding:
     # --- pods that come
 
     def expect(self, have: KernelState, indexes: Sequence[int]) -> None:
-        """Make ready what guarding these new interfaces takes; each may be guarded without."""
+        """Do for these new interfaces at once what `admit` would do for each; nothing else comes in between."""
+        self._expected = set() if self._table is None or self._table.changed() else {*indexes}
         if self._programs is not None and have.guard is not None and not self._programs_unread:
             self._programs.expect(indexes)
 
     def admit(self, have: KernelState, link: Link, sources: frozenset[IPAddress], tabled: Tabled) -> KernelState | None:
         """Guard a new pod as pods are guarded now; return what holds then, None where that takes a turn."""
-        if self._table is None or have.netfilter is None or self._table_unread or self._table.changed():
+        if self._table is None or have.netfilter is None or self._table_unread:
+            return None
+        if link.index not in self._expected and self._table.changed():
             return None
         guards = reconcile.guards_pods(have.netfilter)
         try:

@@ -11,7 +11,7 @@ IFADDRMSG = struct.Struct("=BBBBI")  # family prefix length, flags, scope, index
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-IFLA_IFNAME, IFLA_MTU, IFLA_EXT_MASK = 3, 4, 29
+IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_EXT_MASK = 3, 4, 5, 29
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 AF_UNSPEC = 0
 IFF_UP, IFF_RUNNING = 0x1, 0x40
@@ -50,6 +50,12 @@ def decode_link(body: bytes) -> Link | None:
     if family != AF_UNSPEC or not name or len(mtu) != U32.size:
         return None
     return Link(name, index, U32.unpack(mtu)[0], bool(flags & IFF_UP), bool(flags & IFF_RUNNING))
+
+
+def peer(body: bytes) -> int:
+    """Return the index of a veth's other end, in the namespace where that is; 0 of what has none."""
+    found = (value for kind, value in attributes(body, IFINFOMSG.size) if kind == IFLA_LINK)
+    return int(U32.unpack(next(found, bytes(U32.size)))[0])
 
 
 def decode_address(body: bytes) -> tuple[int, str] | None:

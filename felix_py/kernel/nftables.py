@@ -145,7 +145,7 @@ class Nftables:
         if self._asking is None:
             return None
         try:
-            answers = messages(roundtrip.exchange(self._asking, ASK_GENERATION, 1))
+            answers = messages(roundtrip.exchange(self._asking, ASK_GENERATION, 1, at_once=True))
         except OSError as error:
             raise KernelRefused(f"nftables' generation could not be asked for: {error.strerror or error}") from error
         return next(_generations(answers), None)

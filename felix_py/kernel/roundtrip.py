@@ -5,23 +5,20 @@ would wait for that lock while others compute. Where the library could not be co
 """
 
 import ctypes
+import errno
 import os
-import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
 from struct import Struct
-from typing import NoReturn
 
+from felix_py.compiled import loaded
 from felix_py.kernel.messages import EXT_ACK, SOL_NETLINK, messages
 
 LIBRARY = Path(__file__).with_name("exchange.so")
 
-ROOM = 1 << 17
-"""Bytes of answers that one exchange may bring; the library wants a quarter of it to be free with each receive."""
+ROOM = 1 << 18
+"""Bytes of answers that one call may bring; the library wants 32 KiB of it to be free with each receive."""
 
 RECEIVE = 1 << 16
 """Bytes of a receive in Python."""
@@ -29,46 +26,7 @@ RECEIVE = 1 << 16
 ANSWER_SECONDS = 10
 """The kernel answers within milliseconds; removing a link waits for RCU, some 20 ms."""
 
-CLONE_NEWNET = 0x40000000
-OWN_NAMESPACE = "/proc/thread-self/ns/net"
-
 TIMEVAL = Struct("ll")  # struct timeval
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Step(IntEnum):
-    """What `exchange_inside` does, in this order; exchange.c has the same numbers."""
-
-    HERE = 0
-    ENTER = 1
-    THERE = 2
-    OPEN = 3
-    EXCHANGE = 4
-    RETURN = 5
-
-
-class Broken(Exception):  # noqa: N818 - named for what it is
-    """An exchange in another namespace that came no further than a step; `error` is the kernel's word on it.
-
-    Attributes:
-        path: the file that it was about; empty where it was about none.
-    """
-
-    def __init__(self, step: Step, path: str, error: OSError) -> None:
-        super().__init__(f"{step.name}: {error}")
-        self.step = step
-        self.path = path
-        self.error = error
-
-
-class _Outcome(ctypes.Structure):
-    """struct outcome of exchange.c."""
-
-    _fields_ = (("step", ctypes.c_int32), ("file", ctypes.c_int32), ("sock", ctypes.c_int32))
-    step: int
-    file: int
-    sock: int
 
 
 class Library:
@@ -79,31 +37,26 @@ class Library:
     """
 
     def __init__(self, path: Path) -> None:
-        functions = ctypes.CDLL(str(path))
+        # Through the second one, Python's lock is kept: to get it again may take longer than what is asked.
+        functions, held = ctypes.CDLL(str(path)), ctypes.PyDLL(str(path))
         number, text, size = ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t
         answers = (ctypes.c_void_p, size)
-        self.exchange, self.inside = functions.exchange, functions.exchange_inside
-        self.exchange.argtypes = (number, text, size, ctypes.c_uint32, *answers)
-        self.inside.argtypes = (
-            *(number, number, text, text, text, size, ctypes.c_uint32, ctypes.c_long),
-            *answers,
-            ctypes.POINTER(_Outcome),
-        )
-        self.exchange.restype = self.inside.restype = ctypes.c_long
+        self.all, self.exchange, self.ask = functions.exchange_all, functions.exchange, held.exchange
+        self.all.argtypes = (number, ctypes.c_void_p, number, *answers)
+        self.all.restype = number
+        self.exchange.argtypes = self.ask.argtypes = (number, text, size, ctypes.c_uint32, *answers)
+        self.exchange.restype = self.ask.restype = ctypes.c_long
+        self.receive_all = functions.receive_all
+        self.receive_all.argtypes = (number, number, *answers, ctypes.POINTER(number))
+        self.receive_all.restype = ctypes.c_long
+        self.judge_namespace = held.judge_namespace
+        self.judge_namespace.argtypes, self.judge_namespace.restype = (number,), number
 
 
-def library(path: Path = LIBRARY) -> Library | None:
-    """Return the compiled functions; None where there are none."""
-    try:
-        return Library(path)
-    except OSError:
-        return None
+FUNCTIONS = loaded(Library, LIBRARY)
 
 
-FUNCTIONS = library()
-
-
-class _Answers(threading.local):
+class Answers(threading.local):
     """Room for answers, of each thread its own."""
 
     def __init__(self) -> None:
@@ -112,30 +65,12 @@ class _Answers(threading.local):
         self.address = ctypes.addressof(self.room)
 
 
-class _Home:
-    """The namespace of a thread, open for as long as the thread lives: each pod's is left for it again."""
-
-    def __init__(self) -> None:
-        self.descriptor = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
+ANSWERS = Answers()
 
 
-_answers = _Answers()
-_of_thread = threading.local()
-
-
-def _home() -> int:
-    """Return a descriptor of the namespace in which this thread asked for the first time."""
-    try:
-        home: _Home = _of_thread.home
-    except AttributeError:
-        home = _of_thread.home = _Home()
-    return home.descriptor
-
-
-def exchange(sock: socket.socket, asked: bytes, last: int, functions: Library | None = FUNCTIONS) -> bytes:
+def exchange(
+    sock: socket.socket, asked: bytes, last: int, functions: Library | None = FUNCTIONS, *, at_once: bool = False
+) -> bytes:
     """Send messages and return whatever comes, up to an answer to the last of them.
 
     Args:
@@ -143,6 +78,7 @@ def exchange(sock: socket.socket, asked: bytes, last: int, functions: Library | 
         asked: messages, one behind the other.
         last: the number of that of which an answer is waited for.
         functions: those compiled; None does it in Python.
+        at_once: the kernel answers without a lock, within microseconds.
 
     Returns:
         messages, one behind the other.
@@ -151,14 +87,16 @@ def exchange(sock: socket.socket, asked: bytes, last: int, functions: Library | 
         OSError: EAGAIN where nothing came in time.
     """
     if functions is None:
-        return _exchanged(sock, asked, last)
-    length = functions.exchange(sock.fileno(), asked, len(asked), last, _answers.address, ROOM)
+        return exchanged(sock, asked, last)
+    function = functions.ask if at_once else functions.exchange
+    length = function(sock.fileno(), asked, len(asked), last, ANSWERS.address, ROOM)
     if length < 0:
         raise OSError(-length, os.strerror(-length))
-    return bytes(_answers.view[:length])
+    return bytes(ANSWERS.view[:length])
 
 
-def _exchanged(sock: socket.socket, asked: bytes, last: int) -> bytes:
+def exchanged(sock: socket.socket, asked: bytes, last: int) -> bytes:
+    """Do what `exchange` does, in Python."""
     sock.send(asked)
     found = b""
     while True:
@@ -168,102 +106,34 @@ def _exchanged(sock: socket.socket, asked: bytes, last: int) -> bytes:
             return found
 
 
-def exchange_inside(
-    namespace: int,
-    here: Mapping[str, str],
-    there: Mapping[str, str],
-    asked: bytes,
-    last: int,
-    functions: Library | None = FUNCTIONS,
-) -> tuple[bytes, socket.socket]:
-    """Write files, and exchange messages in another network namespace, on a socket that stays open.
+def received(sock: socket.socket, most: int, functions: Library | None = FUNCTIONS) -> tuple[bytes, int]:
+    """Receive datagrams that are there, without waiting.
 
     Args:
-        namespace: its descriptor.
-        here: path and content of files that are written in this thread's own namespace, before; those that are not
-            there are passed over.
-        there: and in the other one.
-        asked: as `exchange` has it.
-        last: as `exchange` has it.
+        sock: a netlink socket.
+        most: so many at most.
         functions: as `exchange` has it.
 
     Returns:
-        what came, and the socket.
-
-    Raises:
-        Broken: with the step that failed; this thread is where it was before.
+        messages, one behind the other, and why there are no more of them: 0 where there may be, EAGAIN where no more
+        has come, ENOBUFS where the queue ran over after these, and else what the socket failed with.
     """
     if functions is None:
-        return _exchanged_inside(namespace, here, there, asked, last)
-    outcome = _Outcome()
-    length = functions.inside(
-        _home(), namespace, _strings(here), _strings(there), asked, len(asked), last, ANSWER_SECONDS,
-        _answers.address, ROOM, outcome,
-    )  # fmt: skip
-    if length < 0:
-        step = Step(outcome.step)
-        if step is Step.RETURN:
-            _lost()
-        files = {Step.HERE: here, Step.THERE: there}.get(step, {})
-        raise Broken(step, _path(files, outcome.file), OSError(-length, os.strerror(-length)))
-    found = bytes(_answers.view[:length])
-    return found, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE, outcome.sock)
+        return _received(sock, most)
+    code = ctypes.c_int()
+    length = functions.receive_all(sock.fileno(), most, ANSWERS.address, ROOM, code)
+    return bytes(ANSWERS.view[:length]), code.value
 
 
-def _strings(files: Mapping[str, str]) -> bytes:
-    return "".join(f"{path}\0{content}\0" for path, content in files.items()).encode()
-
-
-def _path(files: Mapping[str, str], number: int) -> str:
-    return [*files][number] if files else ""
-
-
-def _exchanged_inside(
-    namespace: int, here: Mapping[str, str], there: Mapping[str, str], asked: bytes, last: int
-) -> tuple[bytes, socket.socket]:
-    _write(Step.HERE, here)
-    with entered(namespace):
-        _write(Step.THERE, there)
-        try:
-            sock = open_socket()
-        except OSError as error:
-            raise Broken(Step.OPEN, "", error) from error
+def _received(sock: socket.socket, most: int) -> tuple[bytes, int]:
+    found = list[bytes]()
     try:
-        return _exchanged(sock, asked, last), sock
+        while len(found) < most:
+            came = sock.recv(RECEIVE, socket.MSG_DONTWAIT)
+            found += [came + bytes(-len(came) & 3)]
     except OSError as error:
-        sock.close()
-        raise Broken(Step.EXCHANGE, "", error) from error
-
-
-@contextmanager
-def entered(namespace: int) -> Iterator[None]:
-    """Have this thread in a namespace for a moment: a thread of its own for each pod would take as long as a veth.
-
-    Raises:
-        Broken: where it cannot be entered.
-    """
-    home = _home()
-    try:
-        set_namespace(namespace)
-    except OSError as error:
-        raise Broken(Step.ENTER, "", error) from error
-    try:
-        yield
-    finally:
-        try:
-            set_namespace(home)
-        except OSError:
-            _lost()
-
-
-def _write(step: Step, files: Mapping[str, str]) -> None:
-    for path, content in files.items():
-        try:
-            write(path, content)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise Broken(step, path, error) from error
+        return b"".join(found), error.errno or errno.EIO
+    return b"".join(found), 0
 
 
 def write(path: str, content: str) -> None:
@@ -298,21 +168,3 @@ def open_socket() -> socket.socket:
 def wait_at_most(sock: socket.socket, seconds: int) -> None:
     """Have the kernel end a receive after that time; with Python's own limit, each call would ask first."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.pack(seconds, 0))
-
-
-def set_namespace(namespace: int) -> None:
-    """Move this thread; `os.setns` came with Python 3.12.
-
-    Raises:
-        OSError: it stays where it was.
-    """
-    if _libc.setns(namespace, CLONE_NEWNET):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
-def _lost() -> NoReturn:
-    # Only without memory. What this thread did next, it would do to the pod: better no agent, and then a new one,
-    # which finds everything as after any other kill.
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise SystemExit

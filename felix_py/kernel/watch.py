@@ -1,6 +1,7 @@
 """Listens to what happens to routes, next hops, interfaces and addresses, and makes typed events of it."""
 
 import errno
+import os
 import struct
 import sys
 from collections.abc import Callable, Mapping
@@ -8,7 +9,8 @@ from typing import TypeAlias
 
 from felix_py.kernel import link_codec
 from felix_py.kernel.messages import BUFFER, HEADER, RTMSG, U32, attributes, messages
-from felix_py.kernel.netlink_socket import attach_filter, broken, open_socket, receive, subscribe
+from felix_py.kernel.netlink_socket import attach_filter, broken, open_socket, subscribe
+from felix_py.kernel.roundtrip import received
 from felix_py.kernel.wire import (
     AddressEvent,
     Event,
@@ -197,18 +199,17 @@ class Watch:
         count, lost = 0, False
         # After a loss the kernel queues nothing before the queue is empty, and does not tell that this is lost too.
         while lost or count < LIMIT:
-            try:
-                data = receive(self._socket)
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                found += [] if lost else [EventsLost()]
-                lost = True
-                continue
-            if data is None:
-                break
+            data, code = received(self._socket, LIMIT if lost else LIMIT - count)
             for kind, flags, _, port, body in messages(data):
                 count += 1
                 if count <= LIMIT and (event := decode(kind, flags, port, body)) is not None:
                     found.append(event)
+            if code == errno.ENOBUFS:
+                found += [] if lost else [EventsLost()]
+                lost = True
+            elif code == errno.EAGAIN:
+                if not data:  # else more may have come while these were decoded
+                    break
+            elif code:
+                raise OSError(code, os.strerror(code))
         return found

@@ -20,7 +20,8 @@ from figures import RUNS, tell  # noqa: E402 - same
 from route_space import ONE_LINK, Space  # noqa: E402 - same
 
 from felix_py.calc.hearsay import Hearsay  # noqa: E402 - same
-from felix_py.cni import podnet  # noqa: E402 - same
+from felix_py.cni import pod_ends, podnet  # noqa: E402 - same
+from felix_py.cni.podnet import Pod, Veth  # noqa: E402 - same
 from felix_py.daemon import families  # noqa: E402 - same
 from felix_py.kernel import sysctl  # noqa: E402 - same
 from felix_py.kernel.guard_programs import GuardPrograms  # noqa: E402 - same
@@ -68,10 +69,11 @@ class Node:
         attachment = with_mac(
             Attachment(f"c{number}", "eth0", f"default/p{number}", name, (FIRST + number,), netns="/none")
         )
-        veth = podnet.make(attachment, 1500, netns)
+        (veth,) = podnet.make([podnet.plan(Pod(attachment, 1500, netns))])
+        assert isinstance(veth, Veth), veth
         pod = attachment.endpoint(A1)
         admitted = self.turns.admit(pod, veth.index)
-        veth.open(attachment)
+        assert podnet.open_all([(veth, attachment)]) == [None]
         veth.close()
         assert self.pods == 1 or (admitted is not None and self.turns.attach([admitted])[0] is not None)
         self.cluster = self.cluster.after_all([Present(Key("WorkloadEndpoint", pod.name), pod)])
@@ -92,7 +94,7 @@ def a_node() -> Iterator[Node]:
     wire, netfilter, vxlan, programs = Rtnetlink(), Nftables(), VxlanDevice(), GuardPrograms()
     try:
         parts = (wire, Device(run_directory=Path("/nonexistent")), TunnelRefused, sysctl, NoPurger())
-        kernel = Kernel(*parts, families(), netfilter, podnet, vxlan, programs)
+        kernel = Kernel(*parts, families(), netfilter, pod_ends, vxlan, programs)
         yield Node(Turns(kernel, A1, time.monotonic))
     finally:
         wire.close()

@@ -83,11 +83,11 @@ def test_what_is_left_of_the_kubernetes_client_speaks_to_a_server(tmp_path: Path
 
 def test_what_needs_a_compiler_was_built() -> None:
     script = (
-        "import felix_py.kernel, ipip, pathlib;"
-        "folders = [pathlib.Path(each.__path__[0]) for each in (felix_py, felix_py.kernel, ipip)];"
+        "import felix_py.cni, felix_py.kernel, ipip, pathlib;"
+        "folders = [pathlib.Path(each.__path__[0]) for each in (felix_py, felix_py.cni, felix_py.kernel, ipip)];"
         "print(*sorted(each.name for folder in folders for each in folder.glob('*.*o')))"
     )
-    built = ["exchange.so", "guard.bpf.o", "offload.so", "replace.so", "tunnel.bpf.o"]
+    built = ["callers.so", "exchange.so", "guard.bpf.o", "offload.so", "replace.so", "tunnel.bpf.o"]
     assert inside("python", "-c", script).split() == built
 
 

@@ -50,6 +50,9 @@ class RoutingNode:
     def attach(self, pods: Sequence[Admitted]) -> list[bool]:
         return [False] * len(pods)
 
+    def covers(self, endpoint: WorkloadEndpoint) -> bool:
+        raise AssertionError(f"{endpoint.name} was not attached")
+
     def attached(self, endpoint: WorkloadEndpoint) -> None:
         raise AssertionError(f"{endpoint.name} was not attached")
 

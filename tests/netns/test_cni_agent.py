@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -99,6 +100,43 @@ def known_endpoints(node: Host) -> int:
     words = [felixctl, "--socket", str(node.folder / "agent.sock"), "-o", "json", "endpoints"]
     rows = json.loads(command(*words))["endpoints"]
     return sum(each["state"] == "routed" for each in rows)
+
+
+def test_a_borrowed_address_is_told_of_at_once_while_pods_come(node: Host) -> None:
+    """Others have to know of it; of all other pods the loop hears when no more of them come."""
+    (node.folder / "resources" / "n2.yaml").write_text(OF_ANOTHER)
+    until(lambda: "10.65.7.0/26" in blocks(node), "it is known that the block is another node's")
+    pods = [node.pod() for _ in range(60)]
+    calls = [
+        node.begin("ADD", f"c{number}", pod, arguments="IP=10.65.7.9" if number == BORROWER else "")
+        for number, pod in enumerate(pods)
+    ]
+    assert {call.answer().status for call in calls} == {0}
+    until(lambda: len(told(node)) == len(pods), "the log tells of each")
+    since = max(told(node).values()) - told(node)[f"c{BORROWER}"]
+    assert since > timedelta(milliseconds=20), "it was told of with the last of them"
+
+
+BORROWER = 5
+
+OF_ANOTHER = """
+apiVersion: projectcalico.org/v3
+kind: BlockAffinity
+metadata: {name: n2-block}
+spec: {node: n2, cidr: 10.65.7.0/26, state: confirmed}
+"""
+
+
+def blocks(node: Host) -> set[str]:
+    felixctl = AGENT.with_name("felixctl")
+    found = json.loads(command(felixctl, "--socket", str(node.folder / "agent.sock"), "-o", "json", "blocks"))
+    return {each["cidr"] for each in found["blocks"]}
+
+
+def told(node: Host) -> dict[str, datetime]:
+    """Return when the log told of each container's pod."""
+    events = [event for event in node.log if event["event"] == "cni.added"]
+    return {event["container"]: datetime.fromisoformat(event["timestamp"]) for event in events}
 
 
 def test_an_address_that_somebody_else_routes_takes_a_turn_and_is_refused_in_words(node: Host) -> None:

@@ -14,7 +14,7 @@ from cni_agent import RESOURCES, AgentHost
 from cni_lab import Host, command, host, in_pod, until
 from ipip_lab import Namespace
 
-from felix_py.kernel import roundtrip
+from felix_py.kernel import jobs
 
 pytestmark = pytest.mark.netns
 
@@ -170,7 +170,7 @@ def inside(pod: str) -> ThreadPoolExecutor:
     """Return a thread that lives in a pod."""
     thread = ThreadPoolExecutor(max_workers=1)
     with Path("/run/netns", pod).open() as file:
-        thread.submit(roundtrip.set_namespace, file.fileno()).result()
+        thread.submit(jobs.set_namespace, file.fileno()).result()
     return thread
 
 

@@ -1,15 +1,19 @@
 """A pod's veth on the real kernel: nothing passes before it is opened, and everything does when that returns."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cni_lab import until
 from spaces import Space
 
+from felix_py.calc.routes import GATEWAY6
 from felix_py.cni import podnet
-from felix_py.cni.podnet import Veth
+from felix_py.cni.podnet import Pod, Veth
+from felix_py.cni.request import CniError
 from felix_py.ledger import Attachment, with_mac
 
 pytestmark = pytest.mark.netns
@@ -34,6 +38,18 @@ def pod() -> Iterator[Space]:
 
 
 @pytest.fixture
+def spaces() -> Iterator[Callable[[], Space]]:
+    with ExitStack() as stack:
+
+        def another() -> Space:
+            made = Space()
+            stack.callback(made.close)
+            return made
+
+        yield another
+
+
+@pytest.fixture
 def attachment(pod: Space) -> Attachment:
     return with_mac(Attachment("c1", "eth0", "default/web-0", "cali1", ADDRESSES, netns=pod.path))
 
@@ -41,15 +57,30 @@ def attachment(pod: Space) -> Attachment:
 @pytest.fixture
 def veth(host: Space, pod: Space, attachment: Attachment) -> Iterator[Veth]:
     descriptor = os.open(pod.path, os.O_RDONLY)
-    made = host.do(podnet.make, attachment, MTU, descriptor)
+    made = make(host, attachment, descriptor)
     yield made
     made.close()
     os.close(descriptor)
 
 
+def make_all(pods: Sequence[Pod]) -> list[Veth | Exception]:
+    return podnet.make([podnet.plan(each) for each in pods])
+
+
+def make(host: Space, attachment: Attachment, namespace: int) -> Veth:
+    (made,) = host.do(make_all, [Pod(attachment, MTU, namespace)])
+    assert isinstance(made, Veth), made
+    return made
+
+
+def open_up(host: Space, veth: Veth, attachment: Attachment) -> None:
+    assert host.do(podnet.open_all, [(veth, attachment)]) == [None]
+
+
 def let_go() -> None:
     """Close what the thread of a host keeps."""
-    podnet._of_thread.sock.close()
+    if podnet._of_thread.sock is not None:
+        podnet._of_thread.sock.close()
 
 
 def flags(space: Space, device: str) -> set[str]:
@@ -61,24 +92,105 @@ def test_the_hosts_end_is_down_until_it_is_opened(host: Space, pod: Space, attac
     assert "UP" not in flags(host, "cali1")
     assert "UP" in flags(pod, "eth0")
     assert "LOWER_UP" not in flags(pod, "eth0"), "what the pod sends goes nowhere"
-    host.do(veth.open, attachment)
+    open_up(host, veth, attachment)
     for space, device in ((host, "cali1"), (pod, "eth0")):
         assert {"UP", "LOWER_UP"} <= flags(space, device)
 
 
 def test_the_first_packet_passes_when_it_is_open(host: Space, pod: Space, attachment: Attachment, veth: Veth) -> None:
-    host.do(veth.open, attachment)
+    open_up(host, veth, attachment)
     host.ip("route add 10.65.0.7 dev cali1", "route add fd65::7 dev cali1", "addr add 10.65.9.9/32 dev lo")
     for address in ("10.65.0.7", "fd65::7"):
         assert host.pings(address)
     assert pod.pings("10.65.9.9")
 
 
+def several(host: Space, *wanted: tuple[Space, str, str]) -> list[Veth | Exception]:
+    """Make pods together, of each its namespace, its interface on the host, and its address."""
+    with ExitStack() as stack:
+        pods = []
+        for space, device, address in wanted:
+            namespace = os.open(space.path, os.O_RDONLY)
+            stack.callback(os.close, namespace)
+            attachment = with_mac(
+                Attachment(f"c-{device}", "eth0", f"default/{device}", device, (ip_address(address),), netns=space.path)
+            )
+            pods.append(Pod(attachment, MTU, namespace))
+        made = host.do(make_all, pods)
+        standing = [(veth, pod.attachment) for veth, pod in zip(made, pods, strict=True) if isinstance(veth, Veth)]
+        assert host.do(podnet.open_all, standing) == [None] * len(standing)
+        for veth, _ in standing:
+            veth.close()
+        return made
+
+
+def reached(host: Space, device: str, address: str) -> bool:
+    host.ip(f"route replace {address} dev {device}", "addr replace 10.65.9.9/32 dev lo")
+    return host.pings(address)
+
+
+def test_several_are_made_together(host: Space, pod: Space, spaces: Callable[[], Space]) -> None:
+    wanted = [(pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"), (spaces(), "cali3", "10.65.0.3")]
+    assert all(isinstance(each, Veth) for each in several(host, *wanted))
+    assert all(reached(host, device, address) for _, device, address in wanted)
+
+
+def test_one_that_is_refused_is_the_only_one(host: Space, pod: Space, spaces: Callable[[], Space]) -> None:
+    pod.ip("link add eth0 type veth peer name other")
+    first, last = spaces(), spaces()
+    made = several(host, (first, "cali1", "10.65.0.1"), (pod, "cali2", "10.65.0.2"), (last, "cali3", "10.65.0.3"))
+    assert [type(each) for each in made] == [Veth, CniError, Veth]
+    assert "has an interface eth0 already; give another CNI_IFNAME" in str(made[1])
+    assert reached(host, "cali1", "10.65.0.1")
+    assert reached(host, "cali3", "10.65.0.3")
+
+
+def test_a_namespace_that_is_not_like_the_one_before_gets_the_same_network(
+    host: Space, pod: Space, spaces: Callable[[], Space]
+) -> None:
+    """The interface's index is expected to be that of the pod before; here it is not, and nobody else's is touched."""
+    second, third = spaces(), spaces()
+    second.ip("link add other0 type veth peer name other1", "link set other0 down", "link set other1 down")
+    wanted = [(pod, "cali1", "10.65.0.1"), (second, "cali2", "10.65.0.2"), (third, "cali3", "10.65.0.3")]
+    assert all(isinstance(each, Veth) for each in several(host, *wanted))
+    assert "UP" not in flags(second, "other0") | flags(second, "other1")
+    assert all(reached(host, device, address) for _, device, address in wanted)
+
+
+def test_what_an_agent_left_that_died_makes_room(host: Space, pod: Space, spaces: Callable[[], Space]) -> None:
+    host.ip("link add cali1 type veth peer name left")
+    made = several(host, (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"))
+    assert all(isinstance(each, Veth) for each in made)
+    assert reached(host, "cali1", "10.65.0.1")
+    assert "left" not in host.run("ip", "link")
+
+
+def test_the_hosts_end_has_a_link_local_address_where_the_pod_speaks_ipv6(
+    host: Space, spaces: Callable[[], Space], attachment: Attachment, veth: Veth
+) -> None:
+    open_up(host, veth, attachment)
+    several(host, (spaces(), "cali2", "10.65.0.2"))
+    assert str(GATEWAY6) in host.run("ip", "-6", "address", "show", "dev", "cali1")
+    assert not host.run("ip", "-6", "address", "show", "dev", "cali2")
+    host.ip("link set cali1 down", "link set cali1 up")
+    until(lambda: str(GATEWAY6) in host.run("ip", "-6", "address", "show", "dev", "cali1"), "it has it again")
+
+
+def test_an_interface_too_small_for_ipv6_is_made(host: Space, pod: Space) -> None:
+    small = with_mac(Attachment("c1", "eth0", "default/web-0", "cali1", ADDRESSES[:1], netns=pod.path))
+    with open(pod.path) as namespace:  # noqa: PTH123 - for its descriptor
+        (made,) = host.do(make_all, [Pod(small, 1000, namespace.fileno())])
+    assert isinstance(made, Veth), made
+    open_up(host, made, small)
+    made.close()
+    assert reached(host, "cali1", "10.65.0.7")
+
+
 def test_no_descriptor_is_left(host: Space, pod: Space, attachment: Attachment) -> None:
     descriptor, held = os.open(pod.path, os.O_RDONLY), []
     for _ in range(3):
-        made = host.do(podnet.make, attachment, MTU, descriptor)
-        host.do(made.open, attachment)
+        made = make(host, attachment, descriptor)
+        open_up(host, made, attachment)
         made.close()
         host.ip("link del cali1")
         held.append(len(list(Path("/proc/self/fd").iterdir())))

@@ -2,23 +2,22 @@
 
 import errno
 import os
-import signal
 import socket
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from spaces import Space
 
-from felix_py.kernel import links, roundtrip
-from felix_py.kernel.links import Change, LinkRefused
+from felix_py.kernel import link_changes, links, roundtrip
+from felix_py.kernel.link_changes import Change
 from felix_py.kernel.messages import ACK, ERROR, RTM_NEWLINK, messages
-from felix_py.kernel.roundtrip import FUNCTIONS, Broken, Library, Step, exchange, exchange_inside
+from felix_py.kernel.netlink_socket import subscribe
+from felix_py.kernel.roundtrip import FUNCTIONS, Library, exchange, received
 
 pytestmark = pytest.mark.netns
 
 LOOPBACK = 1
+LINK_GROUP = 1  # RTNLGRP_LINK
 
 UNKNOWN = Change("nothing that the kernel knows", 4000, ACK, bytes(16))
 """A request that is refused, as is one of a later kernel."""
@@ -39,24 +38,6 @@ def here() -> Iterator[Space]:
     made.close()
 
 
-@pytest.fixture
-def there() -> Iterator[Space]:
-    made = Space()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def namespace(there: Space) -> Iterator[int]:
-    descriptor = os.open(there.path, os.O_RDONLY)
-    yield descriptor
-    os.close(descriptor)
-
-
-def own(space: Space) -> int:
-    return space.do(os.stat, "/proc/thread-self/ns/net").st_ino
-
-
 def look(*changes: Change, interface: str | int = LOOPBACK) -> tuple[bytes, int]:
     requests = links.with_look(changes, interface)
     return links.packed(requests), len(requests) - 1
@@ -68,7 +49,7 @@ def numbers(answers: bytes) -> list[tuple[int, int]]:
 
 
 def test_what_comes_before_the_answer_comes_with_it(here: Space, functions: Library | None) -> None:
-    asked, last = look(links.up(LOOPBACK, "lo"), UNKNOWN, links.up(99, "nobody"))
+    asked, last = look(link_changes.up(LOOPBACK, "lo"), UNKNOWN, link_changes.up(99, "nobody"))
 
     def asking() -> bytes:
         with roundtrip.open_socket() as sock:
@@ -78,7 +59,7 @@ def test_what_comes_before_the_answer_comes_with_it(here: Space, functions: Libr
 
 
 def test_many_refusals_are_all_there(here: Space, functions: Library | None) -> None:
-    asked, last = look(*[links.up(99, "nobody")] * 60)
+    asked, last = look(*[link_changes.up(99, "nobody")] * 60)
 
     def asking() -> bytes:
         with roundtrip.open_socket() as sock:
@@ -88,11 +69,11 @@ def test_many_refusals_are_all_there(here: Space, functions: Library | None) -> 
 
 
 def test_more_than_there_is_room_for_is_an_error_and_no_answer(here: Space) -> None:
-    asked, last = look(*[UNKNOWN] * 2000)
+    asked, last = look(*[UNKNOWN] * 5000)
 
     def asking() -> bytes:
         with roundtrip.open_socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 22)  # SO_RCVBUFFORCE: the kernel has room for all of it
+            sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 23)  # SO_RCVBUFFORCE: the kernel has room for all of it
             return exchange(sock, asked, last, FUNCTIONS)
 
     with pytest.raises(OSError, match=os.strerror(errno.ENOBUFS)):
@@ -103,117 +84,58 @@ def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(here: Space, fu
     def asking() -> bytes:
         with roundtrip.open_socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, roundtrip.TIMEVAL.pack(0, 10_000))
-            return exchange(sock, links.packed([links.up(LOOPBACK, "lo")]), 0, functions)  # nobody asks for an answer
+            return exchange(
+                sock, links.packed([link_changes.up(LOOPBACK, "lo")]), 0, functions
+            )  # nobody asks for an answer
 
     with pytest.raises(BlockingIOError):
         here.do(asking)
 
 
-def test_inside_another_namespace(here: Space, there: Space, namespace: int, functions: Library | None) -> None:
-    before, forwarding = own(here), "/proc/sys/net/ipv4/ip_forward"
-    here.parameter("ipv4/ip_forward", "0")
-    there.parameter("ipv4/ip_forward", "0")
-    there.ip("link set lo down")
-    asked, last = look(links.up(LOOPBACK, "lo"))
+def events_of(space: Space, count: int, *, room: int = 1 << 20) -> socket.socket:
+    """Return a socket that has heard of so many changes, as far as it has room for them."""
 
-    def asking() -> tuple[bytes, socket.socket]:
-        return exchange_inside(
-            namespace, {"/proc/sys/net/ipv4/no-such": "1"}, {forwarding: "1"}, asked, last, functions
-        )
+    def heard() -> socket.socket:
+        listening, asking = roundtrip.open_socket(), roundtrip.open_socket()
+        listening.setsockopt(socket.SOL_SOCKET, 33, room)  # SO_RCVBUFFORCE
+        listening.bind((0, 0))
+        subscribe(listening, LINK_GROUP)
+        with asking:
+            for number in range(count):
+                links.carry_out(asking, [link_changes.resize(LOOPBACK, "lo", 60_000 + number)])
+        return listening
 
-    answers, sock = here.do(asking)
-    with sock:
-        assert numbers(answers) == [(last, RTM_NEWLINK)]
-        assert "UP" in there.run("ip", "link", "show", "lo")
-        assert links.carry_out_and_look(sock, [], "lo").running, "the socket is one of that namespace"
-        assert not sock.get_inheritable()
-    assert (here.parameter("ipv4/ip_forward"), there.parameter("ipv4/ip_forward")) == ("0", "1")
-    assert own(here) == before
+    return space.do(heard)
 
 
-@pytest.mark.parametrize(
-    ("here_files", "there_files", "step", "code"),
-    [
-        ({"/proc/sys/net/ipv4/ip_forward": "x"}, {}, Step.HERE, errno.EINVAL),
-        (
-            {},
-            {"/proc/sys/net/ipv4/ip_default_ttl": "64", "/proc/sys/net/ipv4/ip_forward": "x"},
-            Step.THERE,
-            errno.EINVAL,
-        ),
-        ({}, {"/proc/self": "x"}, Step.THERE, errno.EISDIR),
-    ],
-)
-def test_a_file_that_cannot_be_written(
-    here: Space,
-    namespace: int,
-    functions: Library | None,
-    here_files: dict[str, str],
-    there_files: dict[str, str],
-    step: Step,
-    code: int,
-) -> None:
-    before, asked = own(here), look()
-    with pytest.raises(Broken) as broken:
-        here.do(exchange_inside, namespace, here_files, there_files, *asked, functions)
-    assert (broken.value.step, broken.value.error.errno) == (step, code)
-    assert broken.value.path == [*here_files, *there_files][-1]
-    assert own(here) == before
+def test_datagrams_that_are_there_are_received_together(here: Space, functions: Library | None) -> None:
+    with events_of(here, 7) as sock:
+        data, code = received(sock, 5, functions)
+        assert (len(numbers(data)), code) == (5, 0)
+        data, code = received(sock, 5, functions)
+        assert (len(numbers(data)), code) == (2, errno.EAGAIN)
+        assert received(sock, 5, functions) == (b"", errno.EAGAIN)
+        assert received(sock, 0, functions) == (b"", 0)
 
 
-def test_a_namespace_that_is_none(here: Space, functions: Library | None) -> None:
-    with open("/dev/null") as file, pytest.raises(Broken) as broken:  # noqa: PTH123 - for its descriptor
-        here.do(exchange_inside, file.fileno(), {}, {}, *look(), functions)
-    assert (broken.value.step, broken.value.error.errno) == (Step.ENTER, errno.EINVAL)
+def test_more_than_there_is_room_for_is_received_in_parts(here: Space, functions: Library | None) -> None:
+    count, code, parts = 0, 0, 0
+    with events_of(here, 400, room=1 << 22) as sock:
+        while code == 0:
+            data, code = received(sock, 1000, functions)
+            count, parts = count + len(numbers(data)), parts + 1
+    assert (count, code) == (400, errno.EAGAIN)
+    assert parts > 1 or functions is None
 
 
-def test_no_descriptor_is_left_after_a_failure(here: Space, namespace: int, functions: Library | None) -> None:
-    def open_files() -> set[str]:
-        return {each.name for each in Path("/proc/self/fd").iterdir()}
-
-    here.do(exchange_inside, namespace, {}, {}, *look(), functions)[1].close()  # the way home stays open
-    before = open_files()
-    with pytest.raises(Broken) as broken:
-        here.do(exchange_inside, namespace, {}, {}, *look(*[UNKNOWN] * 2000), functions)
-    assert (broken.value.step, broken.value.error.errno) == (Step.EXCHANGE, errno.ENOBUFS)
-    assert len(open_files()) == len(before)
+def test_a_queue_that_ran_over_says_so_once(here: Space, functions: Library | None) -> None:
+    with events_of(here, 100, room=4096) as sock:
+        found = [received(sock, 1000, functions) for _ in range(3)]
+    assert [code for _, code in found] == [errno.ENOBUFS, errno.EAGAIN, errno.EAGAIN]
+    assert 0 < len(numbers(found[1][0])) < 100, "what had room is there"
 
 
-def test_a_refused_change_inside_says_which(here: Space, namespace: int) -> None:
-    requests = links.with_look([links.up(LOOPBACK, "lo"), links.up(99, "eth7")], LOOPBACK)
-    answers, sock = here.do(exchange_inside, namespace, {}, {}, links.packed(requests), len(requests) - 1)
+def test_a_socket_that_is_closed_brings_nothing(functions: Library | None) -> None:
+    sock = roundtrip.open_socket()
     sock.close()
-    with pytest.raises(LinkRefused, match="eth7 up was refused: No such device"):
-        links.seen(requests, answers)
-
-
-def test_signals_disturb_nothing(here: Space, namespace: int, functions: Library | None) -> None:
-    """A signal that arrives amid a call is heard after it; the call comes to its end."""
-    heard = []
-    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
-    try:
-        thread_id, disturbing, asked = (
-            here.do(threading.get_ident),
-            threading.Event(),
-            look(*[links.up(LOOPBACK, "lo")] * 20),
-        )
-
-        def disturb() -> None:
-            while not disturbing.is_set():
-                signal.pthread_kill(thread_id, signal.SIGUSR1)
-
-        thread = threading.Thread(target=disturb)
-        thread.start()
-        for _ in range(50):
-            answers, sock = here.do(exchange_inside, namespace, {}, {}, *asked, functions)
-            sock.close()
-            assert numbers(answers)[-1] == (20, RTM_NEWLINK)
-        disturbing.set()
-        thread.join()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert heard
-
-
-def test_without_the_library_there_are_no_functions(tmp_path: Path) -> None:
-    assert roundtrip.library(tmp_path / "exchange.so") is None
+    assert received(sock, 5, functions) == (b"", errno.EBADF)

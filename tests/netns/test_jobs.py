@@ -1,0 +1,266 @@
+"""Jobs at the kernel: the compiled library and Python do the very same, also where something fails."""
+
+import errno
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from spaces import Space
+
+from felix_py.cni import pod_namespace
+from felix_py.cni.pod_namespace import Place
+from felix_py.kernel import jobs, link_changes, links, roundtrip
+from felix_py.kernel.jobs import Done, Job, Step
+from felix_py.kernel.link_changes import Change
+from felix_py.kernel.links import LinkRefused
+from felix_py.kernel.messages import ACK, RTM_NEWLINK, messages
+from felix_py.kernel.roundtrip import FUNCTIONS, Library
+
+pytestmark = pytest.mark.netns
+
+LOOPBACK = 1
+
+UNKNOWN = Change("nothing that the kernel knows", 4000, ACK, bytes(16))
+"""A request that is refused, as is one of a later kernel."""
+
+
+@pytest.fixture(params=["compiled", "in Python"])
+def functions(request: pytest.FixtureRequest) -> Library | None:
+    if request.param == "in Python":
+        return None
+    assert FUNCTIONS is not None, "`make setup` compiles felix_py/kernel/exchange.c, and needs a C compiler"
+    return FUNCTIONS
+
+
+@pytest.fixture
+def here() -> Iterator[Space]:
+    made = Space()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def there() -> Iterator[Space]:
+    made = Space()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def namespace(there: Space) -> Iterator[int]:
+    descriptor = os.open(there.path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def sock(here: Space) -> Iterator[socket.socket]:
+    made = here.do(roundtrip.open_socket)
+    yield made
+    made.close()
+
+
+def own(space: Space) -> int:
+    return space.do(os.stat, "/proc/thread-self/ns/net").st_ino
+
+
+def look(*changes: Change, interface: str | int = LOOPBACK) -> tuple[bytes, int]:
+    requests = links.with_look(changes, interface)
+    return links.packed(requests), len(requests) - 1
+
+
+def numbers(answers: bytes) -> list[tuple[int, int]]:
+    """Return number and kind of each answer."""
+    return [(number, kind) for kind, _, number, _, _ in messages(answers)]
+
+
+def open_files() -> set[str]:
+    return {each.name for each in Path("/proc/self/fd").iterdir()}
+
+
+def close(done: list[Done]) -> None:
+    for each in done:
+        if each.sock is not None:
+            each.sock.close()
+
+
+def test_inside_another_namespace(here: Space, there: Space, namespace: int, functions: Library | None) -> None:
+    before, forwarding = own(here), "/proc/sys/net/ipv4/ip_forward"
+    here.parameter("ipv4/ip_forward", "0")
+    there.parameter("ipv4/ip_forward", "0")
+    there.ip("link set lo down")
+    asked, last = look(link_changes.up(LOOPBACK, "lo"))
+    job = Job(asked, last, None, namespace, {"/proc/sys/net/ipv4/no-such": "1"}, {forwarding: "1"})
+    (done,) = here.do(jobs.do, [job], functions)
+    assert done.broken is None
+    assert done.sock is not None
+    with done.sock as sock:
+        assert numbers(done.answers) == [(last, RTM_NEWLINK)]
+        assert "UP" in there.run("ip", "link", "show", "lo")
+        assert links.carry_out_and_look(sock, [], "lo").running, "the socket is one of that namespace"
+        assert not sock.get_inheritable()
+    assert (here.parameter("ipv4/ip_forward"), there.parameter("ipv4/ip_forward")) == ("0", "1")
+    assert own(here) == before
+
+
+def test_each_has_its_own_answers(here: Space, sock: socket.socket, namespace: int, functions: Library | None) -> None:
+    first, second = look(link_changes.up(99, "nobody")), look()
+    many = [Job(*first, sock), Job(*second, None, namespace), Job(*second, sock), Job(*second, None, namespace)]
+    done = here.do(jobs.do, many * 8, functions)
+    for number, each in enumerate(done):
+        assert each.broken is None
+        assert (each.sock is not None) == (number % 2 == 1)
+        assert [number for number, _ in numbers(each.answers)] == ([0, 1] if number % 4 == 0 else [0])
+    close(done)
+
+
+def test_what_needs_something_that_was_refused_is_not_begun(
+    here: Space, there: Space, sock: socket.socket, namespace: int, functions: Library | None
+) -> None:
+    there.ip("link set lo down")
+    refused, fine = look(link_changes.up(99, "nobody")), look()
+    up = look(link_changes.up(LOOPBACK, "lo"))
+    close(here.do(jobs.do, [Job(*fine, None, namespace)], functions))  # the way home stays open
+    before = len(open_files())
+    done = here.do(
+        jobs.do,
+        [Job(*refused, sock), Job(*up, None, namespace, needs=0), Job(*fine, sock), Job(*fine, sock, needs=1)],
+        functions,
+    )
+    assert [each.is_in_vain for each in done] == [False, True, False, True]
+    assert "UP" not in there.run("ip", "link", "show", "lo").split("mtu")[0]
+    assert len(open_files()) == before
+    done = here.do(jobs.do, [Job(*fine, sock), Job(*up, None, namespace, needs=0)], functions)
+    assert [each.broken for each in done] == [None, None]
+    close(done)
+
+
+def test_what_expects_another_peer_is_not_begun(
+    here: Space, there: Space, sock: socket.socket, namespace: int, functions: Library | None
+) -> None:
+    there.ip("link set lo down")
+    here.ip("link add a0 type veth peer name a1")
+    peer = here.do(socket.if_nametoindex, "a1")
+    asked, up = look(interface="a0"), look(link_changes.up(LOOPBACK, "lo"))
+    for expected, in_vain in ((peer + 1, True), (peer, False), (0, False)):
+        pair = [Job(*asked, sock), Job(*up, None, namespace, needs=0, peer=expected)]
+        done = here.do(jobs.do, pair, functions)
+        assert [each.is_in_vain for each in done] == [False, in_vain], expected
+        assert ("UP" in there.run("ip", "link", "show", "lo").split("mtu")[0]) != in_vain
+        close(done)
+
+
+def test_a_link_without_a_peer_is_not_the_one_expected(
+    here: Space, sock: socket.socket, namespace: int, functions: Library | None
+) -> None:
+    done = here.do(jobs.do, [Job(*look(), sock), Job(*look(), None, namespace, needs=0, peer=7)], functions)
+    assert [each.is_in_vain for each in done] == [False, True]
+
+
+def test_no_answer_is_read_that_came_too_late(
+    here: Space, sock: socket.socket, namespace: int, functions: Library | None
+) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, roundtrip.TIMEVAL.pack(0, 10_000))
+    unanswered = links.packed([link_changes.up(LOOPBACK, "lo")]), 0  # nobody asks for an answer
+    done = here.do(jobs.do, [Job(*unanswered, sock), Job(*look(), sock), Job(*look(), None, namespace)], functions)
+    assert done[0].broken is not None
+    assert done[0].broken.error.errno == errno.EAGAIN
+    assert [each.is_in_vain for each in done] == [False, True, False]
+    close(done)
+    with pytest.raises(LinkRefused, match="the kernel did not answer within"):
+        links.seen_by(links.with_look([], LOOPBACK), done[1])
+
+
+@pytest.mark.parametrize(
+    ("here_files", "there_files", "step", "code"),
+    [
+        ({"/proc/sys/net/ipv4/ip_forward": "x"}, {}, Step.HERE, errno.EINVAL),
+        (
+            {},
+            {"/proc/sys/net/ipv4/ip_default_ttl": "64", "/proc/sys/net/ipv4/ip_forward": "x"},
+            Step.THERE,
+            errno.EINVAL,
+        ),
+        ({}, {"/proc/self": "x"}, Step.THERE, errno.EISDIR),
+    ],
+)
+def test_a_file_that_cannot_be_written(
+    here: Space,
+    namespace: int,
+    functions: Library | None,
+    here_files: dict[str, str],
+    there_files: dict[str, str],
+    step: Step,
+    code: int,
+) -> None:
+    before, asked = own(here), look()
+    (done,) = here.do(jobs.do, [Job(*asked, None, namespace, here_files, there_files)], functions)
+    assert done.broken is not None
+    assert (done.broken.step, done.broken.error.errno) == (step, code)
+    assert done.broken.path == [*here_files, *there_files][-1]
+    assert own(here) == before
+
+
+def test_a_namespace_that_is_none(here: Space, functions: Library | None) -> None:
+    with open("/dev/null") as file:  # noqa: PTH123 - for its descriptor
+        (done,) = here.do(jobs.do, [Job(*look(), None, file.fileno())], functions)
+    assert done.broken is not None
+    assert (done.broken.step, done.broken.error.errno, done.broken.path) == (Step.ENTER, errno.EINVAL, "")
+
+
+def test_no_descriptor_is_left_after_a_failure(here: Space, namespace: int, functions: Library | None) -> None:
+    close(here.do(jobs.do, [Job(*look(), None, namespace)], functions))  # the way home stays open
+    before = open_files()
+    (done,) = here.do(jobs.do, [Job(*look(*[UNKNOWN] * 4000), None, namespace)], functions)
+    assert done.broken is not None
+    assert (done.broken.step, done.broken.error.errno) == (Step.EXCHANGE, errno.ENOBUFS)
+    assert len(open_files()) == len(before)
+
+
+def test_a_refused_change_inside_says_which(here: Space, namespace: int) -> None:
+    requests = links.acknowledged([link_changes.up(LOOPBACK, "lo"), link_changes.up(99, "eth7")])
+    job = pod_namespace.job(namespace, requests, {}, {})
+    (done,) = here.do(jobs.do, [job])
+    with pytest.raises(LinkRefused, match="eth7 up was refused: No such device"):
+        pod_namespace.opened(job, requests, done)
+    assert done.sock is not None
+    assert done.sock.fileno() == -1, "it was closed"
+
+
+def test_signals_disturb_nothing(here: Space, namespace: int, functions: Library | None) -> None:
+    """A signal that arrives amid a call is heard after it; the call comes to its end."""
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+    try:
+        thread_id, disturbing, asked = (
+            here.do(threading.get_ident),
+            threading.Event(),
+            look(*[link_changes.up(LOOPBACK, "lo")] * 20),
+        )
+
+        def disturb() -> None:
+            while not disturbing.is_set():
+                signal.pthread_kill(thread_id, signal.SIGUSR1)
+
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        for _ in range(50):
+            done = here.do(jobs.do, [Job(*asked, None, namespace)] * 2, functions)
+            close(done)
+            assert [numbers(each.answers)[-1] for each in done] == [(20, RTM_NEWLINK)] * 2
+        disturbing.set()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard
+
+
+def test_what_a_descriptor_is(namespace: int, functions: Library | None) -> None:
+    assert pod_namespace.judge(namespace, functions) is Place.ANOTHER
+    for path, place in (("/proc/self/ns/net", Place.OWN), ("/proc/self/ns/mnt", Place.NONE), ("/dev/null", Place.NONE)):
+        with open(path) as file:  # noqa: PTH123 - for its descriptor
+            assert pod_namespace.judge(file.fileno(), functions) is place, path
