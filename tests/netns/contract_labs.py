@@ -17,7 +17,18 @@ from fakes import GONE, SOMEBODY, FakeHost, FakeParameters
 from felix_py.kernel import route_codec
 from felix_py.kernel.objects import Link, Route, RouteKey
 from felix_py.kernel.rtnetlink import Rtnetlink
-from felix_py.kernel.wire import Event, Family, LinkEvent, Mode, NextHopEvent, Refusal, RouteEvent, Verb, Wire
+from felix_py.kernel.wire import (
+    AddressEvent,
+    Event,
+    Family,
+    LinkEvent,
+    Mode,
+    NextHopEvent,
+    Refusal,
+    RouteEvent,
+    Verb,
+    Wire,
+)
 
 RANGES = tuple(map(ip_network, ("10.64.0.0/11", "fd10::/16")))
 """Where the cases put their routes; the real kernel has routes of its own beside."""
@@ -264,7 +275,15 @@ class KernelLab(Lab):
         ip(f"link set {name} name {new}")
 
     def address(self, action: str, name: str, address: str) -> None:
-        ip(f"addr {action} {address} dev {name}{' nodad' if ':' in address and action == 'add' else ''}")
+        if ":" not in address or action != "add":
+            ip(f"addr {action} {address} dev {name}")
+            return
+        ip(f"addr {action} {address} dev {name} nodad")
+        # A work queue of the kernel tells of it, some time after `ip` has returned.
+        self._hear(
+            lambda heard: any(isinstance(each, AddressEvent) and each.address == address for each in heard),
+            f"{address} on {name}",
+        )
 
     def parameter(self, path: str, value: str) -> None:
         (Path("/proc/sys") / path).write_text(value)
