@@ -9,38 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from exchanges import LOOPBACK, UNKNOWN, look, numbers
 from spaces import Space
 
 from felix_py.cni import pod_namespace
 from felix_py.cni.pod_namespace import Place
 from felix_py.kernel import jobs, link_changes, links, roundtrip
 from felix_py.kernel.jobs import Done, Job, Step
-from felix_py.kernel.link_changes import Change
 from felix_py.kernel.links import LinkRefused
-from felix_py.kernel.messages import ACK, RTM_NEWLINK, messages
-from felix_py.kernel.roundtrip import FUNCTIONS, Library
+from felix_py.kernel.messages import RTM_NEWLINK
+from felix_py.kernel.roundtrip import Library
 
 pytestmark = pytest.mark.netns
-
-LOOPBACK = 1
-
-UNKNOWN = Change("nothing that the kernel knows", 4000, ACK, bytes(16))
-"""A request that is refused, as is one of a later kernel."""
-
-
-@pytest.fixture(params=["compiled", "in Python"])
-def functions(request: pytest.FixtureRequest) -> Library | None:
-    if request.param == "in Python":
-        return None
-    assert FUNCTIONS is not None, "`make setup` compiles felix_py/kernel/exchange.c, and needs a C compiler"
-    return FUNCTIONS
-
-
-@pytest.fixture
-def here() -> Iterator[Space]:
-    made = Space()
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -66,16 +46,6 @@ def sock(here: Space) -> Iterator[socket.socket]:
 
 def own(space: Space) -> int:
     return space.do(os.stat, "/proc/thread-self/ns/net").st_ino
-
-
-def look(*changes: Change, interface: str | int = LOOPBACK) -> tuple[bytes, int]:
-    requests = links.with_look(changes, interface)
-    return links.packed(requests), len(requests) - 1
-
-
-def numbers(answers: bytes) -> list[tuple[int, int]]:
-    """Return number and kind of each answer."""
-    return [(number, kind) for kind, _, number, _, _ in messages(answers)]
 
 
 def open_files() -> set[str]:

@@ -3,49 +3,19 @@
 import errno
 import os
 import socket
-from collections.abc import Iterator
 
 import pytest
+from exchanges import LOOPBACK, UNKNOWN, look, numbers
 from spaces import Space
 
 from felix_py.kernel import link_changes, links, roundtrip
-from felix_py.kernel.link_changes import Change
-from felix_py.kernel.messages import ACK, ERROR, RTM_NEWLINK, messages
+from felix_py.kernel.messages import ERROR, RTM_NEWLINK
 from felix_py.kernel.netlink_socket import subscribe
 from felix_py.kernel.roundtrip import FUNCTIONS, Library, exchange, received
 
 pytestmark = pytest.mark.netns
 
-LOOPBACK = 1
 LINK_GROUP = 1  # RTNLGRP_LINK
-
-UNKNOWN = Change("nothing that the kernel knows", 4000, ACK, bytes(16))
-"""A request that is refused, as is one of a later kernel."""
-
-
-@pytest.fixture(params=["compiled", "in Python"])
-def functions(request: pytest.FixtureRequest) -> Library | None:
-    if request.param == "in Python":
-        return None
-    assert FUNCTIONS is not None, "`make setup` compiles felix_py/kernel/exchange.c, and needs a C compiler"
-    return FUNCTIONS
-
-
-@pytest.fixture
-def here() -> Iterator[Space]:
-    made = Space()
-    yield made
-    made.close()
-
-
-def look(*changes: Change, interface: str | int = LOOPBACK) -> tuple[bytes, int]:
-    requests = links.with_look(changes, interface)
-    return links.packed(requests), len(requests) - 1
-
-
-def numbers(answers: bytes) -> list[tuple[int, int]]:
-    """Return number and kind of each answer."""
-    return [(number, kind) for kind, _, number, _, _ in messages(answers)]
 
 
 def test_what_comes_before_the_answer_comes_with_it(here: Space, functions: Library | None) -> None:
