@@ -25,7 +25,7 @@ from felix_py.cni.request import CniError, Command, Request, parse, split
 CONNECTIONS = 64
 """Calls in hand at once; more wait in the socket's backlog."""
 
-TOGETHER = int(os.environ.get("TOG") or 16)
+TOGETHER = 16
 """ADDs in one go at most: the first of them is answered when the last one has its interface."""
 
 QUIET = 5
