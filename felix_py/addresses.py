@@ -1,11 +1,12 @@
 """Gives and takes back addresses: of own blocks, of blocks claimed for it, and of other nodes' blocks."""
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from ipaddress import ip_network
+from itertools import islice
 from typing import TypeAlias
 
 import structlog
@@ -15,7 +16,7 @@ from felix_py.choosing import Chosen, Client
 from felix_py.claims import Ask, Conflict, Lost
 from felix_py.datastore.api import Damaged, Swaps
 from felix_py.datastore.drive import drive
-from felix_py.ipam import Block, Holder, NotAssigned
+from felix_py.ipam import Block, Holder, NotAssigned, Terms
 from felix_py.model import IPAddress, IPNetwork, IPPool, Namespace, NodeName
 from felix_py.own_blocks import OwnBlocks
 from felix_py.state import ClusterState
@@ -122,25 +123,29 @@ class Addresses:
             raise
         return self._all_or_none(wishes, given)
 
-    def likely(self, client: Client, others: Collection[IPAddress]) -> tuple[IPAddress, ...]:
-        """Guess what `give` would give, by what was known last; nothing where there is no telling. For any thread.
+    def likely(self, client: Client, others: Collection[IPAddress], count: int = 1) -> list[tuple[IPAddress, ...]]:
+        """Guess what `give` would give, by what was known last; for any thread.
 
         Args:
             client: who will ask.
             others: what was guessed for others, who have not asked yet.
+            count: how often it will ask.
+
+        Returns:
+            of each time all addresses; as often as there is a telling.
         """
         if not self.own.known():
-            return ()
-        way, terms, found = self._way(client), self.own.terms(), list[IPAddress]()
-        for version in way.versions:
-            blocks = (self._swaps.known(claims.block_key(cidr)) for cidr in way.inside[version])
-            values = (block.value for block in blocks if block is not None)
-            free = (each for block in values if isinstance(block, Block) for each in block.free(terms))
-            address = next((each for each in free if each not in others), None)
-            if address is None:
-                return ()
-            found.append(address)
-        return tuple(found)
+            return []
+        way, terms = self._way(client), self.own.terms()
+        free = (self._free(way.inside[version], terms, others) for version in way.versions)
+        return [*zip(*(islice(each, count) for each in free), strict=False)]  # of both versions, or none
+
+    def _free(self, blocks: Iterable[IPNetwork], terms: Terms, others: Collection[IPAddress]) -> Iterator[IPAddress]:
+        """Yield the addresses that blocks may give, as they were known last."""
+        for cidr in blocks:
+            found = self._swaps.known(claims.block_key(cidr))
+            if found is not None and isinstance(found.value, Block):
+                yield from (each for each in found.value.free(terms) if each not in others)
 
     def _way(self, client: Client) -> "_Way":
         """Return where a client's addresses come from: the same object until something changes. For any thread."""

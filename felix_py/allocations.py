@@ -6,7 +6,7 @@ a node are read out of the blocks, and the kernel, whose interfaces bear notes, 
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -20,7 +20,7 @@ from felix_py.claims import Conflict
 from felix_py.datastore.api import Swaps
 from felix_py.gathering import Gathering
 from felix_py.ipam import Block, NotAssigned
-from felix_py.ledger import Attachment, attachments, holder, with_mac
+from felix_py.ledger import Attachment, attachments, holder
 from felix_py.living_pods import living_pods
 from felix_py.model import Fault, Invalid, IPAddress, IPNetwork, NodeName, Use, WorkloadEndpoint
 from felix_py.old_allocations import OldAllocations
@@ -153,24 +153,25 @@ class Allocations:
 
     # --- pods come and go
 
-    def foresee(self, asks: Attach) -> Attach:
-        """Return a wish with a guess of what it will be given, so that the interface need not wait for the disk.
+    def foresee(self, wishes: Sequence[Attach]) -> list[Attach | AlreadyAttached]:
+        """Return wishes with guesses of what they will be given, so that no interface need wait for the disk.
 
         Nothing is given by it, and a guess may be wrong: another node may borrow the address, or this block be full.
-        `attach_all` has to follow.
-
-        Raises:
-            AlreadyAttached: the first one stays as it is.
+        `attach_all` has to follow with those that are not refused.
         """
-        refusal = self._second(asks.draft, ())
-        if refusal is not None:
-            raise refusal
-        if asks.wanted:
-            return asks
+        found: list[Attach | AlreadyAttached] = [self._second(each.draft, ()) or each for each in wishes]
+        alike: dict[Client, list[int]] = {}
+        for position, each in enumerate(found):
+            if isinstance(each, Attach) and not each.wanted:
+                alike.setdefault(self._client(each), []).append(position)
         with self._guessing:
-            addresses = self.addresses.likely(self._client(asks), self._guessed)
-            self._guessed.update(addresses)
-        return replace(asks, guess=with_mac(replace(asks.draft, addresses=addresses))) if addresses else asks
+            for client, positions in alike.items():
+                likely = self.addresses.likely(client, self._guessed, len(positions))
+                for position, addresses in zip(positions, likely, strict=False):  # there may be less than is asked for
+                    self._guessed.update(addresses)
+                    wish = wishes[position]
+                    found[position] = Attach(wish.draft, (), wish.pools, wish.draft.having(addresses))
+        return found
 
     def attach_all(self, wishes: Sequence[Attach]) -> list[Attachment | Exception]:
         """Give each attachment its addresses; on disk when this returns. What `attach` would raise is returned.
@@ -271,7 +272,7 @@ class Allocations:
     def _attached(self, draft: Attachment, given: tuple[IPAddress, ...] | NotAssigned) -> Attachment | Exception:
         if isinstance(given, NotAssigned):
             return AddressRefused(given.why)
-        attachment = with_mac(replace(draft, addresses=given))
+        attachment = draft.having(given)
         self._know(attachment)
         return attachment
 

@@ -111,12 +111,13 @@ class Block:
         return self.held.get(ordinal) if ordinal is not None else None
 
     def free(self, terms: Terms = ANY) -> Iterator[IPAddress]:
-        """Yield the addresses that may be given, in the order in which they are."""
+        """Return one by one the addresses that may be given, in the order in which they are."""
         never_given = (each for each in range(self.size) if each not in self.held and each not in self.released)
         cooled = (each for each, since in self.released.items() if terms.allow(since))
-        for address in map(self.address, chain(never_given, cooled)):
-            if not any(address in network for network in terms.reserved):
-                yield address
+        found = map(self.address, chain(never_given, cooled))
+        if not terms.reserved:
+            return found
+        return (each for each in found if not any(each in network for network in terms.reserved))
 
     def may_give(self, address: IPAddress, terms: Terms) -> bool:
         """Say whether `free` would yield this address."""

@@ -144,8 +144,7 @@ class KernelThread:
         if not self._alone.acquire(timeout=LONG_TURN):
             return [None] * len(pods)
         try:
-            self._turns.expect([index for _, index in pods])
-            found = [self._turns.admit(pod, index) for pod, index in pods]
+            found = self._turns.admit(pods)
             if any(each is not None for each in found):
                 self._nobody_between.clear()
             return found

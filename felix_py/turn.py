@@ -17,6 +17,7 @@ from felix_py.calc.pods import Moment, repodded
 from felix_py.calc.reachability import Reachability
 from felix_py.calc.transition import NOTHING, Former, Transition
 from felix_py.kernel.engine import Intention
+from felix_py.kernel.guarding import Newcomer
 from felix_py.kernel.kernel import Kernel, News, Report
 from felix_py.kernel.listening import Listening
 from felix_py.kernel.objects import IPV6, Link, Route, RouteKey, Step
@@ -136,27 +137,23 @@ class Turns(Answers):
         due = (self.kernel.next_due, self._transition.next_due)
         return min((each for each in due if each is not None), default=None)
 
-    def expect(self, indexes: Sequence[int]) -> None:
-        """Do for several new interfaces at once what `admit` would do for each."""
-        self.kernel.guarding.expect(self.kernel.have, indexes)
-
-    def admit(self, pod: WorkloadEndpoint, index: int) -> Admitted | None:
-        """Guard a new pod, whose interface has this index, ahead of any turn; None where it takes one."""
-        basis, kernel, wish = self.wish.basis, self.kernel, self.wish
-        if basis is None or self._broken or kernel.resync_cause is not None:
-            return None
-        link = Link(pod.interface, index, wish.pod_mtu.value, up=True, running=True)
-        view = replace(basis.remotes.view, links={pod.interface: link})
-        wanted = dict(routes.workloads(view, (pod,), *self._sources))
-        if any(key in wish.chosen for key in wanted) or not wanted:
-            return None
+    def admit(self, pods: Sequence[tuple[WorkloadEndpoint, int]]) -> list[Admitted | None]:
+        """Guard new pods, each with the index of its interface, ahead of any turn; None for those that take one."""
+        basis, wish, found = self.wish.basis, self.wish, list[Admitted | None]([None] * len(pods))
+        if basis is None or self._broken or self.kernel.resync_cause is not None:
+            return found
+        mtu = wish.pod_mtu.value
+        links = {pod.interface: Link(pod.interface, index, mtu, up=True, running=True) for pod, index in pods}
+        view = replace(basis.remotes.view, links=links)
+        for position, (pod, index) in enumerate(pods):
+            wanted = {key: each.route for key, each in routes.workloads(view, (pod,), *self._sources)}
+            if wanted and wish.chosen.keys().isdisjoint(wanted):
+                found[position] = Admitted(pod, index, wanted, self._turns)
         if wish.state.netfilter is not None:
-            sources = frozenset(network.network_address for network in pod.networks)
-            six = any(network.version == IPV6 for network in pod.networks)
-            parameters = dict(endpoints.of_workload(pod.interface, ipv6=six))
-            if not kernel.admit(link, sources, partial(netfilter.admitted, pod=pod), parameters):
-                return None
-        return Admitted(pod, index, {key: candidate.route for key, candidate in wanted.items()}, self._turns)
+            new = [_newcomer(each.pod, links[each.pod.interface]) for each in found if each is not None]
+            if new and not self.kernel.admit(new):
+                return [None] * len(pods)
+        return found
 
     def attach(self, several: Sequence[Admitted]) -> list[Mapping[RouteKey, Route] | None]:
         """Route new pods that are guarded, of which the loop is told next.
@@ -165,7 +162,9 @@ class Turns(Answers):
             of each its routes, which stand in the kernel now; None where that takes a turn.
         """
         # A turn that came in between took each for an interface of nobody.
-        pods = [each if each.turn == self._turns else self.admit(each.pod, each.index) for each in several]
+        late = [each for each in several if each.turn != self._turns]
+        again = iter(self.admit([(each.pod, each.index) for each in late]) if late else ())
+        pods = [each if each.turn == self._turns else next(again) for each in several]
         ready = [each for each in pods if each is not None]
         new = [NewRoutes(each.routes, each.pod.interface, each.index) for each in ready]
         done = {
@@ -313,3 +312,13 @@ class Turns(Answers):
         if self._others[0] != version:
             self._others = version, self.kernel.others()
         return self._others[1]
+
+
+def _newcomer(pod: WorkloadEndpoint, link: Link) -> Newcomer:
+    sources = frozenset(network.network_address for network in pod.networks)
+    six = any(network.version == IPV6 for network in pod.networks)
+    return Newcomer(link, sources, partial(netfilter.admitted, pod=pod), partial(_parameters, pod.interface, six=six))
+
+
+def _parameters(interface: str, *, six: bool) -> Mapping[str, str]:
+    return dict(endpoints.of_workload(interface, ipv6=six))

@@ -1,7 +1,7 @@
 """What our programs at pods' interfaces should let pass, and how they and the table take over from each other."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -15,6 +15,7 @@ from felix_py.calc.netfilter import IPIP, TunnelProtocol
 from felix_py.kernel import guard, guard_maps, guard_programs, reconcile
 from felix_py.kernel.guard import Guard
 from felix_py.kernel.guard_maps import Contents
+from felix_py.kernel.guarding import Newcomer
 from felix_py.kernel.kernel import Kernel, Report
 from felix_py.kernel.objects import (
     DeleteFilterTable,
@@ -29,7 +30,7 @@ from felix_py.kernel.objects import Link as KernelLink
 from felix_py.kernel.purge import NoPurger
 from felix_py.kernel.wire import ProgramEvent
 from felix_py.model import IPAddress, IpipMode, NodeName, WorkloadEndpoint
-from felix_py.state import ClusterState, Event
+from felix_py.state import ClusterState, Event, Present
 from ipip import bpf_object
 from ipip.bpf_object import MapShape
 
@@ -42,8 +43,8 @@ def own(*addresses: str) -> frozenset[IPAddress]:
     return frozenset(map(ip_address, addresses))
 
 
-def wish(*events: Event, guarded: bool = True, filtered: bool = True) -> Desired:
-    seen = links(link("eth0", "172.31.1.11/24"), link("cali0000000web0"), link("cali9"))
+def wish(*events: Event, guarded: bool = True, filtered: bool = True, pods: Sequence[str] = ("cali9",)) -> Desired:
+    seen = links(link("eth0", "172.31.1.11/24"), link("cali0000000web0"), *map(link, pods))
     state = ClusterState().after_all((*TWO_RACKS, *events))
     return desired(state, {}, A1, seen, filtered=filtered, guarded=guarded)
 
@@ -63,7 +64,7 @@ def test_an_interface_that_is_not_called_as_pods_are_is_left_alone() -> None:
 
 def test_a_pod_that_is_admitted_is_what_the_guard_of_all_pods_would_say() -> None:
     there = ["cali1", "cali2", "cali9"]
-    found = guard.admitted(netfilter.guard((WEB,), there, {}), "cali2", own("10.65.0.3"))
+    found = guard.admitted(netfilter.guard((WEB,), there, {}), [("cali2", own("10.65.0.3"))])
     assert found == netfilter.guard((WEB, OTHER), there, {})
 
 
@@ -169,7 +170,7 @@ class FakePrograms:
     stands: Guard | None = None
     refusal: str | None = None
     looked: list[frozenset[str] | None] = field(default_factory=list)
-    expected: list[int] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
 
     def read(self, _links: Mapping[str, KernelLink], names: Collection[str] | None = None) -> Guard | None:
         self.looked.append(None if names is None else frozenset(names))
@@ -180,14 +181,12 @@ class FakePrograms:
             raise KernelRefused(self.refusal)
         self.stands = want
 
-    def expect(self, indexes: Sequence[int]) -> None:
-        self.expected = [*indexes]
-
-    def admit(self, link: KernelLink, sources: frozenset[IPAddress]) -> None:
+    def admit(self, pods: Sequence[tuple[KernelLink, frozenset[IPAddress]]]) -> None:
         if self.refusal is not None:
             raise KernelRefused(self.refusal)
         assert self.stands is not None
-        self.stands = guard.admitted(self.stands, link.name, sources)
+        self.together.append(len(pods))
+        self.stands = guard.admitted(self.stands, [(link.name, sources) for link, sources in pods])
 
 
 class Kept:
@@ -261,13 +260,19 @@ def test_a_new_pod_changes_the_programs_and_not_the_table() -> None:
 
 
 NINE = pod("default/nine", "a1", "cali9", "10.65.0.9/32")
+EIGHT = pod("default/eight", "a1", "cali8", "10.65.0.8/32")
 
 
-def admit(kept: Kept) -> bool:
-    value = NINE.value
+def newcomer(event: Present, given: Callable[[], Mapping[str, str]] | None = None) -> Newcomer:
+    value = event.value
     assert isinstance(value, WorkloadEndpoint)
-    cali9 = links(link("cali9"))["cali9"]
-    return kept.kernel.admit(cali9, own("10.65.0.9"), lambda table: netfilter.admitted(table, value))
+    there = links(link(value.interface))[value.interface]
+    sources = frozenset(network.network_address for network in value.networks)
+    return Newcomer(there, sources, lambda table: netfilter.admitted(table, value), given)
+
+
+def admit(kept: Kept, *events: Present) -> bool:
+    return kept.kernel.admit([newcomer(each) for each in events or (NINE,)])
 
 
 @pytest.mark.parametrize("guarded", [True, False], ids=["by programs", "by the table"])
@@ -298,33 +303,25 @@ def test_nobody_is_admitted_while_who_guards_is_unknown_refused_or_changing() ->
     assert admit(kept)
 
 
-@pytest.mark.parametrize("index", [9, 10], ids=["expected", "not expected"])
-def test_of_those_expected_together_the_table_is_looked_at_once(index: int) -> None:
+@pytest.mark.parametrize("guarded", [True, False], ids=["by programs", "by the table"])
+def test_those_who_come_together_are_guarded_in_one_go(*, guarded: bool) -> None:
     kept = Kept()
     for _ in range(2):
-        kept.make(wish().state)
-    kept.kernel.guarding.expect(kept.kernel.have, [9])
-    assert kept.programs.expected == [9]
-    kept.table.others_changes = True  # which nobody can do so soon, but it tells who looks
-    value = NINE.value
-    assert isinstance(value, WorkloadEndpoint)
-    cali9 = replace(links(link("cali9"))["cali9"], index=index)
-    found = kept.kernel.admit(cali9, own("10.65.0.9"), lambda table: netfilter.admitted(table, value))
-    assert found == (index == 9)
+        kept.make(wish(guarded=guarded).state)
+    kept.table.written.clear()
+    assert admit(kept, EIGHT, NINE)
+    assert kept.programs.together == [2] * guarded
+    assert len(kept.table.written) == (not guarded)
+    assert kept.make(wish(EIGHT, NINE, guarded=guarded, pods=("cali8", "cali9")).state) == []
 
 
-@pytest.mark.parametrize("turn", [True, False], ids=["a turn in between", "changed before"])
-def test_nobody_is_admitted_to_a_table_that_somebody_changed(*, turn: bool) -> None:
+@pytest.mark.parametrize("guarded", [True, False], ids=["by programs", "by the table"])
+def test_nobody_is_admitted_to_a_table_that_somebody_changed(*, guarded: bool) -> None:
     kept = Kept()
     for _ in range(2):
-        kept.make(wish().state)
-    cali9 = links(link("cali9"))["cali9"]
-    kept.table.others_changes = not turn
-    kept.kernel.guarding.expect(kept.kernel.have, [cali9.index])
-    if turn:
-        kept.make(wish().state)
-        kept.table.others_changes = True
-    assert not admit(kept)
+        kept.make(wish(guarded=guarded).state)
+    kept.table.others_changes = True
+    assert not admit(kept, EIGHT, NINE)
 
 
 # --- a pod that was admitted, and what others do to its interface
@@ -341,12 +338,10 @@ def known() -> Kept:
         kept.make(wish().state)
     kept.host.add_link(link("cali9"))
     kept.host.tell(ProgramEvent(kept.host.link("cali9").index), 0)
-    value = NINE.value
-    assert isinstance(value, WorkloadEndpoint)
     parameters = dict(endpoints.of_workload("cali9", ipv6=False))
     kept.host.sysctls.update(parameters)
-    cali9 = kept.host.link("cali9")
-    assert kept.kernel.admit(cali9, own("10.65.0.9"), lambda table: netfilter.admitted(table, value), parameters)
+    new = newcomer(NINE, lambda: parameters)._replace(link=kept.host.link("cali9"))
+    assert kept.kernel.admit([new])
     kept.programs.looked.clear()
     return kept
 

@@ -123,7 +123,7 @@ class ComingPods:
 
         Their addresses are written together. What became of each stands there, a failure too; nothing is raised.
         """
-        asked = [(coming, asks) for coming in several if (asks := self._asks(coming)) is not None]
+        asked = self._asked(several)
         if not asked:
             return
         plans = self._plans([(coming, asks.guess) for coming, asks in asked if asks.guess is not None])
@@ -135,24 +135,18 @@ class ComingPods:
         for coming, _ in asked:
             coming.close()
 
-    def _asks(self, coming: Coming) -> Attach | None:
-        request = coming.request
-        draft = Attachment(
-            container_id=request.container_id,
-            interface=request.interface,
-            name=request.name,
-            host_interface=request.host_interface,
-            pod=request.pod,
-            mac=request.mac or "",
-            network=request.network,
-            netns=request.netns,
-            created=datetime.now(UTC),
-        )
-        try:
-            return self._store.foresee(Attach(draft, request.wanted, request.pools))
-        except AlreadyAttached as refusal:
-            coming.failure = refusal
-            return None
+    def _asked(self, several: Sequence[Coming]) -> list[tuple[Coming, Attach]]:
+        """Return what is asked of the store for each; where it has refused, that stands there."""
+        found = []
+        now = datetime.now(UTC)
+        with _failing(*several):
+            answers = self._store.foresee([_wish(each.request, now) for each in several])
+            for coming, answer in zip(several, answers, strict=True):
+                if isinstance(answer, AlreadyAttached):
+                    coming.failure = answer
+                else:
+                    found.append((coming, answer))
+        return found
 
     def _plans(self, pods: Sequence[tuple[Coming, Attachment]]) -> list[tuple[Coming, Plan]]:
         found = []
@@ -219,6 +213,22 @@ class ComingPods:
                     coming.answered = True
                     coming.say(coming.result())
                     coming.took = coming.milliseconds
+
+
+def _wish(request: Request, now: datetime) -> Attach:
+    draft = Attachment(
+        request.container_id,
+        request.interface,
+        request.name,
+        request.host_interface,
+        (),
+        request.pod,
+        request.network,
+        request.mac or "",
+        request.netns,
+        now,
+    )
+    return Attach(draft, request.wanted, request.pools)
 
 
 @contextmanager

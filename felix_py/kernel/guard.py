@@ -1,6 +1,6 @@
 """What our programs at pods' interfaces let pass, as a value: each pod's own addresses, and interfaces of nobody's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from felix_py.model import IPAddress
@@ -24,9 +24,10 @@ class Guard:
     ports: frozenset[int] = frozenset()
 
 
-def admitted(guard: Guard, interface: str, addresses: frozenset[IPAddress]) -> Guard:
-    """Return what lets one more pod send."""
-    return replace(guard, sources={**guard.sources, interface: addresses}, refused=guard.refused - {interface})
+def admitted(guard: Guard, pods: Iterable[tuple[str, frozenset[IPAddress]]]) -> Guard:
+    """Return what lets more pods send, each by its interface and from its addresses."""
+    more = dict(pods)
+    return replace(guard, sources={**guard.sources, **more}, refused=guard.refused - more.keys())
 
 
 def difference(want: Guard, have: Guard | None) -> str:

@@ -66,7 +66,6 @@ class GuardPrograms:
         self._programs: dict[str, int] = {}
         self._counters_of: dict[int, int] = {}
         self._places: dict[str, Place] = {}
-        self._attached: set[int] = set()
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -135,28 +134,24 @@ class GuardPrograms:
         if shared:
             raise KernelRefused(SHARED.format(name=shared[0]))
 
-    def expect(self, indexes: Sequence[int]) -> None:
-        """Have our program at several interfaces that nobody has touched yet, in one go; `admit` comes next of each.
-
-        Nothing passes there before that.
-        """
-        self._attached = set()
-        with contextlib.suppress(OSError, bpf_object.Unreadable):  # `admit` meets the same of the one where it is so
-            if traffic.attach_first(indexes, traffic.INGRESS, self._version, self._program(FROM_POD), self._exchange):
-                self._attached = {*indexes}
-
-    def admit(self, link: Link, sources: frozenset[IPAddress]) -> None:
-        """Guard one more pod's interface, without a look at all others.
+    def admit(self, pods: Sequence[tuple[Link, frozenset[IPAddress]]]) -> None:
+        """Guard more pods' interfaces, without a look at all others; they are known to the maps before packets pass.
 
         Raises:
-            KernelRefused: with the reason.
+            KernelRefused: with the reason; some of them may be guarded.
         """
         with _refusals("pods' interfaces cannot be guarded by BPF"):
             if not self._maps:
                 raise KernelRefused("no programs of ours guard pods yet")
-            guard_maps.admit(self._maps, self._contents, link.index, sources)
-            if not self._attach_first(link) and not self._attach(link.name, link.index, refused=False):
-                raise KernelRefused(SHARED.format(name=link.name))
+            for link, sources in pods:
+                guard_maps.admit(self._maps, self._contents, link.index, sources)
+            links = [link for link, _ in pods]
+            if self._attach_first(links):
+                self._places.update({each.name: Place(each.index, enters=True, ours=(True, False)) for each in links})
+                return
+            shared = [each.name for each in links if not self._attach(each.name, each.index, refused=False)]
+        if shared:
+            raise KernelRefused(SHARED.format(name=shared[0]))
 
     def counters(self) -> dict[str, int]:
         """Return how many packets were dropped, by reason; nothing where no program is attached."""
@@ -189,24 +184,19 @@ class GuardPrograms:
             guard_maps.close(maps)
         return self._counters_of[found.program] == self._maps["counters"].number
 
-    def _attach_first(self, link: Link) -> bool:
-        """Have our program at an interface that nobody has touched yet; False where that has to be looked at."""
-        place = self._places.get(link.name)
-        if place is not None and place.index == link.index:
-            return False
-        done = link.index in self._attached
-        self._attached.discard(link.index)
+    def _attach_first(self, links: Sequence[Link]) -> bool:
+        """Have our program at interfaces that nobody has touched yet, in one go; False where one needs a look."""
+        for each in links:
+            place = self._places.get(each.name)
+            if place is not None and place.index == each.index:
+                return False
+        indexes, program = [each.index for each in links], self._program(FROM_POD)
         try:
-            done = done or traffic.attach_first(
-                [link.index], traffic.INGRESS, self._version, self._program(FROM_POD), self._exchange
-            )
+            return traffic.attach_first(indexes, traffic.INGRESS, self._version, program, self._exchange)
         except OSError as error:
             if error.errno not in GONE:
                 raise
             return False
-        if done:
-            self._places[link.name] = Place(link.index, enters=True, ours=(True, False))
-        return done
 
     def _exchange(self, asked: bytes, last: int) -> bytes:
         """Have a request of traffic control carried out, on a socket that is kept while all goes well."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from felix_py.kernel import ownership, reconcile
 from felix_py.kernel.filter_table import FilterTable
@@ -19,8 +19,23 @@ from felix_py.kernel.objects import (
 )
 from felix_py.model import IPAddress
 
-Tabled = Callable[[FilterTable], FilterTable]
-"""What makes of a table one that knows a certain pod besides."""
+
+class Newcomer(NamedTuple):
+    """A new pod, as whoever guards pods has to know it.
+
+    Attributes:
+        link: the host's end of its veth, which may be newer than the last event that was taken.
+        sources: the addresses that it may send from.
+        tabled: makes of a packet filter that guards pods one that knows this pod, too.
+        given: returns the parameters of its interface that have just been set, by path below /proc/sys; None where
+            nobody knows.
+    """
+
+    link: Link
+    sources: frozenset[IPAddress]
+    tabled: Callable[[FilterTable], FilterTable]
+    given: Callable[[], Mapping[str, str]] | None = None
+
 
 WITHHELD = "withheld, since it would leave pods to the programs at their interfaces, which were refused"
 
@@ -50,11 +65,8 @@ class PodGuard(Protocol):
     def write(self, want: Guard | None, links: Mapping[str, Link]) -> None:
         """Make it so; None removes it."""
 
-    def expect(self, indexes: Sequence[int]) -> None:
-        """Do for several new interfaces at once what can be done ahead of `admit`."""
-
-    def admit(self, link: Link, sources: frozenset[IPAddress]) -> None:
-        """Guard one more interface."""
+    def admit(self, pods: Sequence[tuple[Link, frozenset[IPAddress]]]) -> None:
+        """Guard more interfaces; where one is refused, the others may be guarded or not."""
 
 
 class Guarding:
@@ -65,13 +77,11 @@ class Guarding:
         self._programs = programs
         self._table_unread, self._cause = True, "wanted"
         self._programs_unread = True
-        self._expected: set[int] = set()  # interfaces since whose `expect` nobody has changed the table
 
     # --- how it is
 
     def read_table(self, have: FilterTable | None) -> FilterTable | None:
         """Return the table, read anew only where somebody has changed it since."""
-        self._expected = set()
         if self._table is None:
             return None
         try:
@@ -109,27 +119,21 @@ class Guarding:
 
     # --- pods that come
 
-    def expect(self, have: KernelState, indexes: Sequence[int]) -> None:
-        """Do for these new interfaces at once what `admit` would do for each; nothing else comes in between."""
-        self._expected = set() if self._table is None or self._table.changed() else {*indexes}
-        if self._programs is not None and have.guard is not None and not self._programs_unread:
-            self._programs.expect(indexes)
-
-    def admit(self, have: KernelState, link: Link, sources: frozenset[IPAddress], tabled: Tabled) -> KernelState | None:
-        """Guard a new pod as pods are guarded now; return what holds then, None where that takes a turn."""
-        if self._table is None or have.netfilter is None or self._table_unread:
-            return None
-        if link.index not in self._expected and self._table.changed():
+    def admit(self, have: KernelState, pods: Sequence[Newcomer]) -> KernelState | None:
+        """Guard new pods as pods are guarded now; return what holds then, None where that takes a turn."""
+        if self._table is None or have.netfilter is None or self._table_unread or self._table.changed():
             return None
         guards = reconcile.guards_pods(have.netfilter)
         try:
             if guards and have.guard is None:
-                table = tabled(have.netfilter)
+                table = have.netfilter
+                for each in pods:
+                    table = each.tabled(table)
                 self._table.write(table, have.netfilter)
                 return replace(have, netfilter=table)
             if not guards and have.guard is not None and self._programs is not None and not self._programs_unread:
-                self._programs.admit(link, sources)
-                return replace(have, guard=admitted(have.guard, link.name, sources))
+                self._programs.admit([(each.link, each.sources) for each in pods])
+                return replace(have, guard=admitted(have.guard, ((each.link.name, each.sources) for each in pods)))
         except KernelRefused:
             self._table_unread, self._programs_unread = guards, not guards
         return None  # as while one of them takes over from the other

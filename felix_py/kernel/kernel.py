@@ -5,14 +5,14 @@ All three run in one thread; none has a clock.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from felix_py.kernel import next_hop_codec, ownership, reconcile, rereading
 from felix_py.kernel.engine import RouteEngine
 from felix_py.kernel.event_queue import EventQueue
-from felix_py.kernel.guarding import WITHHELD, Guarding, PacketFilter, PodGuard, Tabled
+from felix_py.kernel.guarding import WITHHELD, Guarding, Newcomer, PacketFilter, PodGuard
 from felix_py.kernel.holds import Hold, after_refusal
 from felix_py.kernel.interfaces import Interfaces, LinkChange
 from felix_py.kernel.newcomers import Newcomers
@@ -50,7 +50,6 @@ from felix_py.kernel.wire import (
     RouteEvent,
     Wire,
 )
-from felix_py.model import IPAddress
 
 OF_ALL = frozenset({"ip_forward", "all"})
 """In the paths of parameters that we keep for all interfaces at once: events about them name no interface."""
@@ -261,23 +260,15 @@ class Kernel:
         self._holds = {step: hold for step, hold in self._holds.items() if step in tried}
         return Report(tuple(done), tuple(failed), routes)
 
-    def admit(
-        self, link: Link, sources: frozenset[IPAddress], tabled: Tabled, given: Mapping[str, str] | None = None
-    ) -> bool:
-        """Guard a new pod ahead of the wish that wants it so, as pods are guarded now; False where that takes a turn.
-
-        Args:
-            link: the host's end of its veth, which may be newer than the last event that was taken.
-            sources: the addresses that it may send from.
-            tabled: makes of a packet filter that guards pods one that knows this pod, too.
-            given: parameters of its interface that have just been set; by default nobody knows.
-        """
-        found = self.guarding.admit(self.have, link, sources, tabled)
+    def admit(self, pods: Sequence[Newcomer]) -> bool:
+        """Guard new pods ahead of the wish that wants it so, as pods are guarded now; False where that takes a turn."""
+        found = self.guarding.admit(self.have, pods)
         if found is None:
             return False
         self.have = found
-        if given is not None:
-            self._newcomers.come(link, given)
+        for each in pods:
+            if each.given is not None:
+                self._newcomers.come(each.link, each.given)
         return True
 
     def only_routes(self, want: KernelState) -> bool:

@@ -1,7 +1,7 @@
 """Pods' interfaces that were admitted since the last look: as whoever made them says, unless somebody touched them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from felix_py.kernel.objects import Link
 
@@ -17,16 +17,16 @@ class Newcomers:
     """
 
     def __init__(self) -> None:
-        self._admitted: dict[str, tuple[int, Mapping[str, str]]] = {}
+        self._admitted: dict[str, tuple[int, Callable[[], Mapping[str, str]]]] = {}
         self._programs: Counter[str] = Counter()
         self._changed: set[str] = set()
 
-    def come(self, link: Link, parameters: Mapping[str, str]) -> None:
+    def come(self, link: Link, parameters: Callable[[], Mapping[str, str]]) -> None:
         """Take one that has its program.
 
         Args:
             link: the interface.
-            parameters: what was set of it, by path below /proc/sys.
+            parameters: returns what was set of it, by path below /proc/sys; the pod need not wait for that.
         """
         self._admitted[link.name] = link.index, parameters
 
@@ -53,7 +53,7 @@ class Newcomers:
             links: all interfaces by name, as they are now.
         """
         return {
-            name: parameters
+            name: parameters()
             for name, (index, parameters) in self._admitted.items()
             if self._is_same(links.get(name), index) and self._programs[name] <= OWN and name not in self._changed
         }

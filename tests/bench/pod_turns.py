@@ -72,7 +72,7 @@ class Node:
         (veth,) = podnet.make([podnet.plan(Pod(attachment, 1500, netns))])
         assert isinstance(veth, Veth), veth
         pod = attachment.endpoint(A1)
-        admitted = self.turns.admit(pod, veth.index)
+        (admitted,) = self.turns.admit([(pod, veth.index)])
         assert podnet.open_all([(veth, attachment)]) == [None]
         veth.close()
         assert self.pods == 1 or (admitted is not None and self.turns.attach([admitted])[0] is not None)

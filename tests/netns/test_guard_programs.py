@@ -82,38 +82,44 @@ def test_a_pod_is_admitted_as_if_all_had_been_written(space: Space, ours: GuardP
     space.do(ours.write, EVERY["a pod"], links(space))
     if name not in links(space):
         space.ip(f"link add {name} type veth peer name peer3")
-    space.do(ours.admit, links(space)[name], own("10.65.0.7", "fd65::7"))
-    want = admitted(EVERY["a pod"], name, own("10.65.0.7", "fd65::7"))
+    addresses = own("10.65.0.7", "fd65::7")
+    space.do(ours.admit, [(links(space)[name], addresses)])
+    want = admitted(EVERY["a pod"], [(name, addresses)])
     assert space.do(ours.read, links(space)) == without_memory(space) == want
 
 
 def test_several_that_come_together_are_guarded_as_each_alone(space: Space, ours: GuardPrograms) -> None:
     space.do(ours.write, Guard({"cali0": own("10.65.0.2")}), links(space))
-    both = "cali1", "cali2"
-    space.do(ours.expect, [links(space)[name].index for name in both])
-    want = Guard({"cali0": own("10.65.0.2")})
-    for name in both:
-        assert name not in space.do(ours.read, links(space)).sources, "expected is not guarded"
-        space.do(ours.admit, links(space)[name], own("10.65.0.7"))
-        want = admitted(want, name, own("10.65.0.7"))
+    addresses = {"cali1": own("10.65.0.7"), "cali2": own("10.65.0.8")}
+    space.do(ours.admit, [(links(space)[name], each) for name, each in addresses.items()])
+    want = admitted(Guard({"cali0": own("10.65.0.2")}), addresses.items())
     assert space.do(ours.read, links(space)) == without_memory(space) == want
 
 
 def test_of_several_that_come_together_one_that_somebody_has_is_named(space: Space, ours: GuardPrograms) -> None:
     space.do(ours.write, Guard({"cali0": own("10.65.0.2")}), links(space))
     space.run("tc", "qdisc", "add", "dev", "cali1", "ingress")
-    space.do(ours.expect, [links(space)[name].index for name in ("cali1", "cali2")])
+    both = [(links(space)[name], own(address)) for name, address in (("cali1", "10.65.0.7"), ("cali2", "10.65.0.8"))]
     with pytest.raises(KernelRefused, match=r"^cali1 has somebody's queueing discipline `ingress`"):
-        space.do(ours.admit, links(space)["cali1"], own("10.65.0.7"))
-    space.do(ours.admit, links(space)["cali2"], own("10.65.0.8"))
+        space.do(ours.admit, both)
     found = without_memory(space)
     assert found is not None
-    assert found.sources == {"cali0": own("10.65.0.2"), "cali2": own("10.65.0.8")}
+    assert found.sources == {"cali0": own("10.65.0.2"), "cali2": own("10.65.0.8")}, "the other one is none the worse"
+
+
+def test_one_that_went_meanwhile_leaves_others_guarded(space: Space, ours: GuardPrograms) -> None:
+    space.do(ours.write, Guard({"cali0": own("10.65.0.2")}), links(space))
+    both = [(links(space)[name], own(address)) for name, address in (("cali1", "10.65.0.7"), ("cali2", "10.65.0.8"))]
+    space.ip("link del cali1")
+    space.do(ours.admit, both)
+    found = without_memory(space)
+    assert found is not None
+    assert found.sources["cali2"] == own("10.65.0.8")
 
 
 def test_nobody_is_admitted_before_anybody_is_guarded(space: Space, ours: GuardPrograms) -> None:
     with pytest.raises(KernelRefused, match=r"no programs of ours guard pods yet"):
-        space.do(ours.admit, links(space)["cali0"], own("10.65.0.2"))
+        space.do(ours.admit, [(links(space)["cali0"], own("10.65.0.2"))])
 
 
 def test_each_turns_into_each_other_and_into_nothing(space: Space, ours: GuardPrograms) -> None:
