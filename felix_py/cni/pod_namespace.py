@@ -98,12 +98,11 @@ def opened(asked: Job, requests: Sequence[Change], done: Done) -> socket.socket:
     sock = done.sock
     if sock is None:
         raise RuntimeError("a job inside a namespace was done, and has no socket")
-    try:
-        links.require_done(requests, done.answers)
-    except LinkRefused:
-        sock.close()
-        raise
-    return sock
+    if done.is_well:
+        return sock
+    sock.close()
+    links.require_done(requests, done.answers)
+    raise LinkRefused(links.CUT_SHORT, errno.EPROTO)
 
 
 def files(parameters: Mapping[str, str]) -> Files:

@@ -170,12 +170,11 @@ struct job {
     int32_t needs;     /* number of an earlier one of which nothing may have been refused; -1: of none */
     uint32_t peer;     /* index of the other end of the interface that it asked for; 0: any */
     uint32_t last;
-    uint32_t unused;
-    const char *here, *there; /* files, inside a namespace only */
-    const void *asked;
-    uint64_t length;
-    int64_t seconds;
+    uint32_t here, there, asked; /* where these begin in the text of all jobs: files, for a namespace only; messages */
+    uint32_t length;             /* of the messages */
+    int32_t seconds;
     /* what became of it: */
+    int32_t well;  /* answers came, and no refusal among them */
     int64_t found; /* bytes of answers, or -errno; -ECANCELED where what it needs was refused */
     uint64_t at;   /* where its answers begin */
     struct outcome outcome;
@@ -205,15 +204,15 @@ static int are_well(const unsigned char *answers, long length, uint32_t peer)
     struct message head;
     int32_t code;
 
-    for (; answers + sizeof head + sizeof code <= end; answers += (head.length + 3) & ~(uint32_t)3) {
+    for (; (size_t)(end - answers) >= sizeof head + sizeof code; answers += (head.length + 3) & ~(size_t)3) {
         memcpy(&head, answers, sizeof head);
         memcpy(&code, answers + sizeof head, sizeof code);
-        if ((head.type == ERROR && code != 0) || head.length < sizeof head)
+        if ((head.type == ERROR && code != 0) || head.length < sizeof head || head.length > (size_t)(end - answers))
             return 0;
         if (head.type == NEWLINK && peer != 0 && other_end(answers + sizeof head, end) != peer)
             return 0;
     }
-    return length >= 0;
+    return length >= 0 && answers == end;
 }
 
 /* Say whether a job is not to be begun: what it needs did not come about, or answers may still come on its socket. */
@@ -221,7 +220,7 @@ static int is_in_vain(const struct job *jobs, const struct job *job, const unsig
 {
     const struct job *first = job->needs < 0 ? NULL : jobs + job->needs;
 
-    if (first != NULL && !are_well(answers + first->at, first->found, job->peer))
+    if (first != NULL && !(first->well && are_well(answers + first->at, first->found, job->peer)))
         return 1;
     for (const struct job *each = jobs; each < job; each++)
         if (job->sock >= 0 && each->sock == job->sock && each->found < 0 && each->found != -ECANCELED)
@@ -231,7 +230,7 @@ static int is_in_vain(const struct job *jobs, const struct job *job, const unsig
 
 /* Do several exchanges, one after the other; each tells what became of it. Where this returns less than their number,
  * that one is the last that was begun, and the thread is still in its namespace. */
-int exchange_all(int home, struct job *jobs, int count, unsigned char *answers, size_t room)
+int exchange_all(int home, struct job *jobs, int count, const char *text, unsigned char *answers, size_t room)
 {
     size_t used = 0;
 
@@ -243,12 +242,14 @@ int exchange_all(int home, struct job *jobs, int count, unsigned char *answers, 
         if (is_in_vain(jobs, job, answers))
             job->found = -ECANCELED;
         else if (job->sock >= 0)
-            job->found = exchange(job->sock, job->asked, job->length, job->last, answers + used, room - used);
+            job->found = exchange(job->sock, text + job->asked, job->length, job->last, answers + used, room - used);
         else
-            job->found = exchange_inside(home, job->namespace, job->here, job->there, job->asked, job->length,
-                                         job->last, job->seconds, answers + used, room - used, &job->outcome);
+            job->found = exchange_inside(home, job->namespace, text + job->here, text + job->there,
+                                         text + job->asked, job->length, job->last, job->seconds, answers + used,
+                                         room - used, &job->outcome);
         if (job->outcome.step == RETURN)
             return number;
+        job->well = are_well(answers + used, job->found, 0);
         if (job->found > 0)
             used += (size_t)job->found;
     }

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from struct import Struct
 from typing import NamedTuple, NoReturn
 
 from felix_py.kernel import link_codec, roundtrip
-from felix_py.kernel.messages import ERROR, RTM_NEWLINK, messages, refusal
+from felix_py.kernel.messages import ERROR, HEADER, RTM_NEWLINK, messages, refusal
 from felix_py.kernel.roundtrip import ANSWER_SECONDS, ANSWERS, FUNCTIONS, ROOM, Library
 
 CLONE_NEWNET = 0x40000000
@@ -82,11 +83,13 @@ class Done(NamedTuple):
         answers: messages, one behind the other.
         sock: that was opened inside the namespace, and is now whoever's asked.
         broken: why there are no answers; ECANCELED where it was in vain.
+        is_well: there are answers, and no refusal among them.
     """
 
     answers: bytes = b""
     sock: socket.socket | None = None
     broken: Broken | None = None
+    is_well: bool = False
 
     @property
     def is_in_vain(self) -> bool:
@@ -97,32 +100,13 @@ class Done(NamedTuple):
 IN_VAIN = Done(broken=Broken(Step.EXCHANGE, "", OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))))
 
 
-class _Job(ctypes.Structure):
-    """struct job of exchange.c."""
+JOB = Struct("@3i6I2iqQ3i0q")
+"""struct job of exchange.c."""
 
-    _fields_ = (
-        ("sock", ctypes.c_int32),
-        ("namespace", ctypes.c_int32),
-        ("needs", ctypes.c_int32),
-        ("peer", ctypes.c_uint32),
-        ("last", ctypes.c_uint32),
-        ("unused", ctypes.c_uint32),
-        ("here", ctypes.c_char_p),
-        ("there", ctypes.c_char_p),
-        ("asked", ctypes.c_char_p),
-        ("length", ctypes.c_uint64),
-        ("seconds", ctypes.c_int64),
-        ("found", ctypes.c_int64),
-        ("at", ctypes.c_uint64),
-        ("step", ctypes.c_int32),
-        ("file", ctypes.c_int32),
-        ("opened", ctypes.c_int32),
-    )
-    found: int
-    at: int
-    step: int
-    file: int
-    opened: int
+OUTCOME = len(("well", "found", "at", "step", "file", "opened"))
+"""How many fields at the end of it say what became of it."""
+
+NO_FILES = b"\0"
 
 
 class _Home:
@@ -158,30 +142,38 @@ def do(jobs: Sequence[Job], functions: Library | None = FUNCTIONS) -> list[Done]
     """
     if functions is None:
         return _done_in_python(jobs)
-    array = (_Job * len(jobs))(*map(_packed, jobs))
-    if functions.all(_home(), ctypes.byref(array), len(jobs), ANSWERS.address, ROOM) < len(jobs):
+    rows, text = _packed(jobs)
+    array = (ctypes.c_char * len(rows)).from_buffer(rows)
+    if functions.all(_home(), ctypes.byref(array), len(jobs), text, ANSWERS.address, ROOM) < len(jobs):
         _lost()
-    return [_done(job, place) for job, place in zip(jobs, array, strict=True)]
+    return [_done(job, *row[-OUTCOME:]) for job, row in zip(jobs, JOB.iter_unpack(rows), strict=True)]
 
 
-def _packed(job: Job) -> _Job:
-    sock = -1 if job.sock is None else job.sock.fileno()
-    needs = -1 if job.needs is None else job.needs
-    here, there = _strings(job.here), _strings(job.there)
-    return _Job(
-        sock, job.namespace, needs, job.peer, job.last, 0, here, there, job.asked, len(job.asked), ANSWER_SECONDS
-    )
+def _packed(jobs: Sequence[Job]) -> tuple[bytearray, bytes]:
+    """Return jobs as exchange.c has them, and the text of all of them: what they say of it is where it begins."""
+    rows, parts, at = bytearray(JOB.size * len(jobs)), list[bytes](), 0
+    for number, job in enumerate(jobs):
+        sock = -1 if job.sock is None else job.sock.fileno()
+        needs = -1 if job.needs is None else job.needs
+        here, there = _strings(job.here), _strings(job.there)
+        second, third = at + len(here), at + len(here) + len(there)
+        head = sock, job.namespace, needs, job.peer, job.last, at, second, third, len(job.asked), ANSWER_SECONDS
+        JOB.pack_into(rows, number * JOB.size, *head, *(0,) * OUTCOME)
+        parts += here, there, job.asked
+        at = third + len(job.asked)
+    return rows, b"".join(parts)
 
 
-def _done(job: Job, place: _Job) -> Done:
-    if place.found >= 0:
-        answers = bytes(ANSWERS.view[place.at : place.at + place.found])
+def _done(job: Job, well: int, found: int, at: int, step: int, file: int, opened: int) -> Done:
+    if found >= 0:
+        answers = bytes(ANSWERS.view[at : at + found])
         if job.sock is not None:
-            return Done(answers)
-        return Done(answers, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE, place.opened))
-    step, code = Step(place.step), -place.found
-    path = next(iter([*_files(job, step)][place.file :]), "")
-    return Done(broken=Broken(step, path, OSError(code, os.strerror(code))))
+            return Done(answers, is_well=bool(well))
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE, opened)
+        return Done(answers, sock, is_well=bool(well))
+    where = Step(step)
+    path = next(iter([*_files(job, where)][file:]), "")
+    return Done(broken=Broken(where, path, OSError(-found, os.strerror(-found))))
 
 
 def _files(job: Job, step: Step) -> Mapping[str, str]:
@@ -189,7 +181,10 @@ def _files(job: Job, step: Step) -> Mapping[str, str]:
 
 
 def _strings(files: Mapping[str, str]) -> bytes:
-    return "".join(f"{path}\0{content}\0" for path, content in files.items()).encode()
+    """Return files as exchange.c has them."""
+    if not files:
+        return NO_FILES
+    return "".join([*(f"{path}\0{content}\0" for path, content in files.items()), "\0"]).encode()
 
 
 # --- the same in Python
@@ -199,7 +194,7 @@ def _done_in_python(jobs: Sequence[Job]) -> list[Done]:
     found: list[Done] = []
     late: set[socket.socket | None] = set()  # on which answers may still come
     for job in jobs:
-        if (job.needs is not None and not _are_well(found[job.needs], job.peer)) or job.sock in late:
+        if (job.needs is not None and not _serves(found[job.needs], job.peer)) or job.sock in late:
             found.append(IN_VAIN)
             continue
         try:
@@ -211,14 +206,20 @@ def _done_in_python(jobs: Sequence[Job]) -> list[Done]:
     return found
 
 
-def _are_well(done: Done, peer: int) -> bool:
+def _serves(done: Done, peer: int) -> bool:
     """Say whether answers are what was hoped for: no refusal among them, nor an interface with another peer."""
-    for kind, flags, _, _, body in messages(done.answers):
+    of_links = (body for kind, _, _, _, body in messages(done.answers) if kind == RTM_NEWLINK)
+    return done.is_well and all(peer in (0, link_codec.peer(body)) for body in of_links)
+
+
+def _are_well(answers: bytes) -> bool:
+    """Say whether these are whole messages, and none of them a refusal."""
+    size = 0
+    for kind, flags, _, _, body in messages(answers):
         if kind == ERROR and refusal(flags, body)[0]:
             return False
-        if kind == RTM_NEWLINK and peer not in (0, link_codec.peer(body)):
-            return False
-    return done.broken is None
+        size += (HEADER.size + len(body) + 3) & ~3
+    return size == len(answers)
 
 
 def _exchanged(job: Job) -> Done:
@@ -240,9 +241,10 @@ def _exchanged(job: Job) -> Done:
 
 def _asked(job: Job, sock: socket.socket) -> Done:
     try:
-        return Done(roundtrip.exchanged(sock, job.asked, job.last))
+        answers = roundtrip.exchanged(sock, job.asked, job.last)
     except OSError as error:
         raise Broken(Step.EXCHANGE, "", error) from error
+    return Done(answers, is_well=_are_well(answers))
 
 
 @contextmanager

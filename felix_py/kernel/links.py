@@ -30,6 +30,7 @@ from felix_py.kernel.roundtrip import ANSWER_SECONDS
 NO_COUNTERS = attribute(link_codec.IFLA_EXT_MASK, U32.pack(link_codec.RTEXT_FILTER_SKIP_STATS))
 """In a question: leave out what is most of the bytes of the answer."""
 
+CUT_SHORT = "the kernel's answer is cut short"
 LATE = f"the kernel did not answer within {ANSWER_SECONDS} s"
 
 
@@ -105,9 +106,14 @@ def seen(requests: Sequence[Change], answers: bytes) -> End:
     Raises:
         LinkRefused: where one of the changes was refused, or there is no such interface.
     """
-    found = require_done(requests, answers)
-    _, _, index, flags, _ = IFINFOMSG.unpack_from(found)
-    return End(index, bool(flags & IFF_RUNNING), found)
+    return _end(require_done(requests, answers))
+
+
+def _end(body: bytes) -> End:
+    if len(body) < IFINFOMSG.size:
+        raise LinkRefused(CUT_SHORT, errno.EPROTO)
+    _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
+    return End(index, bool(flags & IFF_RUNNING), body)
 
 
 def job(sock: socket.socket | None, requests: Sequence[Change], needs: int | None = None) -> Job:
@@ -127,6 +133,8 @@ def seen_by(requests: Sequence[Change], done: Done) -> End:
     Raises:
         LinkRefused: as `seen`; also where not all answers came.
     """
+    if done.is_well:  # then there is no other answer
+        return _end(done.answers[messages.HEADER.size :])
     if done.broken is None:
         return seen(requests, done.answers)
     error = done.broken.error

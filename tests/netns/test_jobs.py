@@ -17,7 +17,7 @@ from felix_py.cni.pod_namespace import Place
 from felix_py.kernel import jobs, link_changes, links, roundtrip
 from felix_py.kernel.jobs import Done, Job, Step
 from felix_py.kernel.links import LinkRefused
-from felix_py.kernel.messages import RTM_NEWLINK
+from felix_py.kernel.messages import ERROR, HEADER, RTM_NEWLINK
 from felix_py.kernel.roundtrip import Library
 
 pytestmark = pytest.mark.netns
@@ -143,6 +143,20 @@ def test_no_answer_is_read_that_came_too_late(
     close(done)
     with pytest.raises(LinkRefused, match="the kernel did not answer within"):
         links.seen_by(links.with_look([], LOOPBACK), done[1])
+
+
+@pytest.mark.parametrize("answer", [HEADER.pack(36, ERROR, 0, 0, 0), HEADER.pack(8, RTM_NEWLINK, 0, 0, 0) + bytes(16)])
+def test_an_answer_that_is_cut_short_is_not_taken_for_a_good_one(
+    here: Space, namespace: int, functions: Library | None, answer: bytes
+) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # in the kernel's place, which sends none such
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, roundtrip.TIMEVAL.pack(0, 10_000))  # Python reads on
+        theirs.send(answer)
+        done = here.do(jobs.do, [Job(*look(), ours), Job(*look(), None, namespace, needs=0)], functions)
+    assert [(each.is_well, each.is_in_vain) for each in done] == [(False, False), (False, True)]
+    with pytest.raises(LinkRefused, match=r"the kernel's answer is cut short|the kernel did not answer within"):
+        links.seen_by(links.with_look([], LOOPBACK), done[0])
 
 
 @pytest.mark.parametrize(
