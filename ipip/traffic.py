@@ -9,6 +9,7 @@ import errno
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import TypeAlias
 
@@ -30,6 +31,7 @@ from ipip.netlink import (
 TCMSG = Struct("=BxxxiIII")  # family, interface, handle, parent, information
 NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER, GETTFILTER = 36, 37, 44, 45, 46
 TCA_KIND, TCA_OPTIONS = 1, 2
+FOR_FILTERS = text(TCA_KIND, "clsact")
 TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_ID = 6, 7, 8, 11
 DIRECT_ACTION = 1  # TCA_BPF_FLAG_ACT_DIRECT: what the program returns is what happens
 CLSACT, CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
@@ -98,14 +100,19 @@ def attach_first(indexes: Sequence[int], end: int, name: str, descriptor: int, e
 
 def _room(index: int) -> tuple[int, int, bytes]:
     """Return the request that makes room for filters where there is none."""
-    body = TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT, 0) + text(TCA_KIND, "clsact")
-    return NEWQDISC, CREATE | EXCLUSIVE, body
+    return NEWQDISC, CREATE | EXCLUSIVE, TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT, 0) + FOR_FILTERS
 
 
 def _program(index: int, end: int, name: str, descriptor: int) -> tuple[int, int, bytes]:
+    return NEWTFILTER, CREATE, _ours(index, end) + _holding(name, descriptor)
+
+
+@lru_cache
+def _holding(name: str, descriptor: int) -> bytes:
+    """Return the attributes of a filter that holds a program; pods' interfaces all have the same."""
     options = attribute(TCA_BPF_FD, U32.pack(descriptor)) + text(TCA_BPF_NAME, name)
     options += attribute(TCA_BPF_FLAGS, U32.pack(DIRECT_ACTION))
-    return NEWTFILTER, CREATE, _ours(index, end) + text(TCA_KIND, "bpf") + attribute(TCA_OPTIONS, options)
+    return text(TCA_KIND, "bpf") + attribute(TCA_OPTIONS, options)
 
 
 def find(index: int, end: int) -> Filter | None:

@@ -326,11 +326,16 @@ def _pair(pod: Pod) -> list[Change]:
     """Return what makes a pair, with a look at the host's end."""
     attachment, host = pod.attachment, pod.attachment.host_interface
     six = IPV6 in versions(attachment)
-    parameters = _parameters(ipv6=six).in_message
     pair = link_changes.veth(host, HOST_MAC, attachment.interface, attachment.mac, pod.mtu, pod.netns)
     # The kernel knows no such mode of an interface that is too small for IPv6, and none at all where it has no IPv6.
     kept = six or pod.mtu < MINIMUM6 or not _has_ipv6()
-    return links.with_look([pair, link_changes.described(host, note(attachment), parameters, six=kept)], host)
+    described = link_changes.described(host, note(attachment), _specification(ipv6=six, six=kept))
+    return links.with_look([pair, described], host)
+
+
+@lru_cache
+def _specification(*, ipv6: bool, six: bool) -> bytes:
+    return link_changes.specification(_parameters(ipv6=ipv6).in_message, six=six)
 
 
 @lru_cache

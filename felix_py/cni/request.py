@@ -148,7 +148,7 @@ def split(data: bytes) -> tuple[dict[str, str], bytes]:
         CniError: when it is no call of our shim.
     """
     head, end, standard_input = data.partition(b"\0\0")
-    strings = [string.decode(errors="backslashreplace") for string in head.split(b"\0")]
+    strings = head.decode(errors="backslashreplace").split("\0")
     if not end or strings[0] != PREAMBLE:
         raise CniError(
             Code.DECODING_FAILURE, f"the call does not begin with {PREAMBLE!r}; only felix-cni of this version may call"

@@ -264,7 +264,8 @@ class RouteEngine:
         books = self.books
         if not books.policy.sync or books.resync_cause is not None or self._flights:
             return [False] * len(pods)
-        each_has = [each.bodies() for each in pods]
+        encode = route_codec.Encoder({each.device: each.index for each in pods})
+        each_has = [each.bodies(encode) for each in pods]
         work = Work(books, now, Outcome())
         rows = work.newcomers({name: body for bodies in each_has for name, body in bodies.items()})
         if rows is None:

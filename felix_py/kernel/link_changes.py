@@ -6,8 +6,9 @@ Message formats are those of include/uapi/linux/{if_link,rtnetlink,neighbour}.h.
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address
+from typing import NamedTuple
 
 from felix_py.kernel import messages, neighbour_codec, route_codec
 from felix_py.kernel.link_codec import IFA_ADDRESS, IFA_LOCAL, IFADDRMSG, IFF_UP, IFINFOMSG, IFLA_IFNAME, IFLA_MTU
@@ -23,7 +24,12 @@ IFLA_ADDRESS = 1
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 26, 27, 28
 IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 8
 NO_ADDRESS = b"\1"  # IN6_ADDR_GEN_MODE_NONE
-IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFLA_INFO_DATA, VETH_INFO_PEER = 2, 1
+VETH = attribute(1, b"veth")  # IFLA_INFO_KIND
+
+ANY_LINK = IFINFOMSG.pack(0, 0, 0, 0, 0)
+"""Head of a message about a link that attributes name."""
+
 IFA_F_NODAD = 0x02
 """Usable at once, instead of after the second in which others could object; include/uapi/linux/if_addr.h."""
 
@@ -46,21 +52,33 @@ INTERFACE_PARAMETERS = {"forwarding": 1, "proxy_arp": 3, "rp_filter": 8, "route_
 NDTMSG = bytes([socket.AF_INET, 0, 0, 0])
 """struct ndtmsg of include/uapi/linux/neighbour.h, which has the numbers of these attributes too."""
 
-NDTA_NAME, NDTA_PARMS, NDTPA_IFINDEX, NDTPA_PROXY_DELAY = 1, 6, 1, 13
+ARP_TABLE = NDTMSG + attribute(1, b"arp_cache\0")  # NDTA_NAME
+
+NDTA_PARMS, NDTPA_IFINDEX, NDTPA_PROXY_DELAY = 6, 1, 13
 U64 = struct.Struct("=Q")
 
 MAXIMUM_ALIAS = 255
 """Bytes of an interface's alias, IFALIASZ without its final zero, include/uapi/linux/if.h."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One message to the kernel, and what it does in words."""
+class Change(NamedTuple):
+    """One message to the kernel.
 
-    words: str
+    Attributes:
+        does: what it does in words, with a place for each of what it is about.
+        of: what it is about.
+    """
+
+    does: str
     kind: int
     flags: int
     body: bytes
+    of: tuple[object, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What it does in words; they are put together for whoever asks, which is nobody where all goes well."""
+        return self.does.format(*self.of)
 
 
 def named(interface: str) -> bytes:
@@ -70,27 +88,31 @@ def named(interface: str) -> bytes:
 
 def veth(host: str, host_mac: str, peer: str, peer_mac: str, mtu: int, netns: int) -> Change:
     """Make a pair: `host` here and `peer` in the network namespace behind the descriptor `netns`, both of them down."""
-    inside = IFINFOMSG.pack(0, 0, 0, 0, 0) + _link(peer, peer_mac, mtu) + attribute(IFLA_NET_NS_FD, U32.pack(netns))
-    data = attribute(IFLA_INFO_KIND, b"veth") + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inside))
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + _link(host, host_mac, mtu) + attribute(IFLA_LINKINFO, data)
-    return Change(f"veth {host} with peer {peer}", messages.RTM_NEWLINK, messages.CREATE | messages.EXCLUSIVE, body)
+    inside = ANY_LINK + _link(peer, peer_mac, mtu) + attribute(IFLA_NET_NS_FD, U32.pack(netns))
+    data = VETH + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inside))
+    body = ANY_LINK + _link(host, host_mac, mtu) + attribute(IFLA_LINKINFO, data)
+    flags = messages.CREATE | messages.EXCLUSIVE
+    return Change("veth {} with peer {}", messages.RTM_NEWLINK, flags, body, (host, peer))
 
 
 def _link(name: str, mac: str, mtu: int) -> bytes:
-    return (
-        named(name)
-        + attribute(IFLA_MTU, U32.pack(mtu))
-        + attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
-        + ONE_QUEUE
-    )
+    return named(name) + attribute(IFLA_ADDRESS, _octets(mac)) + _size(mtu)
 
 
-def described(name: str, text: str, parameters: Mapping[str, int], *, six: bool = True) -> Change:
-    """Write a note on an interface and set parameters of it: all in one message, where /proc takes a lock for each.
+@lru_cache
+def _size(mtu: int) -> bytes:
+    """Return what nearly all links of a node have in common."""
+    return attribute(IFLA_MTU, U32.pack(mtu)) + ONE_QUEUE
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def specification(parameters: Mapping[str, int], *, six: bool = True) -> bytes:
+    """Return the attribute that sets parameters of an interface, for `described`.
 
     Args:
-        name: of the interface.
-        text: the note.
         parameters: below net.ipv4.conf, of those that INTERFACE_PARAMETERS knows.
         six: with a link-local address of IPv6, which the kernel gives to each interface that comes up. Without, it need
             not look for others who have that address, nor tell of groups that it has joined.
@@ -99,81 +121,91 @@ def described(name: str, text: str, parameters: Mapping[str, int], *, six: bool 
     inet = attribute(socket.AF_INET, attribute(IFLA_INET_CONF, conf))
     if not six:
         inet += attribute(socket.AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, NO_ADDRESS))
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + named(name)
-    body += attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS]) + attribute(IFLA_AF_SPEC, inet)
-    return Change(f"parameters of {name}", RTM_SETLINK, 0, body)
+    return attribute(IFLA_AF_SPEC, inet)
+
+
+def described(name: str, text: str, parameters: bytes) -> Change:
+    """Write a note on an interface and set parameters of it: all in one message, where /proc takes a lock for each.
+
+    Args:
+        name: of the interface.
+        text: the note.
+        parameters: their `specification`.
+    """
+    body = ANY_LINK + named(name) + attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS]) + parameters
+    return Change("parameters of {}", RTM_SETLINK, 0, body, (name,))
 
 
 def proxy_delay(index: int, name: str, milliseconds: int) -> Change:
     """Set how long an interface waits before it answers for others (net.ipv4.neigh.*.proxy_delay)."""
     of_link = attribute(NDTPA_IFINDEX, U32.pack(index)) + attribute(NDTPA_PROXY_DELAY, U64.pack(milliseconds))
-    body = NDTMSG + attribute(NDTA_NAME, b"arp_cache\0") + attribute(NDTA_PARMS, of_link)
-    return Change(f"proxy_delay of {name}", RTM_SETNEIGHTBL, 0, body)
+    return Change("proxy_delay of {}", RTM_SETNEIGHTBL, 0, ARP_TABLE + attribute(NDTA_PARMS, of_link), (name,))
 
 
 def doom(name: str) -> Change:
     """Mark an interface to be removed."""
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + named(name)
-    body += attribute(IFLA_IFALIAS, DOOMED.encode()) + attribute(IFLA_GROUP, U32.pack(DOOMED_GROUP))
-    return Change(f"marking {name}", RTM_SETLINK, 0, body)
+    mark = attribute(IFLA_IFALIAS, DOOMED.encode()) + attribute(IFLA_GROUP, U32.pack(DOOMED_GROUP))
+    return Change("marking {}", RTM_SETLINK, 0, ANY_LINK + named(name) + mark, (name,))
 
 
 def delete_doomed() -> Change:
     """Remove all interfaces that are marked."""
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(IFLA_GROUP, U32.pack(DOOMED_GROUP))
+    body = ANY_LINK + attribute(IFLA_GROUP, U32.pack(DOOMED_GROUP))
     return Change("removing the veths of pods that are gone", messages.RTM_DELLINK, 0, body)
 
 
 def up(index: int, name: str) -> Change:
     """Set an interface up."""
-    return Change(f"{name} up", RTM_SETLINK, 0, IFINFOMSG.pack(0, 0, index, IFF_UP, IFF_UP))
+    return Change("{} up", RTM_SETLINK, 0, IFINFOMSG.pack(0, 0, index, IFF_UP, IFF_UP), (name,))
 
 
 def resize(index: int, name: str, mtu: int) -> Change:
     """Give an interface another MTU, in bytes."""
     body = IFINFOMSG.pack(0, 0, index, 0, 0) + attribute(IFLA_MTU, U32.pack(mtu))
-    return Change(f"MTU {mtu} of {name}", RTM_SETLINK, 0, body)
+    return Change("MTU {} of {}", RTM_SETLINK, 0, body, (mtu, name))
 
 
 def address(index: int, name: str, of_host: IPAddress) -> Change:
     """Give an interface a single address, /32 or /128, of which the caller knows that nobody else has it."""
     flags = 0 if of_host.version == 4 else IFA_F_NODAD  # noqa: PLR2004 - IP versions
     head = IFADDRMSG.pack(_family(of_host), of_host.max_prefixlen, flags, 0, index)
-    body = head + attribute(IFA_LOCAL, of_host.packed) + attribute(IFA_ADDRESS, of_host.packed)
-    return Change(f"address {of_host} of {name}", messages.RTM_NEWADDR, messages.CREATE | messages.EXCLUSIVE, body)
+    how = messages.CREATE | messages.EXCLUSIVE
+    return Change("address {} of {}", messages.RTM_NEWADDR, how, head + _local(of_host), (of_host, name))
 
 
 def link_local(index: int, name: str, of_link: IPv6Address) -> Change:
     """Give an interface a link-local address at once, which the kernel would do some time after it has a carrier."""
     head = IFADDRMSG.pack(socket.AF_INET6, LINK_LOCAL_BITS, IFA_F_NODAD, 0, index)
-    body = head + attribute(IFA_LOCAL, of_link.packed) + attribute(IFA_ADDRESS, of_link.packed)
-    return Change(f"address {of_link} of {name}", messages.RTM_NEWADDR, messages.CREATE | messages.REPLACE, body)
+    how = messages.CREATE | messages.REPLACE
+    return Change("address {} of {}", messages.RTM_NEWADDR, how, head + _local(of_link), (of_link, name))
+
+
+def _local(address: IPAddress) -> bytes:
+    return attribute(IFA_LOCAL, address.packed) + attribute(IFA_ADDRESS, address.packed)
 
 
 def stale_neighbour(index: int, name: str, of_host: IPAddress, mac: str) -> Change:
     """Tell an interface where an address was last: the first packet goes there at once, and is asked for meanwhile."""
     head = NDMSG.pack(_family(of_host), index, NUD_STALE, 0, 0)
-    lladdr = bytes.fromhex(mac.replace(":", ""))
-    body = head + attribute(NDA_DST, of_host.packed) + attribute(NDA_LLADDR, lladdr)
-    return Change(f"neighbour {of_host} of {name}", RTM_NEWNEIGH, messages.CREATE | messages.REPLACE, body)
+    body = head + attribute(NDA_DST, of_host.packed) + attribute(NDA_LLADDR, _octets(mac))
+    return Change("neighbour {} of {}", RTM_NEWNEIGH, messages.CREATE | messages.REPLACE, body, (of_host, name))
 
 
 def neighbour(index: int, name: str, of_host: IPAddress, mac: str) -> Change:
     """Tell an interface for good where an address is, so that nothing is asked for it."""
     body = neighbour_codec.encode(Neighbour(of_host, name, mac), {name: index})
-    return Change(f"neighbour {of_host} of {name}", RTM_NEWNEIGH, messages.CREATE | messages.REPLACE, body)
+    return Change("neighbour {} of {}", RTM_NEWNEIGH, messages.CREATE | messages.REPLACE, body, (of_host, name))
 
 
 def route(index: int, key: RouteKey, entry: Route) -> Change:
     """Add a route; one that is there already is not replaced."""
     body = route_codec.Encoder({} if entry.device is None else {entry.device: index})(key, entry)
-    return Change(f"route {key} {entry}", messages.RTM_NEWROUTE, messages.CREATE | messages.EXCLUSIVE, body)
+    return Change("route {} {}", messages.RTM_NEWROUTE, messages.CREATE | messages.EXCLUSIVE, body, (key, entry))
 
 
 def delete(name: str) -> Change:
     """Remove an interface, and with it the peer and every route out of it."""
-    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + named(name)
-    return Change(f"removing {name}", messages.RTM_DELLINK, 0, body)
+    return Change("removing {}", messages.RTM_DELLINK, 0, ANY_LINK + named(name), (name,))
 
 
 def _family(of_host: IPAddress) -> int:

@@ -97,7 +97,7 @@ def with_look(changes: Sequence[Change], interface: str | int) -> list[Change]:
     """Return changes, and behind them the question after an interface, by its name or its index; for `seen`."""
     index, name = (0, named(interface)) if isinstance(interface, str) else (interface, b"")
     body = IFINFOMSG.pack(0, 0, index, 0, 0) + name + NO_COUNTERS
-    return [*changes, Change(f"looking at {interface}", RTM_GETLINK, 0, body)]
+    return [*changes, Change("looking at {}", RTM_GETLINK, 0, body, (interface,))]
 
 
 def seen(requests: Sequence[Change], answers: bytes) -> End:
@@ -146,7 +146,7 @@ def seen_by(requests: Sequence[Change], done: Done) -> End:
 def acknowledged(changes: Sequence[Change]) -> list[Change]:
     """Return changes of which the last one is answered, so that all of them are done then."""
     *before, last = changes
-    return [*before, Change(last.words, last.kind, last.flags | messages.ACK, last.body)]
+    return [*before, last._replace(flags=last.flags | messages.ACK)]
 
 
 def packed(requests: Sequence[Change]) -> bytes:

@@ -57,9 +57,12 @@ class NewRoutes:
     device: str
     index: int
 
-    def bodies(self) -> dict[bytes, bytes]:
-        """Return them as the kernel takes them, by identity."""
-        encode = Encoder({self.device: self.index})
+    def bodies(self, encode: Encoder) -> dict[bytes, bytes]:
+        """Return them as the kernel takes them, by identity.
+
+        Args:
+            encode: knows the index of the interface.
+        """
         return {route_codec.identity_of(key): encode(key, route) for key, route in self.routes.items()}
 
 
