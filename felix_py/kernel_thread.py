@@ -27,6 +27,10 @@ PATIENCE = 1.0
 LONG_TURN = 0.1
 """Seconds that a pod waits for a turn before it lets others go first, who need no kernel: a table may be arriving."""
 
+PAUSE, PAUSES = 0.00005, 40
+"""Seconds that the interpreter is left to others in the midst of what the kernel tells, and how often at most: what
+pods bring is over by then, and a storm need not take longer."""
+
 MOMENT = 0.02
 """Seconds that a turn lets pods go first that wait for the disk alone."""
 
@@ -120,10 +124,13 @@ class KernelThread:
 
     def _listen(self) -> None:
         self._turns.receive()
-        more = True
+        pauses, more = PAUSES, True
         while more:
             with self._alone:
                 more = self._turns.listen()
+            if more and pauses:
+                pauses -= 1
+                time.sleep(PAUSE)
 
     def _turned(self, question: Callable[[Turns], tuple[Done, Told]]) -> tuple[Done, Told]:
         self._listen()

@@ -3,8 +3,8 @@
 from felix_py.kernel.kernel import Kernel, News
 from felix_py.kernel.wire import WireBroken
 
-EVENTS = 100
-"""Events that are taken at once while pods may wait: one or two milliseconds."""
+EVENTS = 25
+"""Events that are taken at once while pods may wait: less than half a millisecond."""
 
 
 class Listening:

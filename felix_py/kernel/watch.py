@@ -4,6 +4,7 @@ import errno
 import os
 import struct
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -47,6 +48,13 @@ LOCAL_TABLE = 255
 
 LIMIT = 20_000
 """Messages that one call reads: some 40 ms of a storm, after which others have their turn."""
+
+FEW, PIECE = 1000, 24
+"""Up to so many messages, as pods bring them, are read so many at a time: a thread that makes pods gets the interpreter
+in between, for which it would wait up to half a millisecond each time. Of a storm, the rest is read in one go."""
+
+PAUSE = 0.00005
+"""Seconds that it takes another thread to get the interpreter; without a pause it would lose the race for it."""
 
 MODES = tuple(Mode(bits << 8) for bits in range(16))
 """By bits 8 to 11 of a message's flags: looked up, since an enumeration takes longer to find a member than all else."""
@@ -199,7 +207,10 @@ class Watch:
         count, lost = 0, False
         # After a loss the kernel queues nothing before the queue is empty, and does not tell that this is lost too.
         while lost or count < LIMIT:
-            data, code = received(self._socket, LIMIT if lost else LIMIT - count)
+            if 0 < count < FEW:
+                time.sleep(PAUSE)
+            most = min(PIECE if count < FEW else LIMIT, LIMIT - count)
+            data, code = received(self._socket, LIMIT if lost else most)
             for kind, flags, _, port, body in messages(data):
                 count += 1
                 if count <= LIMIT and (event := decode(kind, flags, port, body)) is not None:

@@ -1,6 +1,9 @@
 """Events of the real kernel: each told once, with who did it; our own, and a burst too large, cost nothing."""
 
 import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -237,6 +240,40 @@ def test_a_storm_holds_nobody_for_long() -> None:
     watch.LIMIT = 300
     other.write(Verb.NEW_ROUTE, ADD, hosts(1000))
     assert [len(wire.events()) for _ in range(5)] == [300, 300, 300, 100, 0]
+
+
+@in_a_namespace
+def test_pieces_lose_nothing_and_keep_the_order() -> None:
+    wire, other = settled(Rtnetlink()), Rtnetlink()
+    several = hosts(2 * watch.FEW + 1)
+    other.write(Verb.NEW_ROUTE, ADD, several)
+    heard = wire.events()
+    assert [event.body for event in heard] == several
+    assert list(wire.events()) == []
+
+
+@in_a_namespace
+def test_while_pieces_are_read_others_compute() -> None:
+    """A thread that asks for the interpreter amid a look gets it between two pieces, and not after its time is up."""
+    sys.setswitchinterval(10)  # so that none is taken away
+    wire, other = settled(Rtnetlink()), Rtnetlink()
+    other.write(Verb.NEW_ROUTE, ADD, hosts(watch.FEW))
+    asking, got, looking = threading.Event(), list[int](), list[int]()
+
+    def ask() -> None:
+        while asking.is_set():
+            got.append(len(looking))
+            time.sleep(0)
+
+    asking.set()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    looking.append(1)
+    assert len(wire.events()) == watch.FEW
+    looking.append(2)
+    asking.clear()
+    thread.join()
+    assert got.count(1) > watch.FEW // watch.PIECE // 2
 
 
 @in_a_namespace
