@@ -131,7 +131,7 @@ class Plan(NamedTuple):
 def plan(pod: Pod) -> Plan:
     """Return what `make` does for a pod, in the same thread."""
     inside = _of_thread.inside
-    pair, network = _pair(pod), _network(pod.attachment, inside)
+    pair, network = _pair(pod), _network(pod, inside)
     return Plan(pod, inside, pair, network, (links.job(None, pair), _inside(pod, network, inside)))
 
 
@@ -190,7 +190,7 @@ def _end(pod: Pod, pair: Sequence[Change], done: Done) -> links.End:
 def _entered(pod: Pod, here: links.End) -> Veth:
     """Set up what is inside a pod, once its index is known."""
     inside = _of_thread.inside = here.peer
-    network = _network(pod.attachment, inside)
+    network = _network(pod, inside)
     job = _inside(pod, network)
     return Veth(here.index, inside, pod_namespace.opened(job, network, *_do([job])))
 
@@ -327,10 +327,14 @@ def _pair(pod: Pod) -> list[Change]:
     attachment, host = pod.attachment, pod.attachment.host_interface
     six = IPV6 in versions(attachment)
     pair = link_changes.veth(host, HOST_MAC, attachment.interface, attachment.mac, pod.mtu, pod.netns)
-    # The kernel knows no such mode of an interface that is too small for IPv6, and none at all where it has no IPv6.
-    kept = six or pod.mtu < MINIMUM6 or not _has_ipv6()
-    described = link_changes.described(host, note(attachment), _specification(ipv6=six, six=kept))
+    described = link_changes.described(host, note(attachment), _specification(ipv6=six, six=not _is_without_six(pod)))
     return links.with_look([pair, described], host)
+
+
+def _is_without_six(pod: Pod) -> bool:
+    """Say whether neither end of a pod's veth is to have a link-local address of IPv6."""
+    # The kernel knows no such mode of an interface that is too small for IPv6, and none at all where it has no IPv6.
+    return IPV6 not in versions(pod.attachment) and pod.mtu >= MINIMUM6 and _has_ipv6()
 
 
 @lru_cache
@@ -343,12 +347,13 @@ def _has_ipv6() -> bool:
     return IPV6_ADDRESSES.exists()
 
 
-def _network(attachment: Attachment, index: int) -> list[Change]:
+def _network(pod: Pod, index: int) -> list[Change]:
     """Return what sets the inner end up, which has this index, and the ways out."""
-    interface = attachment.interface
+    attachment, interface = pod.attachment, pod.attachment.interface
     return links.acknowledged(
         [
             UP,
+            *([link_changes.no_link_local(index, interface)] if _is_without_six(pod) else []),
             link_changes.up(index, interface),
             *(link_changes.address(index, interface, address) for address in attachment.addresses),
             *(change for version in versions(attachment) for change in _ways_out(version, index, interface)),

@@ -23,7 +23,7 @@ RTM_SETLINK, RTM_NEWNEIGH, RTM_SETNEIGHTBL = 19, 28, 67
 IFLA_ADDRESS = 1
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 26, 27, 28
 IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 8
-NO_ADDRESS = b"\1"  # IN6_ADDR_GEN_MODE_NONE
+NO_LINK_LOCAL = attribute(socket.AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, b"\1"))  # IN6_ADDR_GEN_MODE_NONE
 IFLA_INFO_DATA, VETH_INFO_PEER = 2, 1
 VETH = attribute(1, b"veth")  # IFLA_INFO_KIND
 
@@ -114,14 +114,20 @@ def specification(parameters: Mapping[str, int], *, six: bool = True) -> bytes:
 
     Args:
         parameters: below net.ipv4.conf, of those that INTERFACE_PARAMETERS knows.
-        six: with a link-local address of IPv6, which the kernel gives to each interface that comes up. Without, it need
-            not look for others who have that address, nor tell of groups that it has joined.
+        six: with a link-local address of IPv6; without as `no_link_local` has it.
     """
     conf = b"".join(attribute(INTERFACE_PARAMETERS[each], U32.pack(value)) for each, value in parameters.items())
     inet = attribute(socket.AF_INET, attribute(IFLA_INET_CONF, conf))
-    if not six:
-        inet += attribute(socket.AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, NO_ADDRESS))
-    return attribute(IFLA_AF_SPEC, inet)
+    return attribute(IFLA_AF_SPEC, inet if six else inet + NO_LINK_LOCAL)
+
+
+def no_link_local(index: int, name: str) -> Change:
+    """Have an interface no link-local address of IPv6, which the kernel gives to each one that comes up.
+
+    Without, it need not look for others who have that address, nor tell of groups that it has joined.
+    """
+    body = IFINFOMSG.pack(0, 0, index, 0, 0) + attribute(IFLA_AF_SPEC, NO_LINK_LOCAL)
+    return Change("no link-local address of {}", RTM_SETLINK, 0, body, (name,))
 
 
 def described(name: str, text: str, parameters: bytes) -> Change:

@@ -165,13 +165,18 @@ def test_what_an_agent_left_that_died_makes_room(host: Space, pod: Space, spaces
     assert "left" not in host.run("ip", "link")
 
 
-def test_the_hosts_end_has_a_link_local_address_where_the_pod_speaks_ipv6(
-    host: Space, spaces: Callable[[], Space], attachment: Attachment, veth: Veth
+def test_a_veth_has_link_local_addresses_where_the_pod_speaks_ipv6(
+    host: Space, pod: Space, spaces: Callable[[], Space], attachment: Attachment, veth: Veth
 ) -> None:
     open_up(host, veth, attachment)
-    several(host, (spaces(), "cali2", "10.65.0.2"))
+    other = spaces()
+    several(host, (other, "cali2", "10.65.0.2"))
     assert str(GATEWAY6) in host.run("ip", "-6", "address", "show", "dev", "cali1")
+    until(lambda: "fe80::" in pod.run("ip", "-6", "address", "show", "dev", "eth0"), "the kernel gives one")
     assert not host.run("ip", "-6", "address", "show", "dev", "cali2")
+    assert "eui64" not in other.run("ip", "-d", "link", "show", "dev", "eth0"), "and never will"
+    assert not other.run("ip", "-6", "address", "show", "dev", "eth0")
+    assert "::1/128" in other.run("ip", "-6", "address", "show", "dev", "lo"), "IPv6 is not switched off"
     host.ip("link set cali1 down", "link set cali1 up")
     until(lambda: str(GATEWAY6) in host.run("ip", "-6", "address", "show", "dev", "cali1"), "it has it again")
 
