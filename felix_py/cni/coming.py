@@ -8,8 +8,9 @@ from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
 from felix_py.allocations import Allocations, AlreadyAttached, Attach
-from felix_py.cni import podnet, results
-from felix_py.cni.podnet import Plan, Pod
+from felix_py.cni import pod_changes, podnet, results
+from felix_py.cni.pod_changes import Pod
+from felix_py.cni.podnet import Plan
 from felix_py.cni.request import Request
 from felix_py.knowledge import Admitted
 from felix_py.ledger import Attachment
@@ -148,10 +149,10 @@ class ComingPods:
         return found
 
     def _plans(self, pods: Sequence[tuple[Coming, Attachment]]) -> list[tuple[Coming, Plan]]:
-        found = []
+        found, others = [], pod_changes.together(len(pods))
         for coming, attachment in pods:
             with _failing(coming):
-                found.append((coming, podnet.plan(Pod(attachment, coming.mtu, coming.netns))))
+                found.append((coming, podnet.plan(Pod(attachment, coming.mtu, coming.netns), others)))
         return found
 
     def _plumb(self, plans: Sequence[tuple[Coming, Plan]]) -> None:

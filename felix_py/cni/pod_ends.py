@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from felix_py.calc import endpoints
-from felix_py.cni import pod_namespace, podnet
+from felix_py.cni import pod_changes, pod_namespace
 from felix_py.cni.results import GATEWAYS
 from felix_py.kernel import link_changes, links, sysctl
 from felix_py.kernel.links import LinkRefused
@@ -21,7 +21,7 @@ def missing(attachment: Attachment, netns: int) -> str | None:
         host = next((link for link in links.listing(sock) if link.name == attachment.host_interface), None)
     if host is None or not host.up:
         return f"{attachment.host_interface} {'is down' if host else 'does not exist'}"
-    of = podnet.versions(attachment)
+    of = pod_changes.versions(attachment)
     wanted = dict(endpoints.of_workload(host.name, ipv6=IPV6 in of))
     for path, value in sysctl.read(wanted).items():
         if value != wanted[path]:

@@ -8,49 +8,19 @@ import errno
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from felix_py.calc import endpoints
-from felix_py.calc.mtu import MINIMUM6
-from felix_py.calc.routes import GATEWAY, GATEWAY6, HOST_MAC
-from felix_py.cni import graves, pod_namespace
+from felix_py.cni import graves, pod_changes, pod_namespace
+from felix_py.cni.pod_changes import Pod, Together
 from felix_py.cni.pod_namespace import Place
 from felix_py.cni.request import CniError, Code
-from felix_py.kernel import jobs, link_changes, links, ownership
+from felix_py.kernel import jobs, link_changes, links
 from felix_py.kernel.jobs import Done, Job
 from felix_py.kernel.link_changes import Change
 from felix_py.kernel.links import LinkRefused
-from felix_py.kernel.objects import IPV6, KernelRefused, Route, RouteKey, Scope
-from felix_py.ledger import Attachment, note
-
-LOOPBACK = 1
-"""Interface index of `lo` in every network namespace."""
-
-DEFAULT, DEFAULT6 = RouteKey(IPv4Network("0.0.0.0/0")), RouteKey(IPv6Network("::/0"))
-
-POD = pod_namespace.files({"net/ipv4/ip_forward": "0"})
-"""Parameters of the pod itself, as files: a new namespace may inherit the host's forwarding."""
-
-POD6 = pod_namespace.files(
-    {
-        # Runtimes switch IPv6 off in the namespaces that they make, for networks that have none.
-        "net/ipv6/conf/all/disable_ipv6": "0",
-        "net/ipv6/conf/default/disable_ipv6": "0",
-        "net/ipv6/conf/lo/disable_ipv6": "0",
-        "net/ipv6/conf/all/forwarding": "0",
-    }
-)
-BOTH = {**POD, **POD6}
-"""And of a pod with an IPv6 address."""
-
-UP = link_changes.up(LOOPBACK, "lo")
-
-IPV6_ADDRESSES = Path("/proc/net/if_inet6")
-"""There unless the kernel was started without IPv6."""
+from felix_py.kernel.objects import KernelRefused
+from felix_py.ledger import Attachment
 
 CARRIER_SECONDS, CARRIER_PAUSE = 1.0, 0.0005
 """How long an interface without carrier is waited for at most, and the seconds between two questions."""
@@ -69,14 +39,6 @@ def require_namespace(netns: int, path: str) -> None:
         raise CniError(Code.INVALID_NAMESPACE, f"CNI_NETNS is {path}, which is the host's own namespace; give a pod's")
 
 
-class Pod(NamedTuple):
-    """Whose network is to be made: the interface of an attachment, in bytes its MTU, and its namespace's descriptor."""
-
-    attachment: Attachment
-    mtu: int
-    netns: int
-
-
 class Veth:
     """A pod's veth, of which the host's end is down until `open_all`.
 
@@ -84,12 +46,14 @@ class Veth:
         index: of the host's end.
         inside: index of the other one.
         pod: a socket in the pod's namespace.
+        others: with whom it is to come up.
     """
 
-    def __init__(self, index: int, inside: int, pod: socket.socket) -> None:
+    def __init__(self, index: int, inside: int, pod: socket.socket, others: Together | None = None) -> None:
         self.index = index
         self.inside = inside
         self.pod = pod
+        self.others = others
 
     def close(self) -> None:
         """Leave the pod's namespace; the veth stays."""
@@ -105,7 +69,7 @@ class _OfThread(threading.local):
     """
 
     sock: socket.socket | None = None
-    inside: int = LOOPBACK + 1
+    inside: int = pod_changes.LOOPBACK + 1
 
 
 _of_thread = _OfThread()
@@ -119,6 +83,7 @@ class Plan(NamedTuple):
         pair: makes the veth, with a look at the host's end.
         network: is done inside the pod.
         jobs: both of them, of which the first one lacks its socket.
+        others: with whom its interface is to come up.
     """
 
     pod: Pod
@@ -126,13 +91,14 @@ class Plan(NamedTuple):
     pair: Sequence[Change]
     network: Sequence[Change]
     jobs: tuple[Job, Job]
+    others: Together | None
 
 
-def plan(pod: Pod) -> Plan:
+def plan(pod: Pod, others: Together | None = None) -> Plan:
     """Return what `make` does for a pod, in the same thread."""
     inside = _of_thread.inside
-    pair, network = _pair(pod), _network(pod, inside)
-    return Plan(pod, inside, pair, network, (links.job(None, pair), _inside(pod, network, inside)))
+    pair, network = pod_changes.pair(pod, others), pod_changes.network(pod, inside)
+    return Plan(pod, inside, pair, network, (links.job(None, pair), pod_changes.inside(pod, network, inside)), others)
 
 
 def make(several: Sequence[Plan]) -> list[Veth | Exception]:
@@ -163,8 +129,8 @@ def make(several: Sequence[Plan]) -> list[Veth | Exception]:
 def _made(of: Plan, pair: Done, network: Done) -> Veth:
     here = _end(of.pod, of.pair, pair)
     if network.is_in_vain:
-        return _entered(of.pod, here)
-    return Veth(here.index, of.inside, pod_namespace.opened(of.jobs[1], of.network, network))
+        return _entered(of, here)
+    return Veth(here.index, of.inside, pod_namespace.opened(of.jobs[1], of.network, network), of.others)
 
 
 def _end(pod: Pod, pair: Sequence[Change], done: Done) -> links.End:
@@ -187,12 +153,13 @@ def _end(pod: Pod, pair: Sequence[Change], done: Done) -> links.End:
             raise
 
 
-def _entered(pod: Pod, here: links.End) -> Veth:
+def _entered(of: Plan, here: links.End) -> Veth:
     """Set up what is inside a pod, once its index is known."""
+    pod = of.pod
     inside = _of_thread.inside = here.peer
-    network = _network(pod, inside)
-    job = _inside(pod, network)
-    return Veth(here.index, inside, pod_namespace.opened(job, network, *_do([job])))
+    network = pod_changes.network(pod, inside)
+    job = pod_changes.inside(pod, network)
+    return Veth(here.index, inside, pod_namespace.opened(job, network, *_do([job])), of.others)
 
 
 def open_all(several: Sequence[tuple[Veth, Attachment]]) -> list[Exception | None]:
@@ -202,13 +169,14 @@ def open_all(several: Sequence[tuple[Veth, Attachment]]) -> list[Exception | Non
         of each LinkRefused with the step that the kernel refused; None where it was done.
     """
     sock, asked = _kept_socket(), list[Job]()
+    asked += (rising := _risen(sock, several))
     requests = [
-        (links.with_look(_opening(veth.index, attachment), veth.index), links.with_look([], veth.inside))
+        (pod_changes.opening(veth.index, attachment, veth.others), links.with_look([], veth.inside))
         for veth, attachment in several
     ]
     for (veth, _), (host, inner) in zip(several, requests, strict=True):
         asked += [links.job(sock, host), links.job(veth.pod, inner, needs=len(asked))]
-    done = _do(asked)
+    done = _do(asked)[len(rising) :]
     found: list[Exception | None] = []
     for number, ((veth, _), (host, inner)) in enumerate(zip(several, requests, strict=True)):
         try:
@@ -219,15 +187,15 @@ def open_all(several: Sequence[tuple[Veth, Attachment]]) -> list[Exception | Non
     return found
 
 
-def _opening(index: int, attachment: Attachment) -> list[Change]:
-    """Return what sets the host's end up."""
-    host, six = attachment.host_interface, IPV6 in versions(attachment)
-    # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
-    own = [link_changes.link_local(index, host, GATEWAY6)] if six else []
-    # Stale, not permanent: a pod that gives itself another hardware address is found again.
-    near = [link_changes.stale_neighbour(index, host, each, attachment.mac) for each in attachment.addresses]
-    delay = link_changes.proxy_delay(index, host, _parameters(ipv6=six).proxy_delay)
-    return [link_changes.up(index, host), *own, *near, delay]
+def _risen(sock: socket.socket, several: Sequence[tuple[Veth, Attachment]]) -> list[Job]:
+    """Return what sets hosts' ends up in one go, so that the kernel's work for their carriers comes once for all.
+
+    Only where these are all that were made together: another one is not guarded. What is not up then, for whatever
+    reason, each one's own request sets up, or says why it cannot be.
+    """
+    everybody = {veth.others for veth, _ in several}
+    found = [each for each in everybody if each is not None and each.size == len(several) and len(everybody) == 1]
+    return [links.job(sock, links.acknowledged([link_changes.group_up(each.group)])) for each in found]
 
 
 def _kept_socket() -> socket.socket:
@@ -250,32 +218,6 @@ def _do(asked: Sequence[Job]) -> list[Done]:
     return done
 
 
-class _Given(NamedTuple):
-    """Parameters of a pod's host side.
-
-    Attributes:
-        in_message: by name, those that a message to the interface sets.
-        files: of the others.
-        proxy_delay: in milliseconds; the file has hundredths of a second (USER_HZ).
-    """
-
-    in_message: Mapping[str, int]
-    files: Sequence[tuple[str, str]]
-    proxy_delay: int
-
-
-@lru_cache
-def _parameters(*, ipv6: bool) -> _Given:
-    """Sort the parameters of a pod's host side by how they are set."""
-    in_message: dict[str, int] = {}
-    by_path = dict(endpoints.of_workload("{device}", ipv6=ipv6))
-    delay = int(by_path.pop("net/ipv4/neigh/{device}/proxy_delay")) * 10
-    for path in tuple(by_path):
-        if path.startswith("net/ipv4/conf/") and (name := path.rpartition("/")[2]) in link_changes.INTERFACE_PARAMETERS:
-            in_message[name] = int(by_path.pop(path))
-    return _Given(in_message, tuple(pod_namespace.files(by_path).items()), delay)
-
-
 def _await_carriers(veth: Veth, here: links.End, inside: links.End) -> None:
     """Wait until both ends of a veth carry packets: the other end brought its carrier, which a work queue sees to.
 
@@ -294,77 +236,6 @@ def _await_carrier(sock: socket.socket, end: links.End) -> None:
     while not end.running and time.monotonic() < last:
         time.sleep(CARRIER_PAUSE)
         end = links.carry_out_and_look(sock, [], end.index)
-
-
-def versions(attachment: Attachment) -> list[int]:
-    """Return the versions of IP that a pod has addresses of."""
-    return sorted({address.version for address in attachment.addresses})
-
-
-def _way_out(index: int, inside: str) -> Iterator[Change]:
-    # With this entry the first packet leaves without asking for the gateway, whatever proxy_arp says.
-    yield link_changes.neighbour(index, inside, GATEWAY, HOST_MAC)
-    on_link = Route(device=inside, scope=Scope.LINK, protocol=ownership.BOOT)
-    yield link_changes.route(index, RouteKey(IPv4Network(GATEWAY)), on_link)
-    yield link_changes.route(index, DEFAULT, Route(via=GATEWAY, device=inside, protocol=ownership.BOOT))
-
-
-def _way_out6(index: int, inside: str) -> Iterator[Change]:
-    # With this entry nothing depends on the link-local address that the host's end has, or is about to have.
-    yield link_changes.neighbour(index, inside, GATEWAY6, HOST_MAC)
-    # onlink: the pod's own link-local address, which would make the gateway a neighbour, may still be on its way.
-    yield link_changes.route(index, DEFAULT6, Route(via=GATEWAY6, device=inside, onlink=True, protocol=ownership.BOOT))
-
-
-@lru_cache
-def _ways_out(version: int, index: int, inside: str) -> tuple[Change, ...]:
-    """Return what makes packets leave a pod; nearly every pod's interface has the same name and index."""
-    return tuple((_way_out if version == 4 else _way_out6)(index, inside))  # noqa: PLR2004 - IP versions
-
-
-def _pair(pod: Pod) -> list[Change]:
-    """Return what makes a pair, with a look at the host's end."""
-    attachment, host = pod.attachment, pod.attachment.host_interface
-    six = IPV6 in versions(attachment)
-    pair = link_changes.veth(host, HOST_MAC, attachment.interface, attachment.mac, pod.mtu, pod.netns)
-    described = link_changes.described(host, note(attachment), _specification(ipv6=six, six=not _is_without_six(pod)))
-    return links.with_look([pair, described], host)
-
-
-def _is_without_six(pod: Pod) -> bool:
-    """Say whether neither end of a pod's veth is to have a link-local address of IPv6."""
-    # The kernel knows no such mode of an interface that is too small for IPv6, and none at all where it has no IPv6.
-    return IPV6 not in versions(pod.attachment) and pod.mtu >= MINIMUM6 and _has_ipv6()
-
-
-@lru_cache
-def _specification(*, ipv6: bool, six: bool) -> bytes:
-    return link_changes.specification(_parameters(ipv6=ipv6).in_message, six=six)
-
-
-@lru_cache
-def _has_ipv6() -> bool:
-    return IPV6_ADDRESSES.exists()
-
-
-def _network(pod: Pod, index: int) -> list[Change]:
-    """Return what sets the inner end up, which has this index, and the ways out."""
-    attachment, interface = pod.attachment, pod.attachment.interface
-    return links.acknowledged(
-        [
-            UP,
-            *([link_changes.no_link_local(index, interface)] if _is_without_six(pod) else []),
-            link_changes.up(index, interface),
-            *(link_changes.address(index, interface, address) for address in attachment.addresses),
-            *(change for version in versions(attachment) for change in _ways_out(version, index, interface)),
-        ]
-    )
-
-
-def _inside(pod: Pod, network: Sequence[Change], peer: int = 0) -> Job:
-    six = IPV6 in versions(pod.attachment)
-    here = {path.format(device=pod.attachment.host_interface): value for path, value in _parameters(ipv6=six).files}
-    return pod_namespace.job(pod.netns, network, here, BOTH if six else POD, peer)
 
 
 def _delete(sock: socket.socket, host_interface: str) -> None:

@@ -42,6 +42,9 @@ DOOMED = "felix gone"
 DOOMED_GROUP = 0x66656C78
 """And its group, by which the kernel removes many at once ("felx"; `ip link show group 1717922936`)."""
 
+NO_GROUP = 0
+"""The group of an interface that nobody has put into another one."""
+
 ONE_QUEUE = attribute(31, U32.pack(1)) + attribute(32, U32.pack(1))
 """IFLA_NUM_TX_QUEUES and IFLA_NUM_RX_QUEUES. A veth has as many as there are processors, and takes as much longer to
 make; without XDP they serve nothing, for it neither queues nor locks (drivers/net/veth.c)."""
@@ -86,11 +89,16 @@ def named(interface: str) -> bytes:
     return attribute(IFLA_IFNAME, interface.encode() + b"\0")
 
 
-def veth(host: str, host_mac: str, peer: str, peer_mac: str, mtu: int, netns: int) -> Change:
-    """Make a pair: `host` here and `peer` in the network namespace behind the descriptor `netns`, both of them down."""
+def veth(host: str, host_mac: str, peer: str, peer_mac: str, mtu: int, netns: int, group: int = NO_GROUP) -> Change:
+    """Make a pair: `host` here and `peer` in the network namespace behind the descriptor `netns`, both of them down.
+
+    The host's end is in this group.
+    """
     inside = ANY_LINK + _link(peer, peer_mac, mtu) + attribute(IFLA_NET_NS_FD, U32.pack(netns))
     data = VETH + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inside))
     body = ANY_LINK + _link(host, host_mac, mtu) + attribute(IFLA_LINKINFO, data)
+    if group != NO_GROUP:
+        body += attribute(IFLA_GROUP, U32.pack(group))
     flags = messages.CREATE | messages.EXCLUSIVE
     return Change("veth {} with peer {}", messages.RTM_NEWLINK, flags, body, (host, peer))
 
@@ -163,6 +171,18 @@ def delete_doomed() -> Change:
 def up(index: int, name: str) -> Change:
     """Set an interface up."""
     return Change("{} up", RTM_SETLINK, 0, IFINFOMSG.pack(0, 0, index, IFF_UP, IFF_UP), (name,))
+
+
+def group_up(group: int) -> Change:
+    """Set all interfaces of a group up, up to the first one that cannot be."""
+    body = IFINFOMSG.pack(0, 0, 0, IFF_UP, IFF_UP) + attribute(IFLA_GROUP, U32.pack(group))
+    return Change("interfaces of pods up", messages.RTM_NEWLINK, 0, body)
+
+
+def ungrouped(index: int, name: str) -> Change:
+    """Take an interface out of its group; one that is down comes up."""
+    body = IFINFOMSG.pack(0, 0, index, IFF_UP, IFF_UP) + attribute(IFLA_GROUP, U32.pack(NO_GROUP))
+    return Change("{} up", RTM_SETLINK, 0, body, (name,))
 
 
 def resize(index: int, name: str, mtu: int) -> Change:

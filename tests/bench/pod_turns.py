@@ -21,7 +21,8 @@ from route_space import ONE_LINK, Space  # noqa: E402 - same
 
 from felix_py.calc.hearsay import Hearsay  # noqa: E402 - same
 from felix_py.cni import pod_ends, podnet  # noqa: E402 - same
-from felix_py.cni.podnet import Pod, Veth  # noqa: E402 - same
+from felix_py.cni.pod_changes import Pod  # noqa: E402 - same
+from felix_py.cni.podnet import Veth  # noqa: E402 - same
 from felix_py.daemon import families  # noqa: E402 - same
 from felix_py.kernel import sysctl  # noqa: E402 - same
 from felix_py.kernel.guard_programs import GuardPrograms  # noqa: E402 - same

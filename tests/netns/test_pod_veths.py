@@ -1,6 +1,7 @@
 """A pod's veth on the real kernel: nothing passes before it is opened, and everything does when that returns."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from ipaddress import ip_address
@@ -11,8 +12,9 @@ from cni_lab import until
 from spaces import Space
 
 from felix_py.calc.routes import GATEWAY6
-from felix_py.cni import podnet
-from felix_py.cni.podnet import Pod, Veth
+from felix_py.cni import pod_changes, podnet
+from felix_py.cni.pod_changes import Pod
+from felix_py.cni.podnet import Veth
 from felix_py.cni.request import CniError
 from felix_py.ledger import Attachment, with_mac
 
@@ -64,7 +66,8 @@ def veth(host: Space, pod: Space, attachment: Attachment) -> Iterator[Veth]:
 
 
 def make_all(pods: Sequence[Pod]) -> list[Veth | Exception]:
-    return podnet.make([podnet.plan(each) for each in pods])
+    others = pod_changes.together(len(pods))
+    return podnet.make([podnet.plan(each, others) for each in pods])
 
 
 def make(host: Space, attachment: Attachment, namespace: int) -> Veth:
@@ -105,6 +108,11 @@ def test_the_first_packet_passes_when_it_is_open(host: Space, pod: Space, attach
     assert pod.pings("10.65.9.9")
 
 
+def attached(space: Space, device: str, address: str) -> Attachment:
+    pod = Attachment(f"c-{device}", "eth0", f"default/{device}", device, (ip_address(address),), netns=space.path)
+    return with_mac(pod)
+
+
 def several(host: Space, *wanted: tuple[Space, str, str]) -> list[Veth | Exception]:
     """Make pods together, of each its namespace, its interface on the host, and its address."""
     with ExitStack() as stack:
@@ -112,10 +120,7 @@ def several(host: Space, *wanted: tuple[Space, str, str]) -> list[Veth | Excepti
         for space, device, address in wanted:
             namespace = os.open(space.path, os.O_RDONLY)
             stack.callback(os.close, namespace)
-            attachment = with_mac(
-                Attachment(f"c-{device}", "eth0", f"default/{device}", device, (ip_address(address),), netns=space.path)
-            )
-            pods.append(Pod(attachment, MTU, namespace))
+            pods.append(Pod(attached(space, device, address), MTU, namespace))
         made = host.do(make_all, pods)
         standing = [(veth, pod.attachment) for veth, pod in zip(made, pods, strict=True) if isinstance(veth, Veth)]
         assert host.do(podnet.open_all, standing) == [None] * len(standing)
@@ -133,6 +138,63 @@ def test_several_are_made_together(host: Space, pod: Space, spaces: Callable[[],
     wanted = [(pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"), (spaces(), "cali3", "10.65.0.3")]
     assert all(isinstance(each, Veth) for each in several(host, *wanted))
     assert all(reached(host, device, address) for _, device, address in wanted)
+
+
+def groups(host: Space) -> set[str]:
+    """Return the groups of pods' interfaces on a host."""
+    lines = host.run("ip", "-o", "link", "show").splitlines()
+    return {line.partition("group ")[2].split()[0] for line in lines if "cali" in line}
+
+
+def test_those_that_come_up_together_are_in_no_group_afterwards(
+    host: Space, pod: Space, spaces: Callable[[], Space]
+) -> None:
+    several(host, (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"))
+    assert groups(host) == {"default"}
+
+
+def made_together(host: Space, *wanted: tuple[Space, str, str]) -> list[tuple[Veth, Attachment]]:
+    """Make pods as `several` does, and do not open them."""
+    found = []
+    with ExitStack() as stack:
+        pods = [Pod(attached(*each), MTU, stack.enter_context(open(each[0].path)).fileno()) for each in wanted]  # noqa: PTH123 - for its descriptor
+        for made, each in zip(host.do(make_all, pods), pods, strict=True):
+            assert isinstance(made, Veth), made
+            found.append((made, each.attachment))
+    return found
+
+
+def test_of_some_that_were_made_together_only_those_come_up_that_are_opened(
+    host: Space, pod: Space, spaces: Callable[[], Space]
+) -> None:
+    """The third one was not guarded, say."""
+    made = made_together(
+        host, (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"), (spaces(), "cali3", "10.65.0.3")
+    )
+    assert host.do(podnet.open_all, made[:2]) == [None, None]
+    assert "UP" not in flags(host, "cali3")
+    assert reached(host, "cali1", "10.65.0.1")
+    assert reached(host, "cali2", "10.65.0.2")
+    for veth, _ in made:
+        veth.close()
+
+
+def test_what_cannot_come_up_together_comes_up_alone(host: Space, pod: Space, spaces: Callable[[], Space]) -> None:
+    """The kernel sets those of a group up one after the other, and stops at one that cannot be."""
+    host.ip("link add vxlan7 type vxlan id 7 local 127.0.0.1 dstport 4789")
+    made = made_together(host, (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"))
+    (group,) = groups(host)
+    host.ip(f"link set vxlan7 group {group}")
+    with host.do(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("0.0.0.0", 4789))  # noqa: S104 - of a namespace of its own
+        with pytest.raises(AssertionError, match="Address already in use"):
+            host.run("ip", "link", "set", "group", group, "up")
+        assert not any("UP" in flags(host, device) for device in ("cali1", "cali2")), "it comes first"
+        assert host.do(podnet.open_all, made) == [None, None]
+    assert groups(host) == {"default"}
+    for (veth, _), (device, address) in zip(made, (("cali1", "10.65.0.1"), ("cali2", "10.65.0.2")), strict=True):
+        assert reached(host, device, address)
+        veth.close()
 
 
 def test_one_that_is_refused_is_the_only_one(host: Space, pod: Space, spaces: Callable[[], Space]) -> None:
