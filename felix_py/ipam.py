@@ -222,5 +222,7 @@ def _without(block: Block, ordinals: Iterable[int], now: datetime | None) -> Blo
 
 def _held(block: Block, address: IPAddress, holder: Holder) -> Block:
     ordinal = int(address) - int(block.cidr.network_address)
-    released = {each: since for each, since in block.released.items() if each != ordinal}
-    return replace(block, held={**block.held, ordinal: holder}, released=released)
+    released = block.released
+    if ordinal in released:
+        released = {each: since for each, since in released.items() if each != ordinal}
+    return Block(block.cidr, block.affinity, {**block.held, ordinal: holder}, released)
