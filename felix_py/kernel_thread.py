@@ -14,6 +14,7 @@ from typing import TypeVar
 from felix_py.calc.hearsay import Hearsay
 from felix_py.kernel.engine import Standing
 from felix_py.kernel.objects import Route, RouteKey
+from felix_py.kernel.watch import PAUSE
 from felix_py.knowledge import Admitted, Done, Knowledge
 from felix_py.model import Key, WorkloadEndpoint
 from felix_py.picture import Picture
@@ -27,9 +28,9 @@ PATIENCE = 1.0
 LONG_TURN = 0.1
 """Seconds that a pod waits for a turn before it lets others go first, who need no kernel: a table may be arriving."""
 
-PAUSE, PAUSES = 0.00005, 40
-"""Seconds that the interpreter is left to others in the midst of what the kernel tells, and how often at most: what
-pods bring is over by then, and a storm need not take longer."""
+PAUSES = 40
+"""How often at most the interpreter is left to others in the midst of what the kernel tells: what pods bring is over by
+then, and a storm need not take longer."""
 
 MOMENT = 0.02
 """Seconds that a turn lets pods go first that wait for the disk alone."""

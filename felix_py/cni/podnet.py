@@ -194,8 +194,10 @@ def _risen(sock: socket.socket, several: Sequence[tuple[Veth, Attachment]]) -> l
     reason, each one's own request sets up, or says why it cannot be.
     """
     everybody = {veth.others for veth, _ in several}
-    found = [each for each in everybody if each is not None and each.size == len(several) and len(everybody) == 1]
-    return [links.job(sock, links.acknowledged([link_changes.group_up(each.group)])) for each in found]
+    others = everybody.pop() if len(everybody) == 1 else None
+    if others is None or others.size != len(several):
+        return []
+    return [links.job(sock, links.acknowledged([link_changes.group_up(others.group)]))]
 
 
 def _kept_socket() -> socket.socket:

@@ -207,8 +207,6 @@ class Watch:
         count, lost = 0, False
         # After a loss the kernel queues nothing before the queue is empty, and does not tell that this is lost too.
         while lost or count < LIMIT:
-            if 0 < count < FEW:
-                time.sleep(PAUSE)
             most = min(PIECE if count < FEW else LIMIT, LIMIT - count)
             data, code = received(self._socket, LIMIT if lost else most)
             for kind, flags, _, port, body in messages(data):
@@ -223,4 +221,6 @@ class Watch:
                     break
             elif code:
                 raise OSError(code, os.strerror(code))
+            elif count < FEW:  # a whole piece, so that there may be more; a single event waits for nobody
+                time.sleep(PAUSE)
         return found
