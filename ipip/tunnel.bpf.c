@@ -227,17 +227,29 @@ INLINE int tell_sender(struct __sk_buff *skb, struct iphdr *inner, __u32 mtu)
 	return redirect(skb->ifindex, BPF_F_INGRESS);
 }
 
-/* Asks the FIB for the way of the outer packet, and whether so many bytes may go that way; 0: however many. */
-INLINE long find_uplink(struct __sk_buff *skb, struct bpf_fib_lookup *way, struct iphdr *outer, __u32 length)
+/* Asks the FIB for the way of a packet of such a header, and whether so many bytes may go that way; 0: however many. */
+INLINE long find_uplink(struct __sk_buff *skb, struct bpf_fib_lookup *way, struct iphdr *header, __u32 length)
 {
 	__builtin_memset(way, 0, sizeof(*way));
 	way->family = AF_INET;
-	way->l4_protocol = IPIP;
+	way->l4_protocol = header->protocol;
 	way->tot_len = length;
 	way->ifindex = skb->ifindex;
-	way->ipv4_src = outer->saddr;
-	way->ipv4_dst = outer->daddr;
+	way->ipv4_src = header->saddr;
+	way->ipv4_dst = header->daddr;
 	return fib_lookup(skb, way, sizeof(*way), 0);
+}
+
+/* The route that brought a packet here has moved meanwhile, on another processor, and no other leads through tunl0: the
+   packet goes where its route leads now, as the next one will. Where none does, or not to another device, it is dropped. */
+INLINE int follow_route(struct __sk_buff *skb, struct iphdr *inner)
+{
+	struct bpf_fib_lookup way;
+	long found = find_uplink(skb, &way, inner, 0);
+
+	if ((found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) || way.ifindex == skb->ifindex)
+		return drop(NO_ROUTE, skb);
+	return redirect_neighbour(way.ifindex, 0, 0, 0);
 }
 
 SECTION("tc/encapsulate") int encapsulate(struct __sk_buff *skb)
@@ -261,7 +273,7 @@ SECTION("tc/encapsulate") int encapsulate(struct __sk_buff *skb)
 	found = fib_lookup(skb, &way, sizeof(way), BPF_FIB_LOOKUP_OUTPUT);
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH &&
 	    found != BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return drop(NO_ROUTE, skb);
+		return follow_route(skb, &inner);
 	/* A node's own address through the tunnel would come back to us without end: RFC 2003 section 3.1. */
 	if (way.family != AF_INET || way.ipv4_dst == inner.daddr)
 		return drop(NO_ROUTE, skb);

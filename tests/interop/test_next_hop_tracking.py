@@ -1,6 +1,7 @@
 """Next hops with the real agent, BIRD and the kernel: lost and found again, down to what clients are told."""
 
 import contextlib
+import itertools
 import statistics
 import subprocess
 from collections.abc import Callable, Iterator
@@ -53,21 +54,25 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 @contextlib.contextmanager
 def watched(lab: Lab, directory: Path) -> Iterator[Callable[[], list[Change]]]:
     """Watch n1's table; give a function that returns every change so far, with its time."""
-    record, marker = directory / "changes", "198.51.100.0/24"
+    record = directory / "changes"
     command = ["ip", "-ts", "-4", "-n", lab.namespace("n1"), "monitor", "route"]
+    markers = (f"198.51.100.{number}" for number in itertools.count(1))
     with record.open("wb") as output, subprocess.Popen(command, stdout=output) as watcher:
 
-        def changes() -> list[Change]:
-            lines = [line.split() for line in record.read_text().splitlines() if marker not in line]
-            return [Change(datetime.fromisoformat(at.strip("[]")).timestamp(), tuple(words)) for at, *words in lines]
-
-        def at_work() -> bool:
+        def marked() -> str:
+            marker = next(markers)
             lab.ip("n1", "route", "add", "blackhole", marker)
             lab.ip("n1", "route", "del", "blackhole", marker)
-            return marker in record.read_text()
+            return f"Deleted blackhole {marker} "
+
+        def changes() -> list[Change]:
+            last = marked()
+            until(lambda: last in record.read_text(), "ip monitor has written all that was before")
+            lines = [line.split() for line in record.read_text().splitlines() if " blackhole 198.51.100." not in line]
+            return [Change(datetime.fromisoformat(at.strip("[]")).timestamp(), tuple(words)) for at, *words in lines]
 
         try:
-            until(at_work, "ip monitor sees what we do")
+            until(lambda: bool(marked()) and bool(record.stat().st_size), "ip monitor sees what we do")
             yield changes
         finally:
             watcher.kill()

@@ -230,6 +230,49 @@ def test_a_node_that_no_route_leads_to_is_counted(racks: Racks) -> None:
     assert racks.a1.counters()["dropped_no_uplink"] == 1
 
 
+def reply_late(racks: Racks) -> None:
+    """Send a pod's packet out of tunl0 whatever routes say, as if its route had changed once it was on its way."""
+    reply = UDP[:12] + UDP[16:20] + UDP[12:16] + UDP[20:]
+    with racks.a1.namespace.do(socket.socket, socket.AF_PACKET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(reply, ("tunl0", 0x0800, 0, 0, bytes(6)))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a neighbour that is known", "a neighbour to be asked for"])
+def test_a_packet_whose_route_moved_while_it_was_on_its_way_follows_the_route(racks: Racks, *, known: bool) -> None:
+    racks.tor.ip("route add 10.65.2.0/26 via 172.31.2.11\n")
+    racks.a1.namespace.ip("route replace 10.65.2.0/26 via 172.31.1.1 dev eth0 proto 80\n")
+    racks.a1.namespace.ip("neigh flush dev eth0\n")
+    if known:
+        assert racks.a1.namespace.run("ping", "-c1", "-W2", "172.31.1.1").returncode == 0
+    with capture(racks.b1.pod, "eth0") as packets:
+        reply_late(racks)
+        until(lambda: [packet for packet in packets() if packet[9] == socket.IPPROTO_UDP], "it arrives")
+    counted = {name for name, count in racks.a1.counters().items() if count}
+    assert counted <= {"received_packets", "received_bytes"}, "the pod says that nobody listens, and that by the tunnel"
+
+
+def test_no_packet_is_lost_while_a_route_leaves_the_tunnel_and_comes_back_two_thousand_times(racks: Racks) -> None:
+    racks.tor.ip("route add 10.65.2.0/26 via 172.31.2.11\n")
+    ways = ("via 172.31.1.1 dev eth0", "via 172.31.2.11 dev tunl0 onlink")
+    flood = racks.a1.pod.do(
+        ipip_lab.subprocess.Popen, ["ping", "-q", "-f", "-w", "5", "-c", "30000", "10.65.2.5"], stdout=-1, text=True
+    )
+    racks.a1.namespace.ip("".join(f"route replace 10.65.2.0/26 {way} proto 80\n" for way in ways) * 1000)
+    summary = next(line for line in flood.communicate()[0].splitlines() if "packet loss" in line)
+    assert ", 0% packet loss" in summary
+    assert racks.a1.counters()["dropped_no_route"] == 0
+
+
+@pytest.mark.parametrize("route", [None, "blackhole 10.65.2.0/26", "10.65.2.0/26 dev tunl0"])
+def test_a_packet_whose_route_leads_to_no_other_device_is_dropped(racks: Racks, route: str | None) -> None:
+    racks.a1.namespace.ip("route del default\nroute del 10.65.2.0/26\n")
+    if route is not None:
+        racks.a1.namespace.ip(f"route add {route}\n")
+    with pytest.raises(OSError, match="No buffer space"):  # so a packet socket is told of what a filter dropped
+        reply_late(racks)
+    assert racks.a1.counters()["dropped_no_route"] == 1
+
+
 def test_routes_of_others_through_the_tunnel_work_as_with_the_module(racks: Racks) -> None:
     racks.b1.namespace.ip("addr add 10.99.0.1/32 dev lo\n")
     racks.a1.namespace.ip("route add 10.99.0.0/24 via 172.31.2.11 dev tunl0 onlink proto static\n")
