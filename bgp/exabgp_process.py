@@ -6,7 +6,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import assert_never
 
 import structlog
@@ -56,6 +55,7 @@ from bgp.types import (
     UpdateFaulty,
     Withdraw,
 )
+from bgp.wall_clock import WallClock
 
 COUNTING = 0.5
 """Seconds that counting messages may take; a child that works answers within milliseconds."""
@@ -98,6 +98,7 @@ class BgpService:
         self._counted = asyncio.Event()
         self._command = (*wrapper, python, "-P", "-m", "bgp.exabgp_start")
         self._speaker: Speaker | None = None
+        self._wall = WallClock(_now)
         self._child: Child | None = None
         self._child_is_for: tuple[object, ...] = ()
         self._wanted = asyncio.Event()
@@ -186,11 +187,11 @@ class BgpService:
 
     def peers(self) -> tuple[PeerReport, ...]:
         """Report every session."""
-        return report.peers(self._speaker, Clock(_now(), datetime.now(UTC))) if self._speaker else ()
+        return report.peers(self._speaker, Clock(*self._wall.read())) if self._speaker else ()
 
     def sessions(self) -> tuple[PeerReport, ...]:
         """Report every session without counts of paths, which costs the same however many there are."""
-        clock = Clock(_now(), datetime.now(UTC))
+        clock = Clock(*self._wall.read())
         return report.peers(self._speaker, clock, counted=False) if self._speaker else ()
 
     async def count_messages(self) -> None:

@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
 
 from bgp.speaker import SpeakerSettings
 from bgp.types import IPAddress, IPNetwork
+from bgp.wall_clock import WallClock
 from felix_py.awaited_pods import AwaitedPods
 from felix_py.calc import sessions
 from felix_py.calc.hearsay import Hearsay, hearsay
@@ -78,7 +79,7 @@ class Agent:
         self._datastore = datastore
         self._speaker = speaker
         self._tunnel_address = tunnel_address
-        self._clock = clock
+        self._clock, self._wall = clock, WallClock(clock)
         self._news: list[Event] = []
         self._wake = asyncio.Event()
         self._has_news = self._gathers = False
@@ -88,8 +89,7 @@ class Agent:
         self._at_work: Knowledge | None = None  # the turn
         self._hearsay = Hearsay()
         self._next_hops = NO_NEXT_HOPS  # as BGP was told of them
-        self._converged, self._resynced = False, clock()
-        self._retry = RETRY_FIRST
+        self._converged, self._resynced, self._retry = False, clock(), RETRY_FIRST
         self._broken_since: float | None = None
         self._due_at: float | None = None
 
@@ -209,7 +209,7 @@ class Agent:
 
     def moment(self, at: float | None) -> datetime | None:
         """Return the time of day of a moment on the loop's clock."""
-        return None if at is None else datetime.now(UTC) - timedelta(seconds=self._clock() - at)
+        return None if at is None else self._wall.at(at)
 
     # --- what we do
 
