@@ -86,11 +86,6 @@ class Coming:
             raise RuntimeError(f"{self.request.name} has no addresses yet")
         return self.attachment
 
-    def close(self) -> None:
-        """Let go of what was needed to make the veth."""
-        if self.veth is not None:
-            self.veth.close()
-
     @property
     def milliseconds(self) -> float:
         """Since it began."""
@@ -132,8 +127,6 @@ class ComingPods:
         self._plumb(plans)
         self._hear(asked, written)
         self._finish([coming for coming, _ in asked if coming.failure is None])
-        for coming, _ in asked:
-            coming.close()
 
     def _asked(self, several: Sequence[Coming]) -> list[tuple[Coming, Attach]]:
         """Return what is asked of the store for each; where it has refused, that stands there."""
@@ -160,26 +153,20 @@ class ComingPods:
         if not plans:
             return
         with _failing(*(coming for coming, _ in plans)):
-            for coming, _ in plans:
-                coming.close()
             made = podnet.make([plan for _, plan in plans])
             for (coming, _), veth in zip(plans, made, strict=True):
                 if isinstance(veth, Exception):
                     coming.failure = veth
                 else:
                     coming.veth = veth
-        standing = [
-            (coming, plan.pod.attachment, coming.veth)
-            for coming, plan in plans
-            if coming.failure is None and coming.veth is not None
-        ]
+        standing = [(coming, coming.veth) for coming, _ in plans if coming.failure is None and coming.veth is not None]
         if not standing:
             return
-        with _failing(*(coming for coming, _, _ in standing)):
+        with _failing(*(coming for coming, _ in standing)):
             node = self._node.node_name
-            admitted = self._node.admit([(attachment.endpoint(node), veth.index) for _, attachment, veth in standing])
-            opened = podnet.open_all([(veth, attachment) for _, attachment, veth in standing])
-            for (coming, _, _), guard, failure in zip(standing, admitted, opened, strict=True):
+            admitted = self._node.admit([(veth.pod.attachment.endpoint(node), veth.index) for _, veth in standing])
+            opened = podnet.open_all([veth for _, veth in standing])
+            for (coming, _), guard, failure in zip(standing, admitted, opened, strict=True):
                 coming.admitted, coming.failure = guard, failure
 
     def _hear(self, asked: Sequence[tuple[Coming, Attach]], written: "Future[list[Attachment | Exception]]") -> None:

@@ -1,4 +1,4 @@
-"""A pod's network namespace entered and left again: to set parameters there, and to open a socket that stays in it."""
+"""A pod's network namespace entered and left again: to set parameters there, and to change what is in it."""
 
 import errno
 import fcntl
@@ -73,21 +73,20 @@ def enter(netns: int, interface: str) -> tuple[socket.socket, int]:
         raise _refused(broken, {}) from broken
 
 
-def job(netns: int, requests: Sequence[Change], here: Files, there: Files, peer: int = 0) -> Job:
-    """Return what sets parameters, and does changes in a pod's namespace; for `jobs.do`, and then `opened`.
+def job(netns: int, requests: Sequence[Change], here: Files, there: Files) -> Job:
+    """Return what sets parameters, and does changes in a pod's namespace; for `jobs.do`, and then `require_done`.
 
     Args:
         netns: descriptor of the namespace.
-        requests: changes, of which the last one is answered (`links.acknowledged`).
+        requests: changes, of which the last one is answered.
         here: parameters of this namespace, which come first.
         there: parameters of the pod's.
-        peer: as `Job` has it.
     """
-    return Job(links.packed(requests), len(requests) - 1, None, netns, here, there, None, peer)
+    return Job(links.packed(requests), len(requests) - 1, None, netns, here, there)
 
 
-def opened(asked: Job, requests: Sequence[Change], done: Done) -> socket.socket:
-    """Return the socket in the namespace, once such a job was done.
+def require_done(asked: Job, requests: Sequence[Change], done: Done) -> None:
+    """Refuse such a job that did not come to its end.
 
     Raises:
         LinkRefused: where the namespace could not be entered, or a change was refused.
@@ -95,14 +94,9 @@ def opened(asked: Job, requests: Sequence[Change], done: Done) -> socket.socket:
     """
     if done.broken is not None:
         raise _refused(done.broken, {**asked.here, **asked.there}) from done.broken
-    sock = done.sock
-    if sock is None:
-        raise RuntimeError("a job inside a namespace was done, and has no socket")
-    if done.is_well:
-        return sock
-    sock.close()
-    links.require_done(requests, done.answers)
-    raise LinkRefused(links.CUT_SHORT, errno.EPROTO)
+    if not done.is_well:
+        links.require_done(requests, done.answers)
+        raise LinkRefused(links.CUT_SHORT, errno.EPROTO)
 
 
 def files(parameters: Mapping[str, str]) -> Files:

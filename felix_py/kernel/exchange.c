@@ -18,7 +18,6 @@
 
 enum {
     NETLINK_FAMILY = 16, ROUTE = 0, SOL_OF_NETLINK = 270, EXTENDED_ANSWERS = 11, ERROR = 2, /* linux/netlink.h */
-    NEWLINK = 16, INTERFACE = 16, OTHER_END = 5, /* and the size of struct ifinfomsg, linux/{rtnetlink,if_link}.h */
     KIND_OF_NAMESPACE = 0xB703, /* NS_GET_NSTYPE of linux/nsfs.h */
     DATAGRAM = 65536, /* of events; the kernel never cuts a message in two */
     SMALLEST_ROOM = 32768, /* the kernel fills at most so much at once, net/netlink/af_netlink.c */
@@ -110,25 +109,41 @@ static long write_files(const char *files, int *which)
 
 enum step { HERE, ENTER, THERE, OPEN, EXCHANGE, RETURN };
 
-/* What became of it: which step came last, which of its files, and the socket there. */
+/* What became of it: which step came last, and which of its files. */
 struct outcome {
-    int32_t step, file, sock;
+    int32_t step, file;
 };
 
-/* Write files, enter a network namespace, write files there, exchange messages on a socket of that namespace, come back.
+/* Open a socket for `exchange` in the namespace of this thread. Returns its descriptor, or -errno. */
+static int open_socket(long seconds)
+{
+    const struct timeval patience = {.tv_sec = seconds};
+    const int yes = 1;
+    int sock = socket(NETLINK_FAMILY, SOCK_RAW | SOCK_CLOEXEC, ROUTE);
+
+    if (sock < 0)
+        return -errno;
+    if (setsockopt(sock, SOL_OF_NETLINK, EXTENDED_ANSWERS, &yes, sizeof yes) != 0 ||
+        setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0) {
+        int code = errno;
+
+        close(sock);
+        return -code;
+    }
+    return sock;
+}
+
+/* Write files, enter a network namespace, write files there, come back, and exchange messages on a socket that was
+ * opened there.
  *
- * Returns as `exchange` does; the socket is left open then, and only then. Where the last step is RETURN the thread is
- * still in the other namespace. */
+ * Returns as `exchange` does. Where the last step is RETURN the thread is still in the other namespace. */
 static long exchange_inside(int home, int namespace, const char *here, const char *there, const void *asked,
                             size_t length, uint32_t last, long seconds, unsigned char *answers, size_t room,
                             struct outcome *outcome)
 {
-    const struct timeval patience = {.tv_sec = seconds};
-    const int yes = 1;
     long found;
-    int file = 0;
+    int file = 0, sock = -1;
 
-    outcome->sock = -1;
     outcome->step = HERE;
     found = write_files(here, &file);
     outcome->file = file;
@@ -142,24 +157,18 @@ static long exchange_inside(int home, int namespace, const char *here, const cha
     outcome->file = file;
     if (found == 0) {
         outcome->step = OPEN;
-        outcome->sock = socket(NETLINK_FAMILY, SOCK_RAW | SOCK_CLOEXEC, ROUTE);
-        found = outcome->sock < 0 ? -errno : 0;
+        sock = open_socket(seconds);
+        found = sock < 0 ? sock : 0;
     }
-    if (found == 0 && (setsockopt(outcome->sock, SOL_OF_NETLINK, EXTENDED_ANSWERS, &yes, sizeof yes) != 0 ||
-                       setsockopt(outcome->sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0))
-        found = -errno;
     if (setns(home, CLONE_NEWNET) != 0) {
+        found = -errno;
         outcome->step = RETURN;
-        return -errno;
-    }
-    if (found == 0) {
+    } else if (found == 0) {
         outcome->step = EXCHANGE;
-        found = exchange(outcome->sock, asked, length, last, answers, room);
+        found = exchange(sock, asked, length, last, answers, room);
     }
-    if (found < 0 && outcome->sock >= 0) {
-        close(outcome->sock);
-        outcome->sock = -1;
-    }
+    if (sock >= 0)
+        close(sock);
     return found;
 }
 
@@ -167,38 +176,19 @@ static long exchange_inside(int home, int namespace, const char *here, const cha
 struct job {
     int32_t sock;      /* to exchange on; -1: on a new one inside `namespace` */
     int32_t namespace;
-    int32_t needs;     /* number of an earlier one of which nothing may have been refused; -1: of none */
-    uint32_t peer;     /* index of the other end of the interface that it asked for; 0: any */
     uint32_t last;
     uint32_t here, there, asked; /* where these begin in the text of all jobs: files, for a namespace only; messages */
     uint32_t length;             /* of the messages */
     int32_t seconds;
     /* what became of it: */
     int32_t well;  /* answers came, and no refusal among them */
-    int64_t found; /* bytes of answers, or -errno; -ECANCELED where what it needs was refused */
+    int64_t found; /* bytes of answers, or -errno; -ECANCELED where answers may still come on its socket */
     uint64_t at;   /* where its answers begin */
     struct outcome outcome;
 };
 
-/* Return the index of the other end of an interface, of which this is the rest of a message. */
-static uint32_t other_end(const unsigned char *rest, const unsigned char *end)
-{
-    uint16_t attribute[2]; /* length, kind */
-    uint32_t index;
-
-    for (rest += INTERFACE; rest + sizeof attribute + sizeof index <= end; rest += (attribute[0] + 3) & ~3) {
-        memcpy(attribute, rest, sizeof attribute);
-        memcpy(&index, rest + sizeof attribute, sizeof index);
-        if (attribute[1] == OTHER_END)
-            return index;
-        if (attribute[0] < sizeof attribute)
-            return 0;
-    }
-    return 0;
-}
-
-/* Say whether answers are what was hoped for: no refusal among them, nor an interface with another peer than this. */
-static int are_well(const unsigned char *answers, long length, uint32_t peer)
+/* Say whether answers are whole messages, and none of them a refusal. */
+static int are_well(const unsigned char *answers, long length)
 {
     const unsigned char *end = answers + (length > 0 ? length : 0);
     struct message head;
@@ -209,21 +199,15 @@ static int are_well(const unsigned char *answers, long length, uint32_t peer)
         memcpy(&code, answers + sizeof head, sizeof code);
         if ((head.type == ERROR && code != 0) || head.length < sizeof head || head.length > (size_t)(end - answers))
             return 0;
-        if (head.type == NEWLINK && peer != 0 && other_end(answers + sizeof head, end) != peer)
-            return 0;
     }
     return length >= 0 && answers == end;
 }
 
-/* Say whether a job is not to be begun: what it needs did not come about, or answers may still come on its socket. */
-static int is_in_vain(const struct job *jobs, const struct job *job, const unsigned char *answers)
+/* Say whether a job is not to be begun: answers to one before it may still come on its socket. */
+static int is_in_vain(const struct job *jobs, const struct job *job)
 {
-    const struct job *first = job->needs < 0 ? NULL : jobs + job->needs;
-
-    if (first != NULL && !(first->well && are_well(answers + first->at, first->found, job->peer)))
-        return 1;
     for (const struct job *each = jobs; each < job; each++)
-        if (job->sock >= 0 && each->sock == job->sock && each->found < 0 && each->found != -ECANCELED)
+        if (job->sock >= 0 && each->sock == job->sock && each->found < 0)
             return 1;
     return 0;
 }
@@ -238,8 +222,8 @@ int exchange_all(int home, struct job *jobs, int count, const char *text, unsign
         struct job *job = &jobs[number];
 
         job->at = used;
-        job->outcome = (struct outcome){.step = EXCHANGE, .sock = -1};
-        if (is_in_vain(jobs, job, answers))
+        job->outcome = (struct outcome){.step = EXCHANGE};
+        if (is_in_vain(jobs, job))
             job->found = -ECANCELED;
         else if (job->sock >= 0)
             job->found = exchange(job->sock, text + job->asked, job->length, job->last, answers + used, room - used);
@@ -249,7 +233,7 @@ int exchange_all(int home, struct job *jobs, int count, const char *text, unsign
                                          room - used, &job->outcome);
         if (job->outcome.step == RETURN)
             return number;
-        job->well = are_well(answers + used, job->found, 0);
+        job->well = are_well(answers + used, job->found);
         if (job->found > 0)
             used += (size_t)job->found;
     }

@@ -1,4 +1,4 @@
-"""Several questions to the kernel in one call, also inside other network namespaces, where a socket stays open.
+"""Several questions to the kernel in one call, also inside other network namespaces.
 
 A thread lets go of Python's lock once for all of them (`exchange_all` of exchange.c). Where the library could not be
 compiled, Python does the same.
@@ -16,8 +16,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple, NoReturn
 
-from felix_py.kernel import link_codec, roundtrip
-from felix_py.kernel.messages import ERROR, HEADER, RTM_NEWLINK, messages, refusal
+from felix_py.kernel import roundtrip
+from felix_py.kernel.messages import ERROR, HEADER, messages, refusal
 from felix_py.kernel.roundtrip import ANSWER_SECONDS, ANSWERS, FUNCTIONS, ROOM, Library
 
 CLONE_NEWNET = 0x40000000
@@ -57,13 +57,11 @@ class Job(NamedTuple):
     Attributes:
         asked: messages, one behind the other.
         last: the number of that of which an answer is waited for.
-        sock: that of `roundtrip.exchange`; None opens one inside `namespace`.
+        sock: that of `roundtrip.exchange`; None opens one inside `namespace`, for as long as this takes.
         namespace: its descriptor.
         here: path and content of files that are written in this thread's own namespace, before; those that are not
             there are passed over.
         there: and in the other one.
-        needs: which of the jobs before this one has to come to its end without any refusal; else this one is in vain.
-        peer: and the other end of the interface that it asked for has to have this index; 0 is any.
     """
 
     asked: bytes
@@ -72,8 +70,6 @@ class Job(NamedTuple):
     namespace: int = -1
     here: Mapping[str, str] = {}
     there: Mapping[str, str] = {}
-    needs: int | None = None
-    peer: int = 0
 
 
 class Done(NamedTuple):
@@ -81,29 +77,27 @@ class Done(NamedTuple):
 
     Attributes:
         answers: messages, one behind the other.
-        sock: that was opened inside the namespace, and is now whoever's asked.
         broken: why there are no answers; ECANCELED where it was in vain.
         is_well: there are answers, and no refusal among them.
     """
 
     answers: bytes = b""
-    sock: socket.socket | None = None
     broken: Broken | None = None
     is_well: bool = False
 
     @property
     def is_in_vain(self) -> bool:
-        """Say whether it was not begun, because of what it needs."""
+        """Say whether it was not begun, because answers may still come on its socket to one before."""
         return self.broken is not None and self.broken.error.errno == errno.ECANCELED
 
 
 IN_VAIN = Done(broken=Broken(Step.EXCHANGE, "", OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))))
 
 
-JOB = Struct("@3i6I2iqQ3i0q")
+JOB = Struct("@2i5I2iqQ2i0q")
 """struct job of exchange.c."""
 
-OUTCOME = len(("well", "found", "at", "step", "file", "opened"))
+OUTCOME = len(("well", "found", "at", "step", "file"))
 """How many fields at the end of it say what became of it."""
 
 NO_FILES = b"\0"
@@ -154,23 +148,18 @@ def _packed(jobs: Sequence[Job]) -> tuple[bytearray, bytes]:
     rows, parts, at = bytearray(JOB.size * len(jobs)), list[bytes](), 0
     for number, job in enumerate(jobs):
         sock = -1 if job.sock is None else job.sock.fileno()
-        needs = -1 if job.needs is None else job.needs
         here, there = _strings(job.here), _strings(job.there)
         second, third = at + len(here), at + len(here) + len(there)
-        head = sock, job.namespace, needs, job.peer, job.last, at, second, third, len(job.asked), ANSWER_SECONDS
+        head = sock, job.namespace, job.last, at, second, third, len(job.asked), ANSWER_SECONDS
         JOB.pack_into(rows, number * JOB.size, *head, *(0,) * OUTCOME)
         parts += here, there, job.asked
         at = third + len(job.asked)
     return rows, b"".join(parts)
 
 
-def _done(job: Job, well: int, found: int, at: int, step: int, file: int, opened: int) -> Done:
+def _done(job: Job, well: int, found: int, at: int, step: int, file: int) -> Done:
     if found >= 0:
-        answers = bytes(ANSWERS.view[at : at + found])
-        if job.sock is not None:
-            return Done(answers, is_well=bool(well))
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE, opened)
-        return Done(answers, sock, is_well=bool(well))
+        return Done(bytes(ANSWERS.view[at : at + found]), is_well=bool(well))
     where = Step(step)
     path = next(iter([*_files(job, where)][file:]), "")
     return Done(broken=Broken(where, path, OSError(-found, os.strerror(-found))))
@@ -192,9 +181,9 @@ def _strings(files: Mapping[str, str]) -> bytes:
 
 def _done_in_python(jobs: Sequence[Job]) -> list[Done]:
     found: list[Done] = []
-    late: set[socket.socket | None] = set()  # on which answers may still come
+    late = set[socket.socket | None]()  # on which answers may still come
     for job in jobs:
-        if (job.needs is not None and not _serves(found[job.needs], job.peer)) or job.sock in late:
+        if job.sock in late:
             found.append(IN_VAIN)
             continue
         try:
@@ -204,12 +193,6 @@ def _done_in_python(jobs: Sequence[Job]) -> list[Done]:
             if job.sock is not None:
                 late.add(job.sock)
     return found
-
-
-def _serves(done: Done, peer: int) -> bool:
-    """Say whether answers are what was hoped for: no refusal among them, nor an interface with another peer."""
-    of_links = (body for kind, _, _, _, body in messages(done.answers) if kind == RTM_NEWLINK)
-    return done.is_well and all(peer in (0, link_codec.peer(body)) for body in of_links)
 
 
 def _are_well(answers: bytes) -> bool:
@@ -232,11 +215,8 @@ def _exchanged(job: Job) -> Done:
             sock = roundtrip.open_socket()
         except OSError as error:
             raise Broken(Step.OPEN, "", error) from error
-    try:
-        return _asked(job, sock)._replace(sock=sock)
-    except Broken:
-        sock.close()
-        raise
+    with sock:
+        return _asked(job, sock)
 
 
 def _asked(job: Job, sock: socket.socket) -> Done:

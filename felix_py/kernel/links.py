@@ -6,8 +6,10 @@ of memory. Message formats are those of include/uapi/linux/{if_link,rtnetlink}.h
 
 import errno
 import socket
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from felix_py.kernel import link_codec, messages, netlink_socket, roundtrip, route_codec
 from felix_py.kernel.jobs import Done, Job
@@ -116,31 +118,45 @@ def _end(body: bytes) -> End:
     return End(index, bool(flags & IFF_RUNNING), body)
 
 
-def job(sock: socket.socket | None, requests: Sequence[Change], needs: int | None = None) -> Job:
-    """Return what has requests done that end with a look; for `jobs.do`, and then `seen_by`.
+def joined(sock: socket.socket, parts: Sequence[Sequence[Change]]) -> Job:
+    """Return what has the requests of several parts done in one send; for `jobs.do`, and then `seen_each`.
 
     Args:
-        sock: of the interface's namespace; None where it is to be put in later.
-        requests: as `with_look` returns them.
-        needs: as `Job` has it.
+        sock: of the namespace of all of them.
+        parts: of which each ends as `with_look` returns it.
     """
-    return Job(packed(requests), len(requests) - 1, sock, needs=needs)
+    requests = [each for part in parts for each in part]
+    return Job(packed(requests), len(requests) - 1, sock)
 
 
-def seen_by(requests: Sequence[Change], done: Done) -> End:
-    """Return the interface that was asked for by such a job.
+def seen_each(parts: Sequence[Sequence[Change]], done: Done) -> list[End | LinkRefused]:
+    """Return the interface that each part of such a job asked for, or why there is none."""
+    if done.broken is not None:
+        return [_unanswered(part, done.broken.error, late=done.is_in_vain) for part in parts]
+    bodies = [body for _, _, _, _, body in messages.messages(done.answers)]
+    if done.is_well and len(bodies) == len(parts) and all(len(body) >= IFINFOMSG.size for body in bodies):
+        return [*map(_end, bodies)]  # there is no other answer
+    starts = [0, *accumulate(map(len, parts))]
+    by_part = [list[messages.Message]() for _ in parts]
+    for kind, flags, number, port, body in messages.messages(done.answers):
+        part = bisect_right(starts, number) - 1
+        if part < len(parts):
+            by_part[part].append((kind, flags, number - starts[part], port, body))
+    return [_seen_of(part, answers) for part, answers in zip(parts, by_part, strict=True)]
 
-    Raises:
-        LinkRefused: as `seen`; also where not all answers came.
-    """
-    if done.is_well:  # then there is no other answer
-        return _end(done.answers[messages.HEADER.size :])
-    if done.broken is None:
-        return seen(requests, done.answers)
-    error = done.broken.error
-    if error.errno == errno.EAGAIN or done.is_in_vain:  # those that stood before it were waited for in vain, too
-        raise LinkRefused(LATE, errno.ETIMEDOUT) from error
-    raise LinkRefused(f"{requests[0].words} was refused: {error.strerror}", error.errno or errno.EIO) from error
+
+def _seen_of(requests: Sequence[Change], answers: Iterable[messages.Message]) -> End | LinkRefused:
+    try:
+        return _end(_required(requests, answers))
+    except LinkRefused as refused:
+        return refused
+
+
+def _unanswered(requests: Sequence[Change], error: OSError, *, late: bool) -> LinkRefused:
+    """Say why there are no answers at all; those of which an answer stood before were waited for in vain, too."""
+    if error.errno == errno.EAGAIN or late:
+        return LinkRefused(LATE, errno.ETIMEDOUT)
+    return LinkRefused(f"{requests[0].words} was refused: {error.strerror}", error.errno or errno.EIO)
 
 
 def acknowledged(changes: Sequence[Change]) -> list[Change]:
@@ -172,8 +188,12 @@ def require_done(requests: Sequence[Change], answers: bytes) -> bytes:
     Raises:
         LinkRefused: naming the first one that was refused.
     """
+    return _required(requests, messages.messages(answers))
+
+
+def _required(requests: Sequence[Change], answers: Iterable[messages.Message]) -> bytes:
     refused, found = list[tuple[int, int, str]](), b""
-    for kind, flags, number, _, found in messages.messages(answers):
+    for kind, flags, number, _, found in answers:
         code, why = messages.refusal(flags, found) if kind == messages.ERROR else (0, "")
         if code:
             refused.append((number, code, why))

@@ -7,6 +7,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from typing import TypeAlias
 
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 RTMSG = struct.Struct("=BBBBBBBBI")  # family dst_len src_len tos table protocol scope type flags
@@ -61,8 +62,12 @@ def pieces(body: bytes, start: int) -> Iterator[tuple[int, bytes]]:
         yield -1, body[start:]
 
 
-def messages(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
-    """Split what one receive brought into (type, flags, sequence, port, body); a broken length ends the walk."""
+Message: TypeAlias = tuple[int, int, int, int, bytes]
+"""Type, flags, sequence, port and body."""
+
+
+def messages(data: bytes) -> Iterator[Message]:
+    """Split what one receive brought; a broken length ends the walk."""
     offset = 0
     while offset + HEADER.size <= len(data):
         length, kind, flags, sequence, port = HEADER.unpack_from(data, offset)

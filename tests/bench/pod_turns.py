@@ -74,8 +74,7 @@ class Node:
         assert isinstance(veth, Veth), veth
         pod = attachment.endpoint(A1)
         (admitted,) = self.turns.admit([(pod, veth.index)])
-        assert podnet.open_all([(veth, attachment)]) == [None]
-        veth.close()
+        assert podnet.open_all([veth]) == [None]
         assert self.pods == 1 or (admitted is not None and self.turns.attach([admitted])[0] is not None)
         self.cluster = self.cluster.after_all([Present(Key("WorkloadEndpoint", pod.name), pod)])
 

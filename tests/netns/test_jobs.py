@@ -15,7 +15,7 @@ from spaces import Space
 from felix_py.cni import pod_namespace
 from felix_py.cni.pod_namespace import Place
 from felix_py.kernel import jobs, link_changes, links, roundtrip
-from felix_py.kernel.jobs import Done, Job, Step
+from felix_py.kernel.jobs import Job, Step
 from felix_py.kernel.links import LinkRefused
 from felix_py.kernel.messages import ERROR, HEADER, RTM_NEWLINK
 from felix_py.kernel.roundtrip import Library
@@ -52,12 +52,6 @@ def open_files() -> set[str]:
     return {each.name for each in Path("/proc/self/fd").iterdir()}
 
 
-def close(done: list[Done]) -> None:
-    for each in done:
-        if each.sock is not None:
-            each.sock.close()
-
-
 def test_inside_another_namespace(here: Space, there: Space, namespace: int, functions: Library | None) -> None:
     before, forwarding = own(here), "/proc/sys/net/ipv4/ip_forward"
     here.parameter("ipv4/ip_forward", "0")
@@ -67,12 +61,8 @@ def test_inside_another_namespace(here: Space, there: Space, namespace: int, fun
     job = Job(asked, last, None, namespace, {"/proc/sys/net/ipv4/no-such": "1"}, {forwarding: "1"})
     (done,) = here.do(jobs.do, [job], functions)
     assert done.broken is None
-    assert done.sock is not None
-    with done.sock as sock:
-        assert numbers(done.answers) == [(last, RTM_NEWLINK)]
-        assert "UP" in there.run("ip", "link", "show", "lo")
-        assert links.carry_out_and_look(sock, [], "lo").running, "the socket is one of that namespace"
-        assert not sock.get_inheritable()
+    assert numbers(done.answers) == [(last, RTM_NEWLINK)]
+    assert "UP" in there.run("ip", "link", "show", "lo")
     assert (here.parameter("ipv4/ip_forward"), there.parameter("ipv4/ip_forward")) == ("0", "1")
     assert own(here) == before
 
@@ -83,52 +73,8 @@ def test_each_has_its_own_answers(here: Space, sock: socket.socket, namespace: i
     done = here.do(jobs.do, many * 8, functions)
     for number, each in enumerate(done):
         assert each.broken is None
-        assert (each.sock is not None) == (number % 2 == 1)
         assert [number for number, _ in numbers(each.answers)] == ([0, 1] if number % 4 == 0 else [0])
-    close(done)
-
-
-def test_what_needs_something_that_was_refused_is_not_begun(
-    here: Space, there: Space, sock: socket.socket, namespace: int, functions: Library | None
-) -> None:
-    there.ip("link set lo down")
-    refused, fine = look(link_changes.up(99, "nobody")), look()
-    up = look(link_changes.up(LOOPBACK, "lo"))
-    close(here.do(jobs.do, [Job(*fine, None, namespace)], functions))  # the way home stays open
-    before = len(open_files())
-    done = here.do(
-        jobs.do,
-        [Job(*refused, sock), Job(*up, None, namespace, needs=0), Job(*fine, sock), Job(*fine, sock, needs=1)],
-        functions,
-    )
-    assert [each.is_in_vain for each in done] == [False, True, False, True]
-    assert "UP" not in there.run("ip", "link", "show", "lo").split("mtu")[0]
-    assert len(open_files()) == before
-    done = here.do(jobs.do, [Job(*fine, sock), Job(*up, None, namespace, needs=0)], functions)
-    assert [each.broken for each in done] == [None, None]
-    close(done)
-
-
-def test_what_expects_another_peer_is_not_begun(
-    here: Space, there: Space, sock: socket.socket, namespace: int, functions: Library | None
-) -> None:
-    there.ip("link set lo down")
-    here.ip("link add a0 type veth peer name a1")
-    peer = here.do(socket.if_nametoindex, "a1")
-    asked, up = look(interface="a0"), look(link_changes.up(LOOPBACK, "lo"))
-    for expected, in_vain in ((peer + 1, True), (peer, False), (0, False)):
-        pair = [Job(*asked, sock), Job(*up, None, namespace, needs=0, peer=expected)]
-        done = here.do(jobs.do, pair, functions)
-        assert [each.is_in_vain for each in done] == [False, in_vain], expected
-        assert ("UP" in there.run("ip", "link", "show", "lo").split("mtu")[0]) != in_vain
-        close(done)
-
-
-def test_a_link_without_a_peer_is_not_the_one_expected(
-    here: Space, sock: socket.socket, namespace: int, functions: Library | None
-) -> None:
-    done = here.do(jobs.do, [Job(*look(), sock), Job(*look(), None, namespace, needs=0, peer=7)], functions)
-    assert [each.is_in_vain for each in done] == [False, True]
+        assert each.is_well == (number % 4 != 0)
 
 
 def test_no_answer_is_read_that_came_too_late(
@@ -140,23 +86,24 @@ def test_no_answer_is_read_that_came_too_late(
     assert done[0].broken is not None
     assert done[0].broken.error.errno == errno.EAGAIN
     assert [each.is_in_vain for each in done] == [False, True, False]
-    close(done)
-    with pytest.raises(LinkRefused, match="the kernel did not answer within"):
-        links.seen_by(links.with_look([], LOOPBACK), done[1])
+    assert done[2].is_well, "it is another socket"
+    for each in done[:2]:
+        (refused,) = links.seen_each([links.with_look([], LOOPBACK)], each)
+        assert "the kernel did not answer within" in str(refused)
 
 
 @pytest.mark.parametrize("answer", [HEADER.pack(36, ERROR, 0, 0, 0), HEADER.pack(8, RTM_NEWLINK, 0, 0, 0) + bytes(16)])
 def test_an_answer_that_is_cut_short_is_not_taken_for_a_good_one(
-    here: Space, namespace: int, functions: Library | None, answer: bytes
+    here: Space, functions: Library | None, answer: bytes
 ) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # in the kernel's place, which sends none such
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, roundtrip.TIMEVAL.pack(0, 10_000))  # Python reads on
         theirs.send(answer)
-        done = here.do(jobs.do, [Job(*look(), ours), Job(*look(), None, namespace, needs=0)], functions)
-    assert [(each.is_well, each.is_in_vain) for each in done] == [(False, False), (False, True)]
-    with pytest.raises(LinkRefused, match=r"the kernel's answer is cut short|the kernel did not answer within"):
-        links.seen_by(links.with_look([], LOOPBACK), done[0])
+        (done,) = here.do(jobs.do, [Job(*look(), ours)], functions)
+    assert not done.is_well
+    (refused,) = links.seen_each([links.with_look([], LOOPBACK)], done)
+    assert any(words in str(refused) for words in ("the kernel's answer is cut short", "did not answer within"))
 
 
 @pytest.mark.parametrize(
@@ -196,12 +143,15 @@ def test_a_namespace_that_is_none(here: Space, functions: Library | None) -> Non
     assert (done.broken.step, done.broken.error.errno, done.broken.path) == (Step.ENTER, errno.EINVAL, "")
 
 
-def test_no_descriptor_is_left_after_a_failure(here: Space, namespace: int, functions: Library | None) -> None:
-    close(here.do(jobs.do, [Job(*look(), None, namespace)], functions))  # the way home stays open
+def test_no_descriptor_is_left(here: Space, namespace: int, functions: Library | None) -> None:
+    here.do(jobs.do, [Job(*look(), None, namespace)], functions)  # the way home stays open
     before = open_files()
-    (done,) = here.do(jobs.do, [Job(*look(*[UNKNOWN] * 4000), None, namespace)], functions)
-    assert done.broken is not None
-    assert (done.broken.step, done.broken.error.errno) == (Step.EXCHANGE, errno.ENOBUFS)
+    fine, refused = here.do(
+        jobs.do, [Job(*look(), None, namespace), Job(*look(*[UNKNOWN] * 4000), None, namespace)], functions
+    )
+    assert fine.is_well
+    assert refused.broken is not None
+    assert (refused.broken.step, refused.broken.error.errno) == (Step.EXCHANGE, errno.ENOBUFS)
     assert len(open_files()) == len(before)
 
 
@@ -210,9 +160,32 @@ def test_a_refused_change_inside_says_which(here: Space, namespace: int) -> None
     job = pod_namespace.job(namespace, requests, {}, {})
     (done,) = here.do(jobs.do, [job])
     with pytest.raises(LinkRefused, match="eth7 up was refused: No such device"):
-        pod_namespace.opened(job, requests, done)
-    assert done.sock is not None
-    assert done.sock.fileno() == -1, "it was closed"
+        pod_namespace.require_done(job, requests, done)
+
+
+@pytest.mark.parametrize("refused", [(), (1,), (0, 2), (0, 1, 2)], ids=str)
+def test_of_parts_sent_together_each_has_its_own_answer(
+    here: Space, sock: socket.socket, functions: Library | None, refused: tuple[int, ...]
+) -> None:
+    nobody, fine = link_changes.up(99, "nobody"), link_changes.up(LOOPBACK, "lo")
+    parts = [links.with_look([fine, nobody, fine] if part in refused else [fine], LOOPBACK) for part in range(3)]
+    (done,) = here.do(jobs.do, [links.joined(sock, parts)], functions)
+    seen = links.seen_each(parts, done)
+    for part, end in enumerate(seen):
+        if part in refused:
+            assert isinstance(end, LinkRefused)
+            assert (str(end), end.code) == ("nobody up was refused: No such device", errno.ENODEV)
+        else:
+            assert isinstance(end, links.End)
+            assert (end.index, end.running) == (LOOPBACK, True)
+
+
+def test_of_parts_sent_together_one_may_look_for_nobody(
+    here: Space, sock: socket.socket, functions: Library | None
+) -> None:
+    parts = [links.with_look([], interface) for interface in (LOOPBACK, 99, LOOPBACK)]
+    (done,) = here.do(jobs.do, [links.joined(sock, parts)], functions)
+    assert [type(each) for each in links.seen_each(parts, done)] == [links.End, LinkRefused, links.End]
 
 
 def test_signals_disturb_nothing(here: Space, namespace: int, functions: Library | None) -> None:
@@ -234,7 +207,6 @@ def test_signals_disturb_nothing(here: Space, namespace: int, functions: Library
         thread.start()
         for _ in range(50):
             done = here.do(jobs.do, [Job(*asked, None, namespace)] * 2, functions)
-            close(done)
             assert [numbers(each.answers)[-1] for each in done] == [(20, RTM_NEWLINK)] * 2
         disturbing.set()
         thread.join()

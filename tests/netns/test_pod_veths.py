@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from felix_py.cni import pod_changes, podnet
 from felix_py.cni.pod_changes import Pod
 from felix_py.cni.podnet import Veth
 from felix_py.cni.request import CniError
+from felix_py.kernel.links import LinkRefused
 from felix_py.ledger import Attachment, with_mac
 
 pytestmark = pytest.mark.netns
@@ -59,9 +60,7 @@ def attachment(pod: Space) -> Attachment:
 @pytest.fixture
 def veth(host: Space, pod: Space, attachment: Attachment) -> Iterator[Veth]:
     descriptor = os.open(pod.path, os.O_RDONLY)
-    made = make(host, attachment, descriptor)
-    yield made
-    made.close()
+    yield make(host, attachment, descriptor)
     os.close(descriptor)
 
 
@@ -76,8 +75,8 @@ def make(host: Space, attachment: Attachment, namespace: int) -> Veth:
     return made
 
 
-def open_up(host: Space, veth: Veth, attachment: Attachment) -> None:
-    assert host.do(podnet.open_all, [(veth, attachment)]) == [None]
+def open_up(host: Space, veth: Veth) -> None:
+    assert host.do(podnet.open_all, [veth]) == [None]
 
 
 def let_go() -> None:
@@ -91,17 +90,16 @@ def flags(space: Space, device: str) -> set[str]:
     return set(line.partition("<")[2].partition(">")[0].split(","))
 
 
-def test_the_hosts_end_is_down_until_it_is_opened(host: Space, pod: Space, attachment: Attachment, veth: Veth) -> None:
+def test_both_ends_are_down_until_they_are_opened(host: Space, pod: Space, veth: Veth) -> None:
     assert "UP" not in flags(host, "cali1")
-    assert "UP" in flags(pod, "eth0")
-    assert "LOWER_UP" not in flags(pod, "eth0"), "what the pod sends goes nowhere"
-    open_up(host, veth, attachment)
+    assert "UP" not in flags(pod, "eth0")
+    open_up(host, veth)
     for space, device in ((host, "cali1"), (pod, "eth0")):
         assert {"UP", "LOWER_UP"} <= flags(space, device)
 
 
-def test_the_first_packet_passes_when_it_is_open(host: Space, pod: Space, attachment: Attachment, veth: Veth) -> None:
-    open_up(host, veth, attachment)
+def test_the_first_packet_passes_when_it_is_open(host: Space, pod: Space, veth: Veth) -> None:
+    open_up(host, veth)
     host.ip("route add 10.65.0.7 dev cali1", "route add fd65::7 dev cali1", "addr add 10.65.9.9/32 dev lo")
     for address in ("10.65.0.7", "fd65::7"):
         assert host.pings(address)
@@ -122,10 +120,8 @@ def several(host: Space, *wanted: tuple[Space, str, str]) -> list[Veth | Excepti
             stack.callback(os.close, namespace)
             pods.append(Pod(attached(space, device, address), MTU, namespace))
         made = host.do(make_all, pods)
-        standing = [(veth, pod.attachment) for veth, pod in zip(made, pods, strict=True) if isinstance(veth, Veth)]
+        standing = [veth for veth in made if isinstance(veth, Veth)]
         assert host.do(podnet.open_all, standing) == [None] * len(standing)
-        for veth, _ in standing:
-            veth.close()
         return made
 
 
@@ -153,48 +149,59 @@ def test_those_that_come_up_together_are_in_no_group_afterwards(
     assert groups(host) == {"default"}
 
 
-def made_together(host: Space, *wanted: tuple[Space, str, str]) -> list[tuple[Veth, Attachment]]:
-    """Make pods as `several` does, and do not open them."""
+@contextmanager
+def made_together(host: Space, *wanted: tuple[Space, str, str]) -> Iterator[list[Veth]]:
+    """Make pods as `several` does, and do not open them; their namespaces are held meanwhile."""
     found = []
     with ExitStack() as stack:
         pods = [Pod(attached(*each), MTU, stack.enter_context(open(each[0].path)).fileno()) for each in wanted]  # noqa: PTH123 - for its descriptor
-        for made, each in zip(host.do(make_all, pods), pods, strict=True):
+        for made in host.do(make_all, pods):
             assert isinstance(made, Veth), made
-            found.append((made, each.attachment))
-    return found
+            found.append(made)
+        yield found
 
 
 def test_of_some_that_were_made_together_only_those_come_up_that_are_opened(
     host: Space, pod: Space, spaces: Callable[[], Space]
 ) -> None:
     """The third one was not guarded, say."""
-    made = made_together(
-        host, (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"), (spaces(), "cali3", "10.65.0.3")
-    )
-    assert host.do(podnet.open_all, made[:2]) == [None, None]
+    wanted = (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"), (spaces(), "cali3", "10.65.0.3")
+    with made_together(host, *wanted) as made:
+        assert host.do(podnet.open_all, made[:2]) == [None, None]
     assert "UP" not in flags(host, "cali3")
     assert reached(host, "cali1", "10.65.0.1")
     assert reached(host, "cali2", "10.65.0.2")
-    for veth, _ in made:
-        veth.close()
 
 
 def test_what_cannot_come_up_together_comes_up_alone(host: Space, pod: Space, spaces: Callable[[], Space]) -> None:
     """The kernel sets those of a group up one after the other, and stops at one that cannot be."""
     host.ip("link add vxlan7 type vxlan id 7 local 127.0.0.1 dstport 4789")
-    made = made_together(host, (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"))
-    (group,) = groups(host)
-    host.ip(f"link set vxlan7 group {group}")
-    with host.do(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as taken:
+    wanted = (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2")
+    with made_together(host, *wanted) as made, host.do(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        (group,) = groups(host)
+        host.ip(f"link set vxlan7 group {group}")
         taken.bind(("0.0.0.0", 4789))  # noqa: S104 - of a namespace of its own
         with pytest.raises(AssertionError, match="Address already in use"):
             host.run("ip", "link", "set", "group", group, "up")
         assert not any("UP" in flags(host, device) for device in ("cali1", "cali2")), "it comes first"
         assert host.do(podnet.open_all, made) == [None, None]
     assert groups(host) == {"default"}
-    for (veth, _), (device, address) in zip(made, (("cali1", "10.65.0.1"), ("cali2", "10.65.0.2")), strict=True):
-        assert reached(host, device, address)
-        veth.close()
+    assert all("LOWER_UP" in flags(space, "eth0") for space, _, _ in wanted)
+    assert all(reached(host, device, address) for _, device, address in wanted)
+
+
+def test_a_pod_that_goes_meanwhile_is_the_only_one_that_is_refused(
+    host: Space, pod: Space, spaces: Callable[[], Space]
+) -> None:
+    wanted = (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"), (spaces(), "cali3", "10.65.0.3")
+    with made_together(host, *wanted) as made:
+        wanted[1][0].ip("link del eth0")
+        first, second, third = host.do(podnet.open_all, made)
+    assert (first, third) == (None, None)
+    assert isinstance(second, LinkRefused)
+    assert "eth0 was refused: No such device" in str(second)
+    assert reached(host, "cali1", "10.65.0.1")
+    assert reached(host, "cali3", "10.65.0.3")
 
 
 def test_one_that_is_refused_is_the_only_one(host: Space, pod: Space, spaces: Callable[[], Space]) -> None:
@@ -228,9 +235,9 @@ def test_what_an_agent_left_that_died_makes_room(host: Space, pod: Space, spaces
 
 
 def test_a_veth_has_link_local_addresses_where_the_pod_speaks_ipv6(
-    host: Space, pod: Space, spaces: Callable[[], Space], attachment: Attachment, veth: Veth
+    host: Space, pod: Space, spaces: Callable[[], Space], veth: Veth
 ) -> None:
-    open_up(host, veth, attachment)
+    open_up(host, veth)
     other = spaces()
     several(host, (other, "cali2", "10.65.0.2"))
     assert str(GATEWAY6) in host.run("ip", "-6", "address", "show", "dev", "cali1")
@@ -247,9 +254,8 @@ def test_an_interface_too_small_for_ipv6_is_made(host: Space, pod: Space) -> Non
     small = with_mac(Attachment("c1", "eth0", "default/web-0", "cali1", ADDRESSES[:1], netns=pod.path))
     with open(pod.path) as namespace:  # noqa: PTH123 - for its descriptor
         (made,) = host.do(make_all, [Pod(small, 1000, namespace.fileno())])
-    assert isinstance(made, Veth), made
-    open_up(host, made, small)
-    made.close()
+        assert isinstance(made, Veth), made
+        open_up(host, made)
     assert reached(host, "cali1", "10.65.0.7")
 
 
@@ -257,8 +263,7 @@ def test_no_descriptor_is_left(host: Space, pod: Space, attachment: Attachment) 
     descriptor, held = os.open(pod.path, os.O_RDONLY), []
     for _ in range(3):
         made = make(host, attachment, descriptor)
-        open_up(host, made, attachment)
-        made.close()
+        open_up(host, made)
         host.ip("link del cali1")
         held.append(len(list(Path("/proc/self/fd").iterdir())))
     os.close(descriptor)
