@@ -13,12 +13,14 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 enum {
     NETLINK_FAMILY = 16, ROUTE = 0, SOL_OF_NETLINK = 270, EXTENDED_ANSWERS = 11, ERROR = 2, /* linux/netlink.h */
     KIND_OF_NAMESPACE = 0xB703, /* NS_GET_NSTYPE of linux/nsfs.h */
+    CONTEXT_CLOEXEC = 1, CREATE_FILE_SYSTEM = 6, MOUNT_CLOEXEC = 1, /* linux/mount.h */
     DATAGRAM = 65536, /* of events; the kernel never cuts a message in two */
     SMALLEST_ROOM = 32768, /* the kernel fills at most so much at once, net/netlink/af_netlink.c */
 };
@@ -84,13 +86,33 @@ long receive_all(int sock, int most, unsigned char *room, size_t size, int *code
     return (long)used;
 }
 
-/* Write files, each a path and a value, as strings one behind the other up to an empty one; one that is not there is
- * passed over. Returns 0, or -errno of the one with the number `which`. */
-static long write_files(const char *files, int *which)
+/* Mount a procfs of one's own that nobody else sees (fsmount(2), Linux 5.8): it goes when its descriptor is closed.
+ * Returns that, or -errno. */
+int own_procfs(void)
 {
+    int found, code, context = (int)syscall(SYS_fsopen, "proc", CONTEXT_CLOEXEC);
+
+    if (context < 0)
+        return -errno;
+    found = syscall(SYS_fsconfig, context, CREATE_FILE_SYSTEM, NULL, NULL, 0) != 0
+                ? -1
+                : (int)syscall(SYS_fsmount, context, MOUNT_CLOEXEC, 0);
+    code = errno;
+    close(context);
+    return found < 0 ? -code : found;
+}
+
+/* Write files, each a path and a value, as strings one behind the other up to an empty one; one that is not there is
+ * passed over. Those below /proc are looked for in a procfs, where there is one. Returns 0, or -errno of the one with
+ * the number `which`. */
+static long write_files(int procfs, const char *files, int *which)
+{
+    static const char proc[] = "/proc/";
+
     for (*which = 0; *files != '\0'; ++*which) {
         const char *value = files + strlen(files) + 1;
-        int file = open(files, O_WRONLY | O_CLOEXEC);
+        const int own = procfs >= 0 && strncmp(files, proc, sizeof proc - 1) == 0;
+        int file = openat(own ? procfs : AT_FDCWD, own ? files + sizeof proc - 1 : files, O_WRONLY | O_CLOEXEC);
 
         if (file < 0 && errno != ENOENT)
             return -errno;
@@ -137,15 +159,15 @@ static int open_socket(long seconds)
  * opened there.
  *
  * Returns as `exchange` does. Where the last step is RETURN the thread is still in the other namespace. */
-static long exchange_inside(int home, int namespace, const char *here, const char *there, const void *asked,
-                            size_t length, uint32_t last, long seconds, unsigned char *answers, size_t room,
-                            struct outcome *outcome)
+static long exchange_inside(int home, int procfs, int namespace, const char *here, const char *there,
+                            const void *asked, size_t length, uint32_t last, long seconds, unsigned char *answers,
+                            size_t room, struct outcome *outcome)
 {
     long found;
     int file = 0, sock = -1;
 
     outcome->step = HERE;
-    found = write_files(here, &file);
+    found = write_files(-1, here, &file);
     outcome->file = file;
     if (found < 0)
         return found;
@@ -153,7 +175,7 @@ static long exchange_inside(int home, int namespace, const char *here, const cha
     if (setns(namespace, CLONE_NEWNET) != 0)
         return -errno;
     outcome->step = THERE;
-    found = write_files(there, &file);
+    found = write_files(procfs, there, &file);
     outcome->file = file;
     if (found == 0) {
         outcome->step = OPEN;
@@ -212,9 +234,11 @@ static int is_in_vain(const struct job *jobs, const struct job *job)
     return 0;
 }
 
-/* Do several exchanges, one after the other; each tells what became of it. Where this returns less than their number,
- * that one is the last that was begun, and the thread is still in its namespace. */
-int exchange_all(int home, struct job *jobs, int count, const char *text, unsigned char *answers, size_t room)
+/* Do several exchanges, one after the other; each tells what became of it. Those inside a namespace write its files in
+ * this procfs, or in /proc where it is negative. Where this returns less than their number, that one is the last that
+ * was begun, and the thread is still in its namespace. */
+int exchange_all(int home, int procfs, struct job *jobs, int count, const char *text, unsigned char *answers,
+                 size_t room)
 {
     size_t used = 0;
 
@@ -228,7 +252,7 @@ int exchange_all(int home, struct job *jobs, int count, const char *text, unsign
         else if (job->sock >= 0)
             job->found = exchange(job->sock, text + job->asked, job->length, job->last, answers + used, room - used);
         else
-            job->found = exchange_inside(home, job->namespace, text + job->here, text + job->there,
+            job->found = exchange_inside(home, procfs, job->namespace, text + job->here, text + job->there,
                                          text + job->asked, job->length, job->last, job->seconds, answers + used,
                                          room - used, &job->outcome);
         if (job->outcome.step == RETURN)

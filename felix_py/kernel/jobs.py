@@ -103,6 +103,10 @@ OUTCOME = len(("well", "found", "at", "step", "file"))
 NO_FILES = b"\0"
 
 
+PODS = 64
+"""Namespaces whose parameters are set in one procfs."""
+
+
 class _Home:
     """The namespace of a thread, open for as long as the thread lives: each pod's is left for it again."""
 
@@ -111,6 +115,23 @@ class _Home:
 
     def __del__(self) -> None:
         os.close(self.descriptor)
+
+
+class _Procfs:
+    """A procfs for parameters of other namespaces, and soon another one; /proc where a thread may have none.
+
+    Linux keeps the names below /proc/sys that anybody has looked up, each once for every namespace, and all of one name
+    in one list. Whoever comes with a new namespace goes through that list (`__d_lookup`, `proc_sys_compare`): with 1600
+    pods for longer than a veth takes. A procfs has lists of its own, which go with it.
+    """
+
+    def __init__(self, functions: Library) -> None:
+        self.descriptor: int = functions.own_procfs()
+        self.left = PODS
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
 
 _of_thread = threading.local()
@@ -123,6 +144,15 @@ def _home() -> int:
     except AttributeError:
         home = _of_thread.home = _Home()
     return home.descriptor
+
+
+def _procfs(functions: Library, count: int) -> int:
+    """Return a descriptor of the procfs of this thread, for so many namespaces; a negative number where it has none."""
+    procfs: _Procfs | None = getattr(_of_thread, "procfs", None)
+    if procfs is None or procfs.left <= 0:
+        procfs = _of_thread.procfs = _Procfs(functions)
+    procfs.left -= count
+    return procfs.descriptor
 
 
 def do(jobs: Sequence[Job], functions: Library | None = FUNCTIONS) -> list[Done]:
@@ -138,7 +168,9 @@ def do(jobs: Sequence[Job], functions: Library | None = FUNCTIONS) -> list[Done]
         return _done_in_python(jobs)
     rows, text = _packed(jobs)
     array = (ctypes.c_char * len(rows)).from_buffer(rows)
-    if functions.all(_home(), ctypes.byref(array), len(jobs), text, ANSWERS.address, ROOM) < len(jobs):
+    inside = sum(bool(job.there) for job in jobs)
+    procfs = _procfs(functions, inside) if inside else -1
+    if functions.all(_home(), procfs, ctypes.byref(array), len(jobs), text, ANSWERS.address, ROOM) < len(jobs):
         _lost()
     return [_done(job, *row[-OUTCOME:]) for job, row in zip(jobs, JOB.iter_unpack(rows), strict=True)]
 

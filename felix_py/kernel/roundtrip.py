@@ -42,8 +42,10 @@ class Library:
         number, text, size = ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t
         answers = (ctypes.c_void_p, size)
         self.all, self.exchange, self.ask = functions.exchange_all, functions.exchange, held.exchange
-        self.all.argtypes = (number, ctypes.c_void_p, number, text, *answers)
+        self.all.argtypes = (number, number, ctypes.c_void_p, number, text, *answers)
         self.all.restype = number
+        self.own_procfs = functions.own_procfs
+        self.own_procfs.argtypes, self.own_procfs.restype = (), number
         self.exchange.argtypes = self.ask.argtypes = (number, text, size, ctypes.c_uint32, *answers)
         self.exchange.restype = self.ask.restype = ctypes.c_long
         self.receive_all = functions.receive_all
