@@ -129,7 +129,7 @@ def _has_ipv6() -> bool:
 
 
 def network(pod: Pod, index: int) -> list[Change]:
-    """Return what sets the inner end up, which has this index, and the ways out; with a look at it."""
+    """Return what sets the inner end up, which has this index, and the ways out."""
     attachment, interface = pod.attachment, pod.attachment.interface
     changes = [
         UP,
@@ -138,7 +138,7 @@ def network(pod: Pod, index: int) -> list[Change]:
         *(link_changes.address(index, interface, address) for address in attachment.addresses),
         *(change for version in versions(attachment) for change in _ways_out(version, index, interface)),
     ]
-    return links.with_look(changes, index)
+    return links.acknowledged(changes)
 
 
 def inside(pod: Pod, network: Sequence[Change]) -> Job:
@@ -148,20 +148,8 @@ def inside(pod: Pod, network: Sequence[Change]) -> Job:
     return pod_namespace.job(pod.netns, network, here, BOTH if six else POD)
 
 
-def rising(several: Sequence[tuple[int, str]], others: Together | None) -> list[Change]:
-    """Return what sets hosts' ends up, before the inner ends.
-
-    Args:
-        several: of each its index and its name.
-        others: in one go, as they are all that were made together; None has each one its own.
-    """
-    if others is not None:
-        return links.acknowledged([link_changes.group_up(others.group)])
-    return links.acknowledged([link_changes.up(index, host) for index, host in several])
-
-
 def opening(index: int, attachment: Attachment, others: Together | None) -> list[Change]:
-    """Return what makes the host's end ready, and sets it up where it is not; with a look at it."""
+    """Return what sets the host's end up, where it is not, and makes it ready; with a look at it."""
     host, six = attachment.host_interface, IPV6 in versions(attachment)
     # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
     own = [link_changes.link_local(index, host, GATEWAY6)] if six else []

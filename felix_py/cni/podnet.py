@@ -134,41 +134,43 @@ def _made_again(of: Plan, refusal: LinkRefused) -> End:
 def open_all(several: Sequence[Veth]) -> list[Exception | None]:
     """Make what is inside the pods, set both ends of veths up, and wait until packets pass.
 
-    The routes on the host are the agent's. The inner end comes last: it is ready when it comes up, for its carrier is
-    there, and the kernel takes note of the host's when it is asked for that end (linkwatch_sync_dev).
+    The routes on the host are the agent's. The host's end comes last: then both have a carrier, and a work queue of the
+    kernel takes note of it, with which nothing but the last questions has to share its lock.
 
     Returns:
         of each the step that was refused, as LinkRefused or, of a parameter, KernelRefused; None where it was done.
     """
-    sock = _kept_socket()
+    sock, count = _kept_socket(), len(several)
     networks = [pod_changes.network(each.pod, each.inside) for each in several]
     hosts = [pod_changes.opening(each.index, each.pod.attachment, each.others) for each in several]
     inside = [pod_changes.inside(each.pod, network) for each, network in zip(several, networks, strict=True)]
-    # Whatever is not up after the first one, for whatever reason, its own request sets up, or says why it cannot be.
-    risen, *done, last = _do([_risen(sock, several), *inside, links.joined(sock, hosts)])
-    if not risen.is_well:  # hosts' ends may have come up last, and the kernel has to be asked for the inner ones again
-        _do([pod_namespace.job(each.pod.netns, links.with_look([], each.inside), {}, {}) for each in several])
+    looks = [links.with_look([], each.inside) for each in several]
+    risen = _risen(sock, several)
+    last = [pod_namespace.job(each.pod.netns, look, {}, {}) for each, look in zip(several, looks, strict=True)]
+    done = _do([*inside, *risen, links.joined(sock, hosts), *last])
+    seen = links.seen_each(hosts, done[count + len(risen)])
     found = list[Exception | None]()
-    for asked, network, each, end in zip(inside, networks, done, links.seen_each(hosts, last), strict=True):
+    for number, (veth, host) in enumerate(zip(several, seen, strict=True)):
         try:
-            pod_namespace.require_done(asked, network, each)
-            _await_carrier(end)
+            pod_namespace.require_done(inside[number], networks[number], done[number])
+            _await_carriers(veth, host, *links.seen_each(looks[number : number + 1], done[number - count]))
             found.append(None)
         except KernelRefused as refusal:
             found.append(refusal)
     return found
 
 
-def _risen(sock: socket.socket, several: Sequence[Veth]) -> Job:
-    """Return what sets hosts' ends up.
+def _risen(sock: socket.socket, several: Sequence[Veth]) -> list[Job]:
+    """Return what sets hosts' ends up in one go, so that the kernel's work for their carriers comes once for all.
 
-    In one go where these are all that were made together: another one of those is not guarded.
+    Only where these are all that were made together: another one is not guarded. What is not up then, for whatever
+    reason, each one's own request sets up, or says why it cannot be.
     """
     everybody = {each.others for each in several}
     others = everybody.pop() if len(everybody) == 1 else None
-    all_of_them = others is not None and others.size == len(several)
-    ends = [(each.index, each.pod.attachment.host_interface) for each in several]
-    return links.joined(sock, [pod_changes.rising(ends, others if all_of_them else None)])
+    if others is None or others.size != len(several):
+        return []
+    return [links.joined(sock, [links.acknowledged([link_changes.group_up(others.group)])])]
 
 
 def _kept_socket() -> socket.socket:
@@ -191,25 +193,31 @@ def _do(asked: Sequence[Job]) -> list[Done]:
     return done
 
 
-def _await_carrier(end: End | LinkRefused) -> None:
-    """Wait until the host's end of a veth carries packets, which it does when the kernel has taken note of its carrier.
+def _await_carriers(veth: Veth, host: End | LinkRefused, inner: End | LinkRefused) -> None:
+    """Wait until both ends of a veth carry packets, which is when the kernel has taken note of their carriers.
 
-    The kernel drops what is sent before that. From Linux 6.8 on it catches up when it is asked, so that the first look
-    sees it already; there is no event that could not have come before.
+    It drops what is sent before that. From Linux 6.8 on it catches up when it is asked (linkwatch_sync_dev), so that
+    the first look sees it already; there is no event that could not have come before.
 
     Raises:
-        LinkRefused: where that is what was seen.
+        LinkRefused: where one of them is gone.
     """
-    if isinstance(end, LinkRefused):
-        raise end
-    if end.running:
-        return
     last = time.monotonic() + CARRIER_SECONDS
-    with links.open_socket() as sock:
-        while time.monotonic() < last:
-            time.sleep(CARRIER_PAUSE)
-            if links.carry_out_and_look(sock, [], end.index).running:
-                return
+    while not _running(host, inner) and time.monotonic() < last:
+        time.sleep(CARRIER_PAUSE)
+        asked, asked_inside = links.with_look([], veth.index), links.with_look([], veth.inside)
+        job = pod_namespace.job(veth.pod.netns, asked_inside, {}, {})
+        there, here = _do([job, links.joined(_kept_socket(), [asked])])
+        (host,), (inner,) = links.seen_each([asked], here), links.seen_each([asked_inside], there)
+
+
+def _running(*ends: End | LinkRefused) -> bool:
+    for end in ends:
+        if isinstance(end, LinkRefused):
+            raise end
+        if not end.running:
+            return False
+    return True
 
 
 def _delete(sock: socket.socket, host_interface: str) -> None:
