@@ -71,6 +71,21 @@ _groups = count(secrets.randbits(16))
 """Not the numbers of an agent before this one, which may have died amid some."""
 
 
+INDEXES = 1 << 20
+"""First index of hosts' ends, far from those that the kernel chooses."""
+
+FIRST = LOOPBACK + 1
+"""Index of the first interface in a network namespace."""
+
+_indexes = count(INDEXES + secrets.randbits(20))
+"""Not those of an agent before this one either; of one that is taken the kernel says so."""
+
+
+def ends() -> tuple[int, int]:
+    """Return the indexes of a new pair, of which nobody will most likely have either. For any thread."""
+    return next(_indexes), FIRST
+
+
 def together(size: int) -> Together | None:
     """Return what so many pods that are made together have in common; None for one alone. For any thread."""
     return Together(GROUPS | (next(_groups) & 0xFFFF), size) if size > 1 else None
@@ -102,14 +117,24 @@ def _ways_out(version: int, index: int, inside: str) -> tuple[Change, ...]:
     return tuple((_way_out if version == 4 else _way_out6)(index, inside))  # noqa: PLR2004 - IP versions
 
 
-def pair(pod: Pod, others: Together | None) -> list[Change]:
-    """Return what makes a pair, with a look at the host's end."""
-    attachment, host = pod.attachment, pod.attachment.host_interface
+def pair(pod: Pod, others: Together | None, ends: tuple[int, int] = (0, 0)) -> list[Change]:
+    """Return what makes a pair.
+
+    Args:
+        pod: whose.
+        others: as `together` returns it.
+        ends: their indexes, the host's first; 0 has the kernel choose both.
+    """
+    attachment, (index, inside) = pod.attachment, ends
+    host = link_changes.End(attachment.host_interface, HOST_MAC, index)
     six = IPV6 in versions(attachment)
     group = link_changes.NO_GROUP if others is None else others.group
-    pair = link_changes.veth(host, HOST_MAC, attachment.interface, attachment.mac, pod.mtu, pod.netns, group)
-    described = link_changes.described(host, note(attachment), _specification(ipv6=six, six=not _is_without_six(pod)))
-    return links.with_look([pair, described], host)
+    peer = link_changes.End(attachment.interface, attachment.mac, inside)
+    parameters = _specification(ipv6=six, six=not _is_without_six(pod))
+    return [
+        link_changes.veth(host, peer, pod.mtu, pod.netns, group),
+        link_changes.described(index, host.name, note(attachment), parameters),
+    ]
 
 
 def _is_without_six(pod: Pod) -> bool:

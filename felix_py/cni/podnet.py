@@ -73,18 +73,21 @@ class Plan(NamedTuple):
     """What is to be done for a pod at first.
 
     Attributes:
-        pair: makes the veth, with a look at the host's end.
+        ends: indexes of the host's end and of the inner one; the kernel may refuse them.
+        pair: makes the veth, with these.
         others: with whom its interface is to come up.
     """
 
     pod: Pod
+    ends: tuple[int, int]
     pair: Sequence[Change]
     others: Together | None
 
 
 def plan(pod: Pod, others: Together | None = None) -> Plan:
     """Return what `make` does for a pod."""
-    return Plan(pod, pod_changes.pair(pod, others), others)
+    ends = pod_changes.ends()
+    return Plan(pod, ends, pod_changes.pair(pod, others, ends), others)
 
 
 def make(several: Sequence[Plan]) -> list[Veth | Exception]:
@@ -98,30 +101,36 @@ def make(several: Sequence[Plan]) -> list[Veth | Exception]:
         of each its veth, or why there is none: CniError where the pod has an interface of that name, LinkRefused with
         the step that the kernel refused; `remove` undoes those before it.
     """
-    pairs = [each.pair for each in several]
+    *before, last = [each.pair for each in several]
+    pairs = [*before, links.acknowledged(last)]
     (done,) = _do([links.joined(_kept_socket(), pairs)])
-    return [_made(of, end) for of, end in zip(several, links.seen_each(pairs, done), strict=True)]
+    return [_made(of, refused) for of, refused in zip(several, links.done_each(pairs, done), strict=True)]
 
 
-def _made(of: Plan, end: End | LinkRefused) -> Veth | Exception:
-    if isinstance(end, LinkRefused):
-        try:
-            end = _made_again(of, end)
-        except (CniError, KernelRefused) as refused:
-            return refused
+def _made(of: Plan, refused: LinkRefused | None) -> Veth | Exception:
+    if refused is None:
+        return Veth(*of.ends, of.pod, of.others)
+    try:
+        end = _made_otherwise(of, refused)
+    except (CniError, KernelRefused) as again:
+        return again
     return Veth(end.index, end.peer, of.pod, of.others)
 
 
-def _made_again(of: Plan, refusal: LinkRefused) -> End:
-    """Make a pair that was refused once what stands in its way is gone, where that is ours; return the host's end."""
-    if refusal.code != errno.EEXIST:
-        raise refusal
+def _made_otherwise(of: Plan, refused: LinkRefused) -> End:
+    """Make a pair that was refused, with indexes that the kernel chooses, and return the host's end.
+
+    What stands in its way and is ours goes before.
+    """
+    if refused.code not in (errno.EEXIST, errno.EBUSY):
+        raise refused
     graves.bury()  # a DEL that was answered just now may have left the pod's end for some milliseconds
     attachment = of.pod.attachment
+    pair = links.with_look(pod_changes.pair(of.pod, of.others), attachment.host_interface)
     with links.open_socket() as sock:
         _delete(sock, attachment.host_interface)  # of the sandbox before, whose agent died
         try:
-            return links.seen(of.pair, links.exchange(sock, of.pair))
+            return links.seen(pair, links.exchange(sock, pair))
         except LinkRefused as again:
             if again.code == errno.EEXIST:
                 sentence = (

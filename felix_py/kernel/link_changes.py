@@ -89,22 +89,34 @@ def named(interface: str) -> bytes:
     return attribute(IFLA_IFNAME, interface.encode() + b"\0")
 
 
-def veth(host: str, host_mac: str, peer: str, peer_mac: str, mtu: int, netns: int, group: int = NO_GROUP) -> Change:
+class End(NamedTuple):
+    """One end of a veth that is to be made; the kernel chooses an index that is 0, here only together with the other's.
+
+    With an index that somebody has already, it refuses both ends (EEXIST, EBUSY).
+    """
+
+    name: str
+    mac: str
+    ifindex: int = 0
+
+
+def veth(host: End, peer: End, mtu: int, netns: int, group: int = NO_GROUP) -> Change:
     """Make a pair: `host` here and `peer` in the network namespace behind the descriptor `netns`, both of them down.
 
     The host's end is in this group.
     """
-    inside = ANY_LINK + _link(peer, peer_mac, mtu) + attribute(IFLA_NET_NS_FD, U32.pack(netns))
+    inside = _link(peer, mtu) + attribute(IFLA_NET_NS_FD, U32.pack(netns))
     data = VETH + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inside))
-    body = ANY_LINK + _link(host, host_mac, mtu) + attribute(IFLA_LINKINFO, data)
+    body = _link(host, mtu) + attribute(IFLA_LINKINFO, data)
     if group != NO_GROUP:
         body += attribute(IFLA_GROUP, U32.pack(group))
     flags = messages.CREATE | messages.EXCLUSIVE
-    return Change("veth {} with peer {}", messages.RTM_NEWLINK, flags, body, (host, peer))
+    return Change("veth {} with peer {}", messages.RTM_NEWLINK, flags, body, (host.name, peer.name))
 
 
-def _link(name: str, mac: str, mtu: int) -> bytes:
-    return named(name) + attribute(IFLA_ADDRESS, _octets(mac)) + _size(mtu)
+def _link(end: End, mtu: int) -> bytes:
+    head = IFINFOMSG.pack(0, 0, end.ifindex, 0, 0)
+    return head + named(end.name) + attribute(IFLA_ADDRESS, _octets(end.mac)) + _size(mtu)
 
 
 @lru_cache
@@ -138,15 +150,21 @@ def no_link_local(index: int, name: str) -> Change:
     return Change("no link-local address of {}", RTM_SETLINK, 0, body, (name,))
 
 
-def described(name: str, text: str, parameters: bytes) -> Change:
+def described(index: int, name: str, text: str, parameters: bytes) -> Change:
     """Write a note on an interface and set parameters of it: all in one message, where /proc takes a lock for each.
 
     Args:
+        index: of the interface; 0 has it found by its name.
         name: of the interface.
         text: the note.
         parameters: their `specification`.
     """
-    body = ANY_LINK + named(name) + attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS]) + parameters
+    body = (
+        IFINFOMSG.pack(0, 0, index, 0, 0)
+        + (b"" if index else named(name))
+        + attribute(IFLA_IFALIAS, text.encode()[:MAXIMUM_ALIAS])
+        + parameters
+    )
     return Change("parameters of {}", RTM_SETLINK, 0, body, (name,))
 
 

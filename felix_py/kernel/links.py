@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeAlias
 
 from felix_py.kernel import link_codec, messages, netlink_socket, roundtrip, route_codec
 from felix_py.kernel.jobs import Done, Job
@@ -119,35 +120,61 @@ def _end(body: bytes) -> End:
 
 
 def joined(sock: socket.socket, parts: Sequence[Sequence[Change]]) -> Job:
-    """Return what has the requests of several parts done in one send; for `jobs.do`, and then `seen_each`.
+    """Return what has the requests of several parts done in one send; for `jobs.do`, and then one of the next two.
 
     Args:
         sock: of the namespace of all of them.
-        parts: of which each ends as `with_look` returns it.
+        parts: of which the last one ends with a request that is answered.
     """
     requests = [each for part in parts for each in part]
     return Job(packed(requests), len(requests) - 1, sock)
 
 
+def done_each(parts: Sequence[Sequence[Change]], done: Done) -> list[LinkRefused | None]:
+    """Return why one of each part of such a job was refused; None where none was."""
+    if done.is_well:
+        return [None] * len(parts)
+    found = [_required_of(part, answers) for part, answers in _each(parts, done)]
+    return [each if isinstance(each, LinkRefused) else None for each in found]
+
+
 def seen_each(parts: Sequence[Sequence[Change]], done: Done) -> list[End | LinkRefused]:
-    """Return the interface that each part of such a job asked for, or why there is none."""
-    if done.broken is not None:
-        return [_unanswered(part, done.broken.error, late=done.is_in_vain) for part in parts]
+    """Return the interface that each part of such a job asked for (`with_look`), or why there is none."""
     bodies = [body for _, _, _, _, body in messages.messages(done.answers)]
     if done.is_well and len(bodies) == len(parts) and all(len(body) >= IFINFOMSG.size for body in bodies):
         return [*map(_end, bodies)]  # there is no other answer
+    return [_seen_of(part, answers) for part, answers in _each(parts, done)]
+
+
+Answers: TypeAlias = Iterable[messages.Message] | LinkRefused
+"""What came, with the numbers of a part; or why nothing did."""
+
+
+def _each(parts: Sequence[Sequence[Change]], done: Done) -> list[tuple[Sequence[Change], Answers]]:
+    if done.broken is not None:
+        return [(part, _unanswered(part, done.broken.error, late=done.is_in_vain)) for part in parts]
     starts = [0, *accumulate(map(len, parts))]
     by_part = [list[messages.Message]() for _ in parts]
     for kind, flags, number, port, body in messages.messages(done.answers):
         part = bisect_right(starts, number) - 1
         if part < len(parts):
             by_part[part].append((kind, flags, number - starts[part], port, body))
-    return [_seen_of(part, answers) for part, answers in zip(parts, by_part, strict=True)]
+    return [*zip(parts, by_part, strict=True)]
 
 
-def _seen_of(requests: Sequence[Change], answers: Iterable[messages.Message]) -> End | LinkRefused:
+def _required_of(requests: Sequence[Change], answers: Answers) -> bytes | LinkRefused:
+    if isinstance(answers, LinkRefused):
+        return answers
     try:
-        return _end(_required(requests, answers))
+        return _required(requests, answers)
+    except LinkRefused as refused:
+        return refused
+
+
+def _seen_of(requests: Sequence[Change], answers: Answers) -> End | LinkRefused:
+    found = _required_of(requests, answers)
+    try:
+        return found if isinstance(found, LinkRefused) else _end(found)
     except LinkRefused as refused:
         return refused
 

@@ -226,6 +226,27 @@ def test_a_namespace_that_is_not_like_the_one_before_gets_the_same_network(
     assert all(reached(host, device, address) for _, device, address in wanted)
 
 
+@pytest.mark.parametrize("taken", ["nobody's", "the host's", "the pod's"])
+def test_ends_have_the_indexes_that_are_known_of_them_also_where_those_wished_for_are_taken(
+    host: Space, pod: Space, spaces: Callable[[], Space], taken: str
+) -> None:
+    wished, inside = pod_changes.ends()
+    if taken == "the host's":
+        host.ip(f"link add other0 index {wished + 1} type veth peer name other1")
+    elif taken == "the pod's":
+        pod.ip("link add other0 type veth peer name other1")
+        assert inside in (pod.do(socket.if_nametoindex, name) for name in ("other0", "other1"))
+    wanted = [(pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2")]
+    made = several(host, *wanted)
+    for veth, (space, device, address) in zip(made, wanted, strict=True):
+        assert isinstance(veth, Veth)
+        assert veth.index == host.do(socket.if_nametoindex, device)
+        assert veth.inside == space.do(socket.if_nametoindex, "eth0")
+        assert reached(host, device, address)
+    assert made[1].index == wished + 2, "who is not concerned has what was wished for"  # type: ignore[union-attr]
+    assert (made[0].index == wished + 1) == (taken == "nobody's")  # type: ignore[union-attr]
+
+
 def test_what_an_agent_left_that_died_makes_room(host: Space, pod: Space, spaces: Callable[[], Space]) -> None:
     host.ip("link add cali1 type veth peer name left")
     made = several(host, (pod, "cali1", "10.65.0.1"), (spaces(), "cali2", "10.65.0.2"))
