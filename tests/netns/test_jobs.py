@@ -18,7 +18,7 @@ from felix_py.kernel import jobs, link_changes, links, roundtrip
 from felix_py.kernel.jobs import Job, Step
 from felix_py.kernel.links import LinkRefused
 from felix_py.kernel.messages import ERROR, HEADER, RTM_NEWLINK
-from felix_py.kernel.roundtrip import Library
+from felix_py.kernel.roundtrip import FUNCTIONS, Library
 
 pytestmark = pytest.mark.netns
 
@@ -153,6 +153,52 @@ def test_no_descriptor_is_left(here: Space, namespace: int, functions: Library |
     assert refused.broken is not None
     assert (refused.broken.step, refused.broken.error.errno) == (Step.EXCHANGE, errno.ENOBUFS)
     assert len(open_files()) == len(before)
+
+
+@pytest.fixture
+def forwarding(there: Space) -> Iterator[str]:
+    there.parameter("ipv4/ip_forward", "1")
+    yield "/proc/sys/net/ipv4/ip_forward"
+    assert there.parameter("ipv4/ip_forward") == "0", "it was set"
+
+
+def test_parameters_of_many_namespaces_are_set_in_few_file_systems(
+    here: Space, namespace: int, forwarding: str, functions: Library | None
+) -> None:
+    job = Job(*look(), None, namespace, {}, {forwarding: "0"})
+    here.do(jobs.do, [job], functions)
+    before = len(open_files())
+    for _ in range(jobs.PODS // 10):
+        done = here.do(jobs.do, [job] * 30, functions)
+        assert all(each.is_well for each in done)
+        assert len(open_files()) == before, "one at a time"
+
+
+def test_where_no_file_system_may_be_mounted_parameters_are_set_all_the_same(
+    here: Space, namespace: int, forwarding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if FUNCTIONS is None:
+        pytest.skip("the library was not built: apt-get install gcc, then install felix-py again")
+    tried = []
+    monkeypatch.setattr(FUNCTIONS, "own_procfs", lambda: tried.append(1) or -errno.EPERM)
+    for _ in range(3):
+        (done,) = here.do(jobs.do, [Job(*look(), None, namespace, {}, {forwarding: "0"})])
+        assert done.is_well
+    assert tried == [1], "not for each pod"
+
+
+def test_a_procfs_of_our_own_is_nobody_elses() -> None:
+    if FUNCTIONS is None:
+        pytest.skip("the library was not built: apt-get install gcc, then install felix-py again")
+    before = Path("/proc/self/mounts").read_text()
+    descriptor = FUNCTIONS.own_procfs()
+    assert descriptor >= 0, os.strerror(-descriptor)
+    try:
+        assert not os.get_inheritable(descriptor)
+        assert Path("/proc/self/mounts").read_text() == before
+        assert os.stat("self", dir_fd=descriptor).st_dev != Path("/proc/self").stat().st_dev, "lists of its own"
+    finally:
+        os.close(descriptor)
 
 
 def test_a_refused_change_inside_says_which(here: Space, namespace: int) -> None:

@@ -1,4 +1,4 @@
-"""The tunnel's contract and the interoperation of all drivers, under a kernel that has the ipip module."""
+"""Under a kernel of Debian's: all drivers of the tunnel, for it has the ipip module, and pods' networks."""
 
 import os
 import re
@@ -50,3 +50,12 @@ def test_what_needs_the_module_holds_under_a_kernel_that_has_it(name: str, drive
     assert outcome.status == 0, outcome.output
     assert "skipped" not in outcome.output
     assert RAN.search(outcome.output), f"none with the kernel's driver: {outcome.output}"
+
+
+def test_pods_networks_are_made_under_a_kernel_that_is_older() -> None:
+    """Linux before 6.8 takes note of a carrier when it finds the time, and not when it is asked."""
+    files = [f"tests/netns/{name}.py" for name in ("test_pod_veths", "test_jobs", "test_ipip_ebpf")]
+    options = ["-v", "--color=no", "-p", "no:cacheprovider"]
+    outcome = guest.run([sys.executable, "-m", "pytest", *options, *files], seconds=PATIENCE)
+    assert outcome.status == 0, outcome.output
+    assert "skipped" not in outcome.output
