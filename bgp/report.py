@@ -139,7 +139,7 @@ class Clock:
 
     def at(self, time: float) -> datetime:
         """Return the wall-clock time of a moment on the speaker's clock."""
-        return self.wall - timedelta(seconds=self.now - time)
+        return self.wall - timedelta(seconds=self.now) + timedelta(seconds=time)  # the same whatever time it is now
 
 
 def peers(speaker: Speaker, clock: Clock, *, counted: bool = True) -> tuple[PeerReport, ...]:

@@ -30,4 +30,4 @@ class WallClock:
     def at(self, moment: float) -> datetime:
         """Return the time of day of a moment on the clock."""
         now, wall = self.read()
-        return wall + timedelta(seconds=moment - now)
+        return wall - timedelta(seconds=now) + timedelta(seconds=moment)  # exact, as the difference of both is not

@@ -126,10 +126,10 @@ def pair(pod: Pod, others: Together | None, ends: tuple[int, int] = (0, 0)) -> l
         ends: their indexes, the host's first; 0 has the kernel choose both.
     """
     attachment, (index, inside) = pod.attachment, ends
-    host = link_changes.End(attachment.host_interface, HOST_MAC, index)
+    host = link_changes.NewEnd(attachment.host_interface, HOST_MAC, index)
     six = IPV6 in versions(attachment)
     group = link_changes.NO_GROUP if others is None else others.group
-    peer = link_changes.End(attachment.interface, attachment.mac, inside)
+    peer = link_changes.NewEnd(attachment.interface, attachment.mac, inside)
     parameters = _specification(ipv6=six, six=not _is_without_six(pod))
     return [
         link_changes.veth(host, peer, pod.mtu, pod.netns, group),

@@ -89,7 +89,7 @@ def named(interface: str) -> bytes:
     return attribute(IFLA_IFNAME, interface.encode() + b"\0")
 
 
-class End(NamedTuple):
+class NewEnd(NamedTuple):
     """One end of a veth that is to be made; the kernel chooses an index that is 0, here only together with the other's.
 
     With an index that somebody has already, it refuses both ends (EEXIST, EBUSY).
@@ -100,7 +100,7 @@ class End(NamedTuple):
     ifindex: int = 0
 
 
-def veth(host: End, peer: End, mtu: int, netns: int, group: int = NO_GROUP) -> Change:
+def veth(host: NewEnd, peer: NewEnd, mtu: int, netns: int, group: int = NO_GROUP) -> Change:
     """Make a pair: `host` here and `peer` in the network namespace behind the descriptor `netns`, both of them down.
 
     The host's end is in this group.
@@ -114,7 +114,7 @@ def veth(host: End, peer: End, mtu: int, netns: int, group: int = NO_GROUP) -> C
     return Change("veth {} with peer {}", messages.RTM_NEWLINK, flags, body, (host.name, peer.name))
 
 
-def _link(end: End, mtu: int) -> bytes:
+def _link(end: NewEnd, mtu: int) -> bytes:
     head = IFINFOMSG.pack(0, 0, end.ifindex, 0, 0)
     return head + named(end.name) + attribute(IFLA_ADDRESS, _octets(end.mac)) + _size(mtu)
 

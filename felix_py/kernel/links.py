@@ -81,21 +81,6 @@ def carry_out(sock: socket.socket, changes: Sequence[Change]) -> None:
     require_done(requests, exchange(sock, requests))
 
 
-def carry_out_and_look(sock: socket.socket, changes: Sequence[Change], interface: str | int) -> End:
-    """Do these changes and look at an interface then, all in one send.
-
-    Args:
-        sock: of the interface's namespace.
-        changes: none at all, to have nothing but a look.
-        interface: its name, or its index.
-
-    Raises:
-        LinkRefused: as `carry_out`; also where there is no such interface.
-    """
-    requests = with_look(changes, interface)
-    return seen(requests, exchange(sock, requests))
-
-
 def with_look(changes: Sequence[Change], interface: str | int) -> list[Change]:
     """Return changes, and behind them the question after an interface, by its name or its index; for `seen`."""
     index, name = (0, named(interface)) if isinstance(interface, str) else (interface, b"")

@@ -37,19 +37,19 @@ class Namespaces:
     def __init__(self, count: int) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        self._descriptors: list[int] = []
+        self.descriptors: list[int] = []
         for _ in range(count):
             thread = threading.Thread(target=self._make)
             thread.start()
             thread.join()
-        self.paths = [f"/proc/{os.getpid()}/fd/{each}" for each in self._descriptors]
+        self.paths = [f"/proc/{os.getpid()}/fd/{each}" for each in self.descriptors]
 
     def _make(self) -> None:
         unshare()
-        self._descriptors.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        self.descriptors.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
-        for each in self._descriptors:
+        for each in self.descriptors:
             os.close(each)
 
 
