@@ -8,7 +8,7 @@ Tables: TypeAlias = Mapping[str, Mapping[str, Row]]
 """Rows by table and key. Whoever shows them needs nothing else, so that any two states have a difference."""
 
 JITTER = 1
-"""Seconds by which one and the same `since` may differ: all of them move when the clock is slewed (`bgp.wall_clock`)."""
+"""Seconds by which one and the same `since` may differ: all move when the clock is slewed (`bgp.wall_clock`)."""
 
 
 def settled(before: Tables, after: Tables) -> Tables:
