@@ -58,8 +58,7 @@ class Guarded:
 
     def quiet(self, interface: str, address: str) -> Pod:
         """Make a pod that sends nothing by itself, and asks nobody where its gateway is."""
-        made = self.lab.pod(self.host, interface)
-        made.space.parameter("ipv6/conf/eth0/disable_ipv6", "1")
+        made = self.lab.pod(self.host, interface, ipv6=False)
         made.space.ip(
             f"addr add {address}/32 dev eth0",
             "route add 169.254.1.1 dev eth0 scope link",

@@ -325,8 +325,8 @@ class Lab(ExitStack):
         if hasattr(node, "device"):
             node.space.do(node.device.delete, "tunl0")  # its process would outlive us
 
-    def pod(self, node: Space | RouteNode, interface: str, *addresses: str) -> Pod:
-        made = Pod(node.space if isinstance(node, RouteNode) else node, interface, *addresses)
+    def pod(self, node: Space | RouteNode, interface: str, *addresses: str, ipv6: bool = True) -> Pod:
+        made = Pod(node.space if isinstance(node, RouteNode) else node, interface, *addresses, ipv6=ipv6)
         self.callback(made.space.close)
         return made
 

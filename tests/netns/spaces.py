@@ -146,8 +146,10 @@ class Monitor:
 class Pod:
     """A pod's namespace, its veth plugged into a node as a container runtime leaves it."""
 
-    def __init__(self, node: Space, interface: str, *addresses: str) -> None:
+    def __init__(self, node: Space, interface: str, *addresses: str, ipv6: bool = True) -> None:
         self.space = Space()
+        if not ipv6:  # before there is an interface: one that is up announces itself by neighbour discovery at once
+            self.space.parameter("ipv6/conf/default/disable_ipv6", "1")
         self.interface = interface
         self.node = node
         self.addresses: tuple[IPAddress, ...] = tuple(map(ip_address, addresses))
