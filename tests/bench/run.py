@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,9 @@ HELPERS = {
 ONLY_BY_NAME = {"cni_before", "containers", "kubernetes_scale", "pods_at_once", "pods_in_turn"}
 """Benchmarks that need what not every machine has: another checkout, Docker and images of `make image`, Kubernetes."""
 
-KEPT_ON_THE_PAGE = "| kubernetes: "
-"""How lines of the page begin that stay when it is written anew, since their benchmark is not among all."""
+KEPT_ON_THE_PAGE = "## Kubernetes\n"
+"""Where what stays begins when the page is written anew: its benchmark is not among all, and its day and machine are
+others."""
 
 SUBJECTS = {"bgp": (("bgp_speed",), ""), "memory": (("lab", "routes", "bgp_speed"), "memory")}
 """What people ask about: the benchmarks that tell it, and the word that figures about it have in their names."""
@@ -77,8 +78,7 @@ def main(names: list[str]) -> int:
     if any(scaling_page.NAME.fullmatch(figure["name"]) for figure in figures):
         scaling_page.PAGE.write_text(scaling_page.rewritten(scaling_page.PAGE.read_text(), figures, machine()))
     if not names:
-        lines = REPORT.read_text().splitlines() if REPORT.exists() else []
-        REPORT.write_text(report(figures, [line for line in lines if line.startswith(KEPT_ON_THE_PAGE)]))
+        REPORT.write_text(report(figures, REPORT.read_text() if REPORT.exists() else ""))
     return int(status)
 
 
@@ -101,8 +101,9 @@ def _figures(name: str, word: str = "") -> Iterator[dict[str, Any]]:
         raise subprocess.CalledProcessError(process.returncode, command)
 
 
-def report(figures: list[dict[str, Any]], kept: Sequence[str] = ()) -> str:
-    """Return the page: the machine, and a line for each figure, those that are kept last."""
+def report(figures: list[dict[str, Any]], before: str = "") -> str:
+    """Return the page: the machine, a line for each figure, and what is kept of the page before."""
+    _, heading, kept = before.partition(KEPT_ON_THE_PAGE)
     rows = [
         f"| {each['name']} | {each['value']:g} {each['unit']} | {_peer(each)} | {_ratio(each)} | {_reach(each)} | "
         f"{'yes' if each['ok'] else 'no'} |"
@@ -117,8 +118,8 @@ def report(figures: list[dict[str, Any]], kept: Sequence[str] = ()) -> str:
             "| figure | value | peer | ratio | promised | kept |",
             "|---|---|---|---|---|---|",
             *rows,
-            *kept,
             "",
+            *([heading + kept] if heading else []),
         ]
     )
 

@@ -34,9 +34,6 @@ def figures_of(name: str, **settings: str) -> list[dict[str, Any]]:
 @pytest.mark.bench
 @pytest.mark.netns
 @needs_root
-@pytest.mark.bench
-@pytest.mark.netns
-@needs_root
 def test_the_bench_of_trace_gives_every_figure() -> None:
     assert [figure["name"] for figure in figures_of("trace")] == [
         "trace: pod to pod of another rack, five machines asked",
@@ -44,6 +41,10 @@ def test_the_bench_of_trace_gives_every_figure() -> None:
     ]
 
 
+@pytest.mark.alone
+@pytest.mark.bench
+@pytest.mark.netns
+@needs_root
 def test_the_bench_of_the_lab_gives_every_figure() -> None:
     assert [figure["name"] for figure in figures_of("lab")] == [
         "lab: start to in sync, four nodes",
@@ -94,6 +95,16 @@ def test_the_page_says_what_was_promised_of_a_value_and_of_a_ratio() -> None:
         "| one | 1.5 ms | - | - | at most 1 ms | no |",
         "| two | 3 routes/s | ip: 1 | 3 | ratio at least 1.5 | yes |",
     ]
+
+
+def test_a_page_that_is_written_anew_keeps_figures_of_another_day_apart_from_its_own() -> None:
+    figure = {"name": "one", "value": 1.5, "unit": "ms", "peer": None, "peerValue": None, "ratio": None}
+    new = [{**figure, "better": "lower", "reach": 2.0, "ok": True}]
+    kept = "## Kubernetes\n\nOf another day.\n\n| figure |\n|---|\n| kubernetes: one |\n"
+    page = run.report(new, f"# Performance\n\n| old |\n\n{kept}")
+    assert page == f"{run.report(new)}\n{kept}"
+    assert "| old |" not in page
+    assert run.report(new, page) == page
 
 
 @pytest.mark.alone
