@@ -17,7 +17,7 @@ from bgp.exabgp_updates import TITLE, CloseSession, Pieces, Updates
 from bgp.moved import Moved
 from bgp.path_report import AdvertisedReport, RouteReport
 from bgp.policy_report import TermReport
-from bgp.report import Clock, PeerReport
+from bgp.report import PeerReport
 from bgp.session_log import SessionLog
 from bgp.speaker import BestPath, Speaker
 from bgp.speaker_words import (
@@ -187,11 +187,11 @@ class BgpService:
 
     def peers(self) -> tuple[PeerReport, ...]:
         """Report every session."""
-        return report.peers(self._speaker, Clock(*self._wall.read())) if self._speaker else ()
+        return report.peers(self._speaker, self._wall.read()) if self._speaker else ()
 
     def sessions(self) -> tuple[PeerReport, ...]:
         """Report every session without counts of paths, which costs the same however many there are."""
-        clock = Clock(*self._wall.read())
+        clock = self._wall.read()
         return report.peers(self._speaker, clock, counted=False) if self._speaker else ()
 
     async def count_messages(self) -> None:

@@ -14,6 +14,7 @@ from bgp.rib import Told
 from bgp.session import Session
 from bgp.speaker import Speaker
 from bgp.types import FAMILY, Endpoint, Family, IPAddress, MessagesCounted, Notification, Open, SessionState
+from bgp.wall_clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +129,6 @@ class PeerReport:
             return ()
         names = {_name(each) for each in self.open_received.capabilities}
         return tuple(each for each in self.open_sent.capabilities if _name(each) in names)
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Turns the speaker's times into those of the wall."""
-
-    now: float
-    wall: datetime
-
-    def at(self, time: float) -> datetime:
-        """Return the wall-clock time of a moment on the speaker's clock."""
-        return self.wall - timedelta(seconds=self.now) + timedelta(seconds=time)  # the same whatever time it is now
 
 
 def peers(speaker: Speaker, clock: Clock, *, counted: bool = True) -> tuple[PeerReport, ...]:

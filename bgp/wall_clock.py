@@ -1,10 +1,24 @@
 """What time of day a moment had, which a clock told that only goes forward: the same whenever it is asked."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 STEP = timedelta(seconds=1)
 """What the two clocks may drift apart before times of day are told anew: somebody has set the clock, or slews it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """One reading of both clocks, `now` in seconds."""
+
+    now: float
+    wall: datetime
+
+    def at(self, moment: float) -> datetime:
+        """Return the time of day of a moment on the clock that only goes forward."""
+        # Exact, as the difference of both is not: the same whatever time it is now.
+        return self.wall - timedelta(seconds=self.now) + timedelta(seconds=moment)
 
 
 class WallClock:
@@ -19,15 +33,14 @@ class WallClock:
         self._wall = wall
         self._zero: datetime | None = None
 
-    def read(self) -> tuple[float, datetime]:
+    def read(self) -> Clock:
         """Return this moment by both clocks."""
         before, wall, now = self._clock(), self._wall(), self._clock()
         zero, doubt = wall - timedelta(seconds=now), timedelta(seconds=now - before)
         if self._zero is None or abs(zero - self._zero) > STEP + doubt:
             self._zero = zero
-        return now, self._zero + timedelta(seconds=now)
+        return Clock(now, self._zero + timedelta(seconds=now))
 
     def at(self, moment: float) -> datetime:
         """Return the time of day of a moment on the clock."""
-        now, wall = self.read()
-        return wall - timedelta(seconds=now) + timedelta(seconds=moment)  # exact, as the difference of both is not
+        return self.read().at(moment)

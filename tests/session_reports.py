@@ -8,10 +8,11 @@ from bgp_builders import ME, offered, settings
 
 from bgp import report
 from bgp.peering import PeerSettings
-from bgp.report import Clock, PeerReport
+from bgp.report import PeerReport
 from bgp.speaker import Speaker
 from bgp.speaker_words import WireStarted
 from bgp.types import Endpoint, OpenReceived, OpenSent, PeerUp
+from bgp.wall_clock import Clock
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 """Second 60 on the speaker's clock."""

@@ -9,7 +9,6 @@ from bgp_builders import B1, ME, NODE_AS, TOR, TOR_AS, attributes, network, offe
 
 from bgp import path_report, report
 from bgp.filters import Action, Filter, Operator, Rule, SetPriority
-from bgp.report import Clock
 from bgp.speaker import Speaker
 from bgp.speaker_words import WireStarted
 from bgp.types import (
@@ -23,6 +22,7 @@ from bgp.types import (
     PeerUp,
     UpdateReceived,
 )
+from bgp.wall_clock import Clock
 from felix_py import bgp_documents, bgp_path_documents
 from felix_py.ctl import bgp_paths, bgp_peer, output
 

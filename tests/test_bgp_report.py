@@ -6,7 +6,6 @@ from bgp_builders import B1, HELPED, ME, TOR, TOR_AS, attributes, network, offer
 from bgp import path_report, report
 from bgp.notification import words
 from bgp.path_report import AdvertisedReport
-from bgp.report import Clock
 from bgp.speaker import Speaker, WireStarted
 from bgp.speaker_words import NextHops
 from bgp.types import (
@@ -20,6 +19,7 @@ from bgp.types import (
     SessionState,
     UpdateReceived,
 )
+from bgp.wall_clock import Clock
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PREFIX = network("10.65.2.0/26")
