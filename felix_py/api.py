@@ -91,11 +91,15 @@ class _Server:
     async def _serve(self, server: asyncio.Server) -> None:
         """Serve until cancelled; clients that still wait are cut off then, or the server would wait for them."""
         self._closing = False
+        loop = asyncio.get_running_loop()
         async with server:
             try:
-                await server.serve_forever()
+                await loop.create_future()
             finally:
                 self._closing = True
+                for listening in server.sockets:
+                    loop.remove_reader(listening.fileno())
+                await asyncio.sleep(0)  # a server that is closed leaves whom it has just accepted with no word for ever
                 for client in self._clients:
                     if client is not None:
                         client.cancel()
@@ -113,6 +117,10 @@ class _Server:
                 await writer.wait_closed()
         except (TimeoutError, ConnectionError):
             pass  # the client went away, never spoke, or never read: nobody is there to be told
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+            # else asyncio, whose task this is, would log it as a fault of the handler
         finally:
             writer.transport.abort()  # nothing, where all is sent and closed
             self._clients.discard(client)

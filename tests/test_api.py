@@ -1,7 +1,9 @@
 """The local API over a real unix socket: documents, refusals, rubbish."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import stat
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -105,6 +107,36 @@ def test_the_socket_of_a_dead_agent_is_no_obstacle(tmp_path: Path) -> None:
     for _ in range(2):
         assert ask(path, "routes")["parts"] == []
     assert not path.exists()
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_whoever_connects_while_the_server_ends_is_told_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, turns: int
+) -> None:
+    """However far the loop has come with the client: not seen, accepted, heard, or waiting for its answer."""
+
+    async def held(_parts: tuple[str, ...], _query: Mapping[str, str]) -> Answer:
+        await asyncio.Event().wait()
+        return 200, {}
+
+    async def scenario() -> bytes:
+        server = asyncio.create_task(Api(tmp_path / "s", {"held": held}).serve())
+        await asyncio.to_thread(until_open, tmp_path / "s")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(0)
+            connection.connect(str(tmp_path / "s"))
+            connection.send(b"GET /v1/held HTTP/1.1\r\nHost: felix\r\n\r\n")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            server.cancel()
+            await asyncio.gather(server, return_exceptions=True)
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionResetError):
+                    return await asyncio.get_running_loop().sock_recv(connection, 100)
+        return b""
+
+    assert asyncio.run(scenario()) == b""
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 def post(path: Path, resource: str, *parts: str, **query: str | None) -> dict[str, Any]:
