@@ -206,6 +206,21 @@ def test_prints_the_answer_and_takes_its_status(tmp_path: Path, answer: bytes, s
     assert (done.returncode, done.stdout) == (status, out)
 
 
+def test_an_answer_ends_with_its_line(tmp_path: Path) -> None:
+    told = threading.Event()
+
+    def speak(connection: socket.socket) -> None:
+        read_all(connection)
+        connection.sendall(b'0{"ips": ')
+        connection.sendall(b"[]}\n")
+        assert told.wait(10), "the shim waits for the end of the stream"
+
+    with agent(tmp_path, speak) as environment:
+        done = run({"CNI_COMMAND": "ADD", **environment}, STATUS)
+        told.set()
+    assert (done.returncode, done.stdout) == (0, b'{"ips": []}\n')
+
+
 @pytest.mark.parametrize("answer", [b"", b"hello", b"\0"], ids=["nothing", "no status", "zero"])
 def test_an_agent_that_dies_meanwhile_is_told_apart_from_an_answer(tmp_path: Path, answer: bytes) -> None:
     def speak(connection: socket.socket) -> None:

@@ -7,7 +7,8 @@
  * descriptor along (SCM_RIGHTS).
  *
  * A call:    "felix-cni 1" NUL, NAME=VALUE NUL for each CNI_ variable, NUL, standard input; then the end of the stream.
- * An answer: the digit of the exit status, then what goes to standard output.
+ * An answer: the digit of the exit status, then what goes to standard output, one line at most. It ends with the line;
+ * whoever waited for the end of the stream, too, would mostly have to be woken for it a second time.
  *
  * VERSION is answered without the agent. Where the agent is away the error is 11, "try again later"; for STATUS it is 50.
  * DEL succeeds all the same: the call is left as a file in the folder cni-deletions beside the socket, named
@@ -41,6 +42,7 @@ enum {
     VERSION_BYTES = 15,
     NOTE_BYTES = 120,  /* of a container's ID, and of an interface's name, that a file is named after */
     PATH_BYTES = 512,
+    NO_BYTE = -1, /* unlike all that can be read */
 };
 
 /* Error codes of the CNI specification. */
@@ -85,10 +87,10 @@ static bool wait_for(int descriptor, short events, long deadline)
     }
 }
 
-/* Read to the end of the stream. False with errno set: ETIMEDOUT, EFBIG, or what read said. */
-static bool read_all(int descriptor, struct buffer *into, size_t limit, long deadline)
+/* Read to the end of the stream, or to a last byte. False with errno set: ETIMEDOUT, EFBIG, or what read said. */
+static bool read_all(int descriptor, struct buffer *into, size_t limit, int last, long deadline)
 {
-    for (;;) {
+    while (into->length == 0 || (unsigned char)into->bytes[into->length - 1] != last) {
         ssize_t count;
 
         if (!wait_for(descriptor, POLLIN, deadline)) {
@@ -110,6 +112,7 @@ static bool read_all(int descriptor, struct buffer *into, size_t limit, long dea
             return false;
         }
     }
+    return true;
 }
 
 /* Write everything, or as much as the reader takes; there is nobody to tell where standard output is closed. */
@@ -293,7 +296,7 @@ static int ask(const char *path, int namespace)
     }
     if (!send_call(agent, namespace))
         failed(errno == EPIPE, "the agent did not take the call: ", strerror(errno), "; see its log");
-    else if (!read_all(agent, &answer, MAXIMUM_BYTES, milliseconds() + ANSWER_SECONDS * 1000L))
+    else if (!read_all(agent, &answer, MAXIMUM_BYTES, '\n', milliseconds() + ANSWER_SECONDS * 1000L))
         failed(errno == ECONNRESET, "the agent did not answer: ", strerror(errno), "; see its log");
     else if (answer.length == 0 || answer.bytes[0] < '0' || answer.bytes[0] > '9')
         failed(answer.length == 0, "the agent went away before it answered", "", "; see its log");
@@ -380,7 +383,7 @@ int main(void)
         fprintf(stderr, "felix-cni is a CNI plugin of spec versions %s; container runtimes start it\n", VERSIONS);
         return 0;
     }
-    complete = read_all(STDIN_FILENO, &input, MAXIMUM_BYTES, milliseconds() + INPUT_SECONDS * 1000L);
+    complete = read_all(STDIN_FILENO, &input, MAXIMUM_BYTES, NO_BYTE, milliseconds() + INPUT_SECONDS * 1000L);
     find_version(input.bytes, input.length);
     if (asks_version) {
         /* Standard input is of no consequence here: a closed or silent one must not cost the answer. */

@@ -170,11 +170,11 @@ def inside(pod: Pod, network: Sequence[Change]) -> Job:
     """Return what has the network of a pod made inside it, of these changes."""
     six = IPV6 in versions(pod.attachment)
     here = {path.format(device=pod.attachment.host_interface): value for path, value in _parameters(ipv6=six).files}
-    return pod_namespace.job(pod.netns, network, here, BOTH if six else POD)
+    return pod_namespace.job(pod.netns, network, here, BOTH if six else POD, (pod.attachment.interface,))
 
 
 def opening(index: int, attachment: Attachment, others: Together | None) -> list[Change]:
-    """Return what sets the host's end up, where it is not, and makes it ready; with a look at it."""
+    """Return what sets the host's end up, where it is not, and makes it ready."""
     host, six = attachment.host_interface, IPV6 in versions(attachment)
     # Without a link-local address the host asks for no neighbour, and its first packet to the pod waits for one.
     own = [link_changes.link_local(index, host, GATEWAY6)] if six else []
@@ -182,7 +182,7 @@ def opening(index: int, attachment: Attachment, others: Together | None) -> list
     near = [link_changes.stale_neighbour(index, host, each, attachment.mac) for each in attachment.addresses]
     delay = link_changes.proxy_delay(index, host, _parameters(ipv6=six).proxy_delay)
     up = link_changes.up if others is None else link_changes.ungrouped
-    return links.with_look([up(index, host), *own, *near, delay], index)
+    return [up(index, host), *own, *near, delay]
 
 
 class _Given(NamedTuple):

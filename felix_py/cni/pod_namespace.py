@@ -73,7 +73,7 @@ def enter(netns: int, interface: str) -> tuple[socket.socket, int]:
         raise _refused(broken, {}) from broken
 
 
-def job(netns: int, requests: Sequence[Change], here: Files, there: Files) -> Job:
+def job(netns: int, requests: Sequence[Change], here: Files, there: Files, devices: Sequence[str] = ()) -> Job:
     """Return what sets parameters, and does changes in a pod's namespace; for `jobs.do`, and then `require_done`.
 
     Args:
@@ -81,8 +81,9 @@ def job(netns: int, requests: Sequence[Change], here: Files, there: Files) -> Jo
         requests: changes, of which the last one is answered.
         here: parameters of this namespace, which come first.
         there: parameters of the pod's.
+        devices: as `Job` has them.
     """
-    return Job(links.packed(requests), len(requests) - 1, None, netns, here, there)
+    return Job(links.packed(requests), len(requests) - 1, None, netns, here, there, devices)
 
 
 def require_done(asked: Job, requests: Sequence[Change], done: Done) -> None:

@@ -149,20 +149,21 @@ def open_all(several: Sequence[Veth]) -> list[Exception | None]:
     Returns:
         of each the step that was refused, as LinkRefused or, of a parameter, KernelRefused; None where it was done.
     """
-    sock, count = _kept_socket(), len(several)
+    sock = _kept_socket()
     networks = [pod_changes.network(each.pod, each.inside) for each in several]
-    hosts = [pod_changes.opening(each.index, each.pod.attachment, each.others) for each in several]
     inside = [pod_changes.inside(each.pod, network) for each, network in zip(several, networks, strict=True)]
-    looks = [links.with_look([], each.inside) for each in several]
-    risen = _risen(sock, several)
-    last = [pod_namespace.job(each.pod.netns, look, {}, {}) for each, look in zip(several, looks, strict=True)]
-    done = _do([*inside, *risen, links.joined(sock, hosts), *last])
-    seen = links.seen_each(hosts, done[count + len(risen)])
+    *before, last = [pod_changes.opening(each.index, each.pod.attachment, each.others) for each in several]
+    hosts = [*before, links.acknowledged(last)]
+    names = [each.pod.attachment.host_interface for each in several]
+    *within, here = _do([*inside, *_risen(sock, several), links.joined(sock, hosts, names)])
     found = list[Exception | None]()
-    for number, (veth, host) in enumerate(zip(several, seen, strict=True)):
+    for number, (veth, refused) in enumerate(zip(several, links.done_each(hosts, here), strict=True)):
         try:
-            pod_namespace.require_done(inside[number], networks[number], done[number])
-            _await_carriers(veth, host, *links.seen_each(looks[number : number + 1], done[number - count]))
+            pod_namespace.require_done(inside[number], networks[number], within[number])
+            if refused is not None:
+                raise refused
+            if here.idle or within[number].idle:
+                _await_carriers(veth)
             found.append(None)
         except KernelRefused as refusal:
             found.append(refusal)
@@ -202,22 +203,27 @@ def _do(asked: Sequence[Job]) -> list[Done]:
     return done
 
 
-def _await_carriers(veth: Veth, host: End | LinkRefused, inner: End | LinkRefused) -> None:
+def _await_carriers(veth: Veth) -> None:
     """Wait until both ends of a veth carry packets, which is when the kernel has taken note of their carriers.
 
     It drops what is sent before that. From Linux 6.8 on it catches up when it is asked (linkwatch_sync_dev), so that
-    the first look sees it already; there is no event that could not have come before.
+    the first look, at the end of `open_all`, sees it already; there is no event that could not have come before.
 
     Raises:
         LinkRefused: where one of them is gone.
     """
     last = time.monotonic() + CARRIER_SECONDS
-    while not _running(host, inner) and time.monotonic() < last:
+    while not _running(*_looked_at(veth)) and time.monotonic() < last:
         time.sleep(CARRIER_PAUSE)
-        asked, asked_inside = links.with_look([], veth.index), links.with_look([], veth.inside)
-        job = pod_namespace.job(veth.pod.netns, asked_inside, {}, {})
-        there, here = _do([job, links.joined(_kept_socket(), [asked])])
-        (host,), (inner,) = links.seen_each([asked], here), links.seen_each([asked_inside], there)
+
+
+def _looked_at(veth: Veth) -> tuple[End | LinkRefused, End | LinkRefused]:
+    """Return the host's end of a veth as it is now, and the inner one."""
+    asked, asked_inside = links.with_look([], veth.index), links.with_look([], veth.inside)
+    job = pod_namespace.job(veth.pod.netns, asked_inside, {}, {})
+    there, here = _do([job, links.joined(_kept_socket(), [asked])])
+    (host,), (inner,) = links.seen_each([asked], here), links.seen_each([asked_inside], there)
+    return host, inner
 
 
 def _running(*ends: End | LinkRefused) -> bool:

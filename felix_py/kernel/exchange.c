@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,7 @@
 enum {
     NETLINK_FAMILY = 16, ROUTE = 0, SOL_OF_NETLINK = 270, EXTENDED_ANSWERS = 11, ERROR = 2, /* linux/netlink.h */
     KIND_OF_NAMESPACE = 0xB703, /* NS_GET_NSTYPE of linux/nsfs.h */
+    ASK_DRIVER = 0x8946, GET_LINK = 0x0a, /* SIOCETHTOOL of linux/sockios.h, ETHTOOL_GLINK of linux/ethtool.h */
     CONTEXT_CLOEXEC = 1, CREATE_FILE_SYSTEM = 6, MOUNT_CLOEXEC = 1, /* linux/mount.h */
     DATAGRAM = 65536, /* of events; the kernel never cuts a message in two */
     SMALLEST_ROOM = 32768, /* the kernel fills at most so much at once, net/netlink/af_netlink.c */
@@ -129,6 +131,24 @@ static long write_files(int procfs, const char *files, int *which)
     return 0;
 }
 
+/* Say how many of these interfaces, names as strings up to an empty one, carry no packets. From Linux 6.8 on the first
+ * question has the kernel take note of a carrier that it has just been told of (ethtool_op_get_link). */
+static int count_idle(int sock, const char *devices)
+{
+    int idle = 0;
+
+    for (; *devices != '\0'; devices += strlen(devices) + 1) {
+        struct { uint32_t command, data; } link = {.command = GET_LINK}; /* struct ethtool_value */
+        struct ifreq asked = {0};
+
+        strncpy(asked.ifr_name, devices, sizeof asked.ifr_name - 1);
+        asked.ifr_data = (void *)&link;
+        ioctl(sock, ASK_DRIVER, &asked);
+        idle += ioctl(sock, SIOCGIFFLAGS, &asked) != 0 || (asked.ifr_flags & IFF_RUNNING) == 0;
+    }
+    return idle;
+}
+
 enum step { HERE, ENTER, THERE, OPEN, EXCHANGE, RETURN };
 
 /* What became of it: which step came last, and which of its files. */
@@ -156,16 +176,17 @@ static int open_socket(long seconds)
 }
 
 /* Write files, enter a network namespace, write files there, come back, and exchange messages on a socket that was
- * opened there.
+ * opened there; it is kept, or -1 is, where that was refused.
  *
  * Returns as `exchange` does. Where the last step is RETURN the thread is still in the other namespace. */
 static long exchange_inside(int home, int procfs, int namespace, const char *here, const char *there,
                             const void *asked, size_t length, uint32_t last, long seconds, unsigned char *answers,
-                            size_t room, struct outcome *outcome)
+                            size_t room, int32_t *kept, struct outcome *outcome)
 {
     long found;
     int file = 0, sock = -1;
 
+    *kept = -1;
     outcome->step = HERE;
     found = write_files(-1, here, &file);
     outcome->file = file;
@@ -189,8 +210,10 @@ static long exchange_inside(int home, int procfs, int namespace, const char *her
         outcome->step = EXCHANGE;
         found = exchange(sock, asked, length, last, answers, room);
     }
-    if (sock >= 0)
+    if (sock >= 0 && found < 0)
         close(sock);
+    else
+        *kept = sock;
     return found;
 }
 
@@ -199,11 +222,14 @@ struct job {
     int32_t sock;      /* to exchange on; -1: on a new one inside `namespace` */
     int32_t namespace;
     uint32_t last;
-    uint32_t here, there, asked; /* where these begin in the text of all jobs: files, for a namespace only; messages */
-    uint32_t length;             /* of the messages */
+    uint32_t here, there;    /* where these begin in the text of all jobs: files, for a namespace only */
+    uint32_t devices, asked; /* and these: interfaces that are looked at when all jobs are done; messages */
+    uint32_t length;         /* of the messages */
     int32_t seconds;
+    int32_t kept; /* the socket inside `namespace`, until then */
     /* what became of it: */
     int32_t well;  /* answers came, and no refusal among them */
+    int32_t idle;  /* so many of its interfaces carried no packets */
     int64_t found; /* bytes of answers, or -errno; -ECANCELED where answers may still come on its socket */
     uint64_t at;   /* where its answers begin */
     struct outcome outcome;
@@ -234,6 +260,15 @@ static int is_in_vain(const struct job *jobs, const struct job *job)
     return 0;
 }
 
+/* Look at the interfaces of a job whose answers have come, and close what was kept open for it. */
+static void look_again(struct job *job, const char *text)
+{
+    if (job->found >= 0)
+        job->idle = count_idle(job->sock >= 0 ? job->sock : job->kept, text + job->devices);
+    if (job->kept >= 0)
+        close(job->kept);
+}
+
 /* Do several exchanges, one after the other; each tells what became of it. Those inside a namespace write its files in
  * this procfs, or in /proc where it is negative. Where this returns less than their number, that one is the last that
  * was begun, and the thread is still in its namespace. */
@@ -246,6 +281,7 @@ int exchange_all(int home, int procfs, struct job *jobs, int count, const char *
         struct job *job = &jobs[number];
 
         job->at = used;
+        job->kept = -1;
         job->outcome = (struct outcome){.step = EXCHANGE};
         if (is_in_vain(jobs, job))
             job->found = -ECANCELED;
@@ -254,13 +290,15 @@ int exchange_all(int home, int procfs, struct job *jobs, int count, const char *
         else
             job->found = exchange_inside(home, procfs, job->namespace, text + job->here, text + job->there,
                                          text + job->asked, job->length, job->last, job->seconds, answers + used,
-                                         room - used, &job->outcome);
+                                         room - used, &job->kept, &job->outcome);
         if (job->outcome.step == RETURN)
             return number;
         job->well = are_well(answers + used, job->found);
         if (job->found > 0)
             used += (size_t)job->found;
     }
+    for (int number = 0; number < count; number++)
+        look_again(&jobs[number], text);
     return count;
 }
 

@@ -6,22 +6,31 @@ compiled, Python does the same.
 
 import ctypes
 import errno
+import fcntl
 import os
 import signal
 import socket
 import threading
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple, NoReturn
 
 from felix_py.kernel import roundtrip
+from felix_py.kernel.link_codec import IFF_RUNNING
 from felix_py.kernel.messages import ERROR, HEADER, messages, refusal
 from felix_py.kernel.roundtrip import ANSWER_SECONDS, ANSWERS, FUNCTIONS, ROOM, Library
 
 CLONE_NEWNET = 0x40000000
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
+
+SIOCGIFFLAGS, SIOCETHTOOL, ETHTOOL_GLINK = 0x8913, 0x8946, 0x0A
+"""Questions after an interface by its name, include/uapi/linux/{sockios,ethtool}.h."""
+
+QUESTION, FLAGS = Struct("16sQ16x"), Struct("=16xH")
+"""struct ifreq, with an address, and with flags."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,6 +71,7 @@ class Job(NamedTuple):
         here: path and content of files that are written in this thread's own namespace, before; those that are not
             there are passed over.
         there: and in the other one.
+        devices: names of interfaces, where the socket is, that are looked at when all jobs are done.
     """
 
     asked: bytes
@@ -70,6 +80,7 @@ class Job(NamedTuple):
     namespace: int = -1
     here: Mapping[str, str] = {}
     there: Mapping[str, str] = {}
+    devices: Sequence[str] = ()
 
 
 class Done(NamedTuple):
@@ -79,11 +90,13 @@ class Done(NamedTuple):
         answers: messages, one behind the other.
         broken: why there are no answers; ECANCELED where it was in vain.
         is_well: there are answers, and no refusal among them.
+        idle: how many of its devices carried no packets when all jobs were done; 0 where there are no answers.
     """
 
     answers: bytes = b""
     broken: Broken | None = None
     is_well: bool = False
+    idle: int = 0
 
     @property
     def is_in_vain(self) -> bool:
@@ -94,13 +107,14 @@ class Done(NamedTuple):
 IN_VAIN = Done(broken=Broken(Step.EXCHANGE, "", OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))))
 
 
-JOB = Struct("@2i5I2iqQ2i0q")
+JOB = Struct("@2i6I4iqQ2i0q")
 """struct job of exchange.c."""
 
-OUTCOME = len(("well", "found", "at", "step", "file"))
+OUTCOME = len(("well", "idle", "found", "at", "step", "file"))
 """How many fields at the end of it say what became of it."""
 
-NO_FILES = b"\0"
+NOTHING = b"\0"
+"""No files and no devices, as exchange.c has them."""
 
 
 PODS = 64
@@ -180,18 +194,19 @@ def _packed(jobs: Sequence[Job]) -> tuple[bytearray, bytes]:
     rows, parts, at = bytearray(JOB.size * len(jobs)), list[bytes](), 0
     for number, job in enumerate(jobs):
         sock = -1 if job.sock is None else job.sock.fileno()
-        here, there = _strings(job.here), _strings(job.there)
+        here, there, devices = _strings(job.here), _strings(job.there), _names(job.devices)
         second, third = at + len(here), at + len(here) + len(there)
-        head = sock, job.namespace, job.last, at, second, third, len(job.asked), ANSWER_SECONDS
-        JOB.pack_into(rows, number * JOB.size, *head, *(0,) * OUTCOME)
-        parts += here, there, job.asked
-        at = third + len(job.asked)
+        fourth = third + len(devices)
+        head = sock, job.namespace, job.last, at, second, third, fourth, len(job.asked), ANSWER_SECONDS
+        JOB.pack_into(rows, number * JOB.size, *head, -1, *(0,) * OUTCOME)
+        parts += here, there, devices, job.asked
+        at = fourth + len(job.asked)
     return rows, b"".join(parts)
 
 
-def _done(job: Job, well: int, found: int, at: int, step: int, file: int) -> Done:
+def _done(job: Job, well: int, idle: int, found: int, at: int, step: int, file: int) -> Done:
     if found >= 0:
-        return Done(bytes(ANSWERS.view[at : at + found]), is_well=bool(well))
+        return Done(bytes(ANSWERS.view[at : at + found]), None, bool(well), idle)
     where = Step(step)
     path = next(iter([*_files(job, where)][file:]), "")
     return Done(broken=Broken(where, path, OSError(-found, os.strerror(-found))))
@@ -204,8 +219,13 @@ def _files(job: Job, step: Step) -> Mapping[str, str]:
 def _strings(files: Mapping[str, str]) -> bytes:
     """Return files as exchange.c has them."""
     if not files:
-        return NO_FILES
+        return NOTHING
     return "".join([*(f"{path}\0{content}\0" for path, content in files.items()), "\0"]).encode()
+
+
+def _names(devices: Sequence[str]) -> bytes:
+    """Return names as exchange.c has them."""
+    return "\0".join([*devices, "\0"]).encode() if devices else NOTHING
 
 
 # --- the same in Python
@@ -214,17 +234,35 @@ def _strings(files: Mapping[str, str]) -> bytes:
 def _done_in_python(jobs: Sequence[Job]) -> list[Done]:
     found: list[Done] = []
     late = set[socket.socket | None]()  # on which answers may still come
-    for job in jobs:
-        if job.sock in late:
-            found.append(IN_VAIN)
-            continue
-        try:
-            found.append(_exchanged(job))
-        except Broken as broken:
-            found.append(Done(broken=broken))
-            if job.sock is not None:
-                late.add(job.sock)
+    with ExitStack() as stack:
+        looks = list[tuple[int, socket.socket]]()
+        for number, job in enumerate(jobs):
+            if job.sock in late:
+                found.append(IN_VAIN)
+                continue
+            try:
+                sock = job.sock or stack.enter_context(_opened(job))
+                found.append(_asked(job, sock))
+                looks.append((number, sock))
+            except Broken as broken:
+                found.append(Done(broken=broken))
+                if job.sock is not None:
+                    late.add(job.sock)
+        for number, sock in looks:
+            found[number] = found[number]._replace(idle=sum(_is_idle(sock, name) for name in jobs[number].devices))
     return found
+
+
+def _is_idle(sock: socket.socket, device: str) -> bool:
+    """Say whether an interface of a socket's namespace carries no packets; see `count_idle` of exchange.c."""
+    link = array("I", (ETHTOOL_GLINK, 0))
+    with suppress(OSError):  # the next question tells
+        fcntl.ioctl(sock, SIOCETHTOOL, QUESTION.pack(device.encode(), link.buffer_info()[0]))
+    try:
+        answer = fcntl.ioctl(sock, SIOCGIFFLAGS, QUESTION.pack(device.encode(), 0))
+    except OSError:
+        return True
+    return not FLAGS.unpack_from(answer)[0] & IFF_RUNNING
 
 
 def _are_well(answers: bytes) -> bool:
@@ -237,18 +275,15 @@ def _are_well(answers: bytes) -> bool:
     return size == len(answers)
 
 
-def _exchanged(job: Job) -> Done:
-    if job.sock is not None:
-        return _asked(job, job.sock)
+def _opened(job: Job) -> socket.socket:
+    """Write the files of a job inside a namespace, and return a socket in there."""
     _write(Step.HERE, job.here)
     with entered(job.namespace):
         _write(Step.THERE, job.there)
         try:
-            sock = roundtrip.open_socket()
+            return roundtrip.open_socket()
         except OSError as error:
             raise Broken(Step.OPEN, "", error) from error
-    with sock:
-        return _asked(job, sock)
 
 
 def _asked(job: Job, sock: socket.socket) -> Done:

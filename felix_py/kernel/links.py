@@ -104,15 +104,16 @@ def _end(body: bytes) -> End:
     return End(index, bool(flags & IFF_RUNNING), body)
 
 
-def joined(sock: socket.socket, parts: Sequence[Sequence[Change]]) -> Job:
+def joined(sock: socket.socket, parts: Sequence[Sequence[Change]], devices: Sequence[str] = ()) -> Job:
     """Return what has the requests of several parts done in one send; for `jobs.do`, and then one of the next two.
 
     Args:
         sock: of the namespace of all of them.
         parts: of which the last one ends with a request that is answered.
+        devices: as `Job` has them.
     """
     requests = [each for part in parts for each in part]
-    return Job(packed(requests), len(requests) - 1, sock)
+    return Job(packed(requests), len(requests) - 1, sock, devices=devices)
 
 
 def done_each(parts: Sequence[Sequence[Change]], done: Done) -> list[LinkRefused | None]:
