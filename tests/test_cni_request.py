@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from felix_py.cni.request import VERSIONS, CniError, Code, Command, Request, parse, split, version_of
+from felix_py.cni.configuration import version_of
+from felix_py.cni.request import Request, parse, split
+from felix_py.cni.spec import VERSIONS, CniError, Code, Command
 
 ADD = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/p1", "CNI_IFNAME": "eth0"}
 CONFIG: dict[str, Any] = {"cniVersion": "1.0.0", "name": "pods", "type": "felix-cni"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from felix_py.cni import results
-from felix_py.cni.request import CniError, Code
+from felix_py.cni.spec import CniError, Code
 from felix_py.ledger import Attachment
 
 POD = Attachment(

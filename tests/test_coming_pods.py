@@ -20,7 +20,8 @@ from told import ToldSpeaker
 from felix_py import kernel_thread
 from felix_py.agent import Agent
 from felix_py.cni.coming import Coming, ComingPods, Say
-from felix_py.cni.request import Command, Request
+from felix_py.cni.request import Request
+from felix_py.cni.spec import Command
 from felix_py.kernel.objects import Route, RouteKey
 from felix_py.kernel.wire import Mode, Verb
 from felix_py.knowledge import Admitted

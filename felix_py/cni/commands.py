@@ -14,7 +14,8 @@ from felix_py.cni import graves, pod_ends, podnet, results
 from felix_py.cni.coming import Coming, ComingPods, Routing, Say
 from felix_py.cni.graves import Graves
 from felix_py.cni.names import Names
-from felix_py.cni.request import CniError, Code, Command, Request
+from felix_py.cni.request import Request
+from felix_py.cni.spec import CniError, Code, Command
 from felix_py.kernel.objects import KernelRefused
 from felix_py.ledger import Attachment
 from felix_py.model import WorkloadEndpoint

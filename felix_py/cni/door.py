@@ -20,7 +20,8 @@ from felix_py.calm import FULL, LONGEST
 from felix_py.cni import arrivals
 from felix_py.cni.arrivals import Arrival, Entrance
 from felix_py.cni.coming import Coming, Say
-from felix_py.cni.request import CniError, Command, Request, parse, split
+from felix_py.cni.request import Request, parse, split
+from felix_py.cni.spec import CniError, Command
 
 CONNECTIONS = 64
 """Calls in hand at once; more wait in the socket's backlog."""

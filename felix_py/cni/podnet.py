@@ -15,7 +15,7 @@ from typing import NamedTuple
 from felix_py.cni import graves, pod_changes, pod_namespace
 from felix_py.cni.pod_changes import Pod, Together
 from felix_py.cni.pod_namespace import Place
-from felix_py.cni.request import CniError, Code
+from felix_py.cni.spec import CniError, Code
 from felix_py.kernel import jobs, link_changes, links
 from felix_py.kernel.jobs import Done, Job
 from felix_py.kernel.link_changes import Change

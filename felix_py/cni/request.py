@@ -1,67 +1,21 @@
 """What a container runtime asks, from environment and standard input to one checked value (CNI spec 0.3.1 to 1.1.0)."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
 from functools import lru_cache
 from ipaddress import ip_interface
 from typing import Any
 
-from felix_py.cni import annotations
-from felix_py.cni.annotations import CAPABILITY, Annotated
+from felix_py.cni import configuration
+from felix_py.cni.configuration import Configuration
+from felix_py.cni.spec import NAME, VERSIONS, CniError, Code, Command
 from felix_py.kernel.ownership import WORKLOAD_PREFIX
 from felix_py.model import IPAddress
 
-VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
-"""Spec versions served, oldest first. Debian's containerd 1.6 refuses results of 1.1.0, so all four are needed."""
-
 PREAMBLE = "felix-cni 1"
 """First string of a call from the shim; the number changes with the form of what follows."""
-
-
-class Code(IntEnum):
-    """Error codes: those of the spec below 100, ours from 100 on."""
-
-    INCOMPATIBLE_VERSION = 1
-    UNSUPPORTED_FIELD = 2
-    UNKNOWN_CONTAINER = 3
-    INVALID_ENVIRONMENT = 4
-    IO_FAILURE = 5
-    DECODING_FAILURE = 6
-    INVALID_CONFIGURATION = 7
-    INVALID_NAMESPACE = 8  # of the reference implementation (pkg/types), not of the spec
-    TRY_AGAIN_LATER = 11
-    CANNOT_ADD = 50
-    LIMITED = 51
-    ALREADY_ATTACHED = 100
-    INTERFACE_EXISTS = 101
-    KERNEL_REFUSED = 102
-    ATTACHMENT_DIFFERS = 103
-
-
-class CniError(Exception):
-    """An answer to the runtime that is not what it asked for."""
-
-    def __init__(self, code: Code, message: str, details: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.details = details
-
-
-class Command(StrEnum):
-    """What is asked for (CNI_COMMAND)."""
-
-    ADD = "ADD"
-    DEL = "DEL"
-    CHECK = "CHECK"
-    GC = "GC"
-    STATUS = "STATUS"
-    VERSION = "VERSION"
-
 
 REQUIRED: Mapping[Command, tuple[str, ...]] = {
     Command.ADD: ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -73,23 +27,11 @@ REQUIRED: Mapping[Command, tuple[str, ...]] = {
 }
 """Variables that a command cannot do without. CNI_PATH is none of them: we delegate to nobody."""
 
-SINCE: Mapping[Command, str] = {Command.CHECK: "0.4.0", Command.GC: "1.1.0", Command.STATUS: "1.1.0"}
-"""The spec version that brought a command."""
-
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
-"""Container IDs and network names, as the spec has them."""
-
 POD_NAME = re.compile(r"[a-z0-9]([a-z0-9.\-]{0,251}[a-z0-9])?")
 """Namespaces and pods in Kubernetes: DNS names (RFC 1123)."""
 
 RANDOM_ID = re.compile(r"[0-9a-f]{64}")
 """A container ID as containerd and CRI-O draw them: twelve digits of it are enough for people."""
-
-MAXIMUM_DEPTH = 50
-"""Levels of a configuration; real ones have five."""
-
-REMEMBERED, REMEMBERED_BYTES = 8, 1 << 14
-"""Configurations that are not read again, and their bytes at most."""
 
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 INTERFACE_NAME_BYTES = 15
@@ -162,15 +104,6 @@ def split(data: bytes) -> tuple[dict[str, str], bytes]:
     return environment, standard_input
 
 
-def version_of(standard_input: bytes) -> str:
-    """Return the version in which to answer even a call that cannot be used."""
-    try:
-        found = json.loads(standard_input).get("cniVersion")
-    except (ValueError, AttributeError, RecursionError):
-        return "1.0.0"
-    return found if found in VERSIONS else "1.0.0"
-
-
 def parse(environment: Mapping[str, str], standard_input: bytes) -> Request:
     """Check a call from one end to the other.
 
@@ -181,25 +114,24 @@ def parse(environment: Mapping[str, str], standard_input: bytes) -> Request:
     if command is Command.VERSION and not standard_input.strip():
         return Request(command, VERSIONS[-1])
     _require(environment, command)
-    config = _config(standard_input)
-    version = _version(config, command)
+    configured = configuration.read(standard_input, command)
     if command is Command.VERSION:
-        return Request(command, version)
+        return Request(command, configured.version)
     arguments = _arguments(environment.get("CNI_ARGS", ""), lenient=command is not Command.ADD)
-    asked = _annotated(config) if command is Command.ADD else Annotated()
+    adds = command is Command.ADD
     return Request(
         command,
-        version,
-        network=_network(config),
+        configured.version,
+        configured.network,
         container_id=environment.get("CNI_CONTAINERID", ""),
         interface=environment.get("CNI_IFNAME", ""),
         netns=environment.get("CNI_NETNS", ""),
         pod=_pod(arguments),
-        wanted=_wanted(config, arguments, asked.addresses) if command is Command.ADD else (),
-        pools=asked.pools or _pools(config) if command is Command.ADD else (),
-        mac=_mac(config, arguments, asked.mac) if command is Command.ADD else None,
-        previous=_mapping(config, "prevResult"),
-        valid=_valid(config) if command is Command.GC else None,
+        wanted=_wanted(configured, arguments) if adds else (),
+        pools=configured.pools,
+        mac=_mac(configured.mac or arguments.get("MAC") or configured.annotated.mac) if adds else None,
+        previous=configured.previous,
+        valid=configured.valid,
     )
 
 
@@ -229,6 +161,7 @@ def _require(environment: Mapping[str, str], command: Command) -> None:
         raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_IFNAME is {interface[:80]!r}; {reason}")
 
 
+@lru_cache
 def _fault_of_interface(name: str) -> str | None:
     """Say why the kernel would not take the name (dev_valid_name, net/core/dev.c)."""
     if len(name.encode()) > INTERFACE_NAME_BYTES:
@@ -236,59 +169,6 @@ def _fault_of_interface(name: str) -> str | None:
     if name in (".", "..") or re.search(r"[/:\s%\\]", name) or not name.isprintable():
         return "it must not be '.' or '..' nor hold '/', ':', '%', a backslash, a space or a control character"
     return None
-
-
-def _config(standard_input: bytes) -> Mapping[str, Any]:
-    """Return the configuration; pods of one network have mostly the same, and nobody may change what this returns."""
-    return (_same_config if len(standard_input) <= REMEMBERED_BYTES else _read_config)(standard_input)
-
-
-def _read_config(standard_input: bytes) -> Mapping[str, Any]:
-    try:
-        document = json.loads(standard_input)
-    except (ValueError, RecursionError) as error:
-        raise CniError(
-            Code.DECODING_FAILURE, "the configuration on standard input is no JSON", " ".join(str(error).split())[:200]
-        ) from error
-    if not isinstance(document, dict):
-        raise CniError(Code.DECODING_FAILURE, "the configuration on standard input is no JSON object")
-    if not _is_shallow(document, MAXIMUM_DEPTH):
-        sentence = f"the configuration on standard input is nested deeper than {MAXIMUM_DEPTH} levels"
-        raise CniError(Code.DECODING_FAILURE, sentence)
-    return document
-
-
-_same_config = lru_cache(REMEMBERED)(_read_config)
-
-
-def _is_shallow(value: object, levels: int) -> bool:
-    """Say whether lists and objects stand in each other at most so deep; what passes can be written back."""
-    if not isinstance(value, dict | list):
-        return True
-    inside = value.values() if isinstance(value, dict) else value
-    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inside)
-
-
-def _version(config: Mapping[str, Any], command: Command) -> str:
-    given = config.get("cniVersion", "")
-    if given not in VERSIONS:
-        if command is Command.VERSION:
-            return VERSIONS[-1]
-        sentence = f"cniVersion {str(given)[:20]!r} is not served; give one of {', '.join(VERSIONS)}"
-        raise CniError(Code.INCOMPATIBLE_VERSION, sentence, f"supported versions: {', '.join(VERSIONS)}")
-    since = SINCE.get(command, VERSIONS[0])
-    if VERSIONS.index(given) < VERSIONS.index(since):
-        raise CniError(Code.INCOMPATIBLE_VERSION, f"{command} exists since cniVersion {since}, and this is {given}")
-    return str(given)
-
-
-def _network(config: Mapping[str, Any]) -> str:
-    name = config.get("name")
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        given = "missing" if name is None else f"{str(name)[:80]!r}"
-        sentence = f"name is {given}; give the network a name of letters, digits, '_', '.' and '-'"
-        raise CniError(Code.INVALID_CONFIGURATION, sentence)
-    return name
 
 
 def _arguments(text: str, *, lenient: bool) -> dict[str, str]:
@@ -316,56 +196,10 @@ def _pod(arguments: Mapping[str, str]) -> str:
     return f"{namespace}/{pod}"
 
 
-def _mapping(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = config.get(name) or {}
-    if not isinstance(value, Mapping):
-        raise CniError(Code.INVALID_CONFIGURATION, f"{name} is {str(value)[:80]!r}; it must be a JSON object")
-    return value
-
-
-SUPPORTED_AT_RUN_TIME = ("ips", "mac", CAPABILITY)
-
-
-def _annotated(config: Mapping[str, Any]) -> Annotated:
-    """Return what the pod's annotations ask for, where the runtime has passed them on."""
-    try:
-        return annotations.read(_mapping(config, "runtimeConfig").get(CAPABILITY))
-    except ValueError as error:
-        raise CniError(Code.INVALID_CONFIGURATION, str(error)) from error
-
-
-def _pools(config: Mapping[str, Any]) -> tuple[tuple[int, str], ...]:
-    """Return the pools that the configuration names, as Calico's does: ipam.ipv4_pools and ipam.ipv6_pools."""
-    ipam = _mapping(config, "ipam")
-    found: list[tuple[int, str]] = []
-    for name, version in (("ipv4_pools", 4), ("ipv6_pools", 6)):
-        listed = ipam.get(name) or []
-        if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
-            sentence = f"ipam.{name} is {str(listed)[:80]!r}; give a list of names or ranges of IPPools"
-            raise CniError(Code.INVALID_CONFIGURATION, sentence)
-        found += [(version, each) for each in listed]
-    return tuple(found)
-
-
-def _wanted(
-    config: Mapping[str, Any], arguments: Mapping[str, str], annotated: tuple[str, ...]
-) -> tuple[IPAddress, ...]:
-    """Return the addresses that runtimeConfig.ips, CNI_ARGS IP= or the pod's annotation ask for, in that order.
-
-    What we cannot do is refused by name.
-    """
-    run_time = _mapping(config, "runtimeConfig")
-    for name, value in run_time.items():
-        if name not in SUPPORTED_AT_RUN_TIME and value:
-            sentence = f"runtimeConfig.{name} is {str(value)[:80]!r}, and felix-cni does not do that"
-            raise CniError(
-                Code.UNSUPPORTED_FIELD, sentence, f"chain the plugin that does, and remove {name} from capabilities"
-            )
-    ipam = _mapping(config, "ipam").get("type", "felix")
-    if ipam != "felix":
-        sentence = f"ipam.type is {str(ipam)[:80]!r}; remove ipam, for the agent gives addresses of the node's blocks"
-        raise CniError(Code.UNSUPPORTED_FIELD, sentence)
-    asked = run_time.get("ips") or [text for text in arguments.get("IP", "").split(",") if text] or list(annotated)
+def _wanted(configured: Configuration, arguments: Mapping[str, str]) -> tuple[IPAddress, ...]:
+    """Return the addresses that runtimeConfig.ips, CNI_ARGS IP= or the pod's annotation ask for, in that order."""
+    by_argument = [text for text in arguments.get("IP", "").split(",") if text]
+    asked = configured.addresses or by_argument or list(configured.annotated.addresses)
     try:
         if not isinstance(asked, list):
             raise TypeError  # noqa: TRY301 - the same answer as for an element that is no address
@@ -375,8 +209,7 @@ def _wanted(
         raise CniError(Code.INVALID_CONFIGURATION, sentence) from error
 
 
-def _mac(config: Mapping[str, Any], arguments: Mapping[str, str], annotated: str) -> str | None:
-    given = _mapping(config, "runtimeConfig").get("mac") or arguments.get("MAC") or annotated
+def _mac(given: object) -> str | None:
     if not given:
         return None
     text = str(given).lower()
@@ -385,15 +218,3 @@ def _mac(config: Mapping[str, Any], arguments: Mapping[str, str], annotated: str
             Code.INVALID_CONFIGURATION, f"mac is {text[:40]!r}; give a unicast address, as 02:00:0a:41:00:09"
         )
     return text
-
-
-def _valid(config: Mapping[str, Any]) -> frozenset[tuple[str, str]] | None:
-    """Return what GC must keep. libcni writes both keys (containernetworking/cni #1101); cnitool writes neither."""
-    listed = config.get("cni.dev/valid-attachments", config.get("cni.dev/attachments"))
-    if listed is None:
-        return None
-    try:
-        return frozenset((str(each["containerID"]), str(each["ifname"])) for each in listed)
-    except (TypeError, KeyError) as error:
-        sentence = "cni.dev/valid-attachments must be a list of objects with containerID and ifname"
-        raise CniError(Code.INVALID_CONFIGURATION, sentence) from error

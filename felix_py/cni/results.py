@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from felix_py.calc.routes import GATEWAY, GATEWAY6, HOST_MAC
-from felix_py.cni.request import VERSIONS, CniError
+from felix_py.cni.spec import VERSIONS, CniError
 from felix_py.kernel.objects import Scope
 from felix_py.ledger import Attachment
 from felix_py.model import IPAddress

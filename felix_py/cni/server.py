@@ -16,9 +16,11 @@ from felix_py.cni import graves, results
 from felix_py.cni.arrivals import Arrival, Rubbish
 from felix_py.cni.coming import Coming, Say
 from felix_py.cni.commands import Commands, Document, Node
+from felix_py.cni.configuration import version_of
 from felix_py.cni.door import Door
 from felix_py.cni.notes import Notes
-from felix_py.cni.request import CniError, Code, Command, parse, split, version_of
+from felix_py.cni.request import parse, split
+from felix_py.cni.spec import CniError, Code, Command
 from felix_py.model import Fault, Invalid
 
 __all__ = ["CniServer", "Node"]

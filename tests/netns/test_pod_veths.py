@@ -15,7 +15,7 @@ from felix_py.calc.routes import GATEWAY6
 from felix_py.cni import pod_changes, podnet
 from felix_py.cni.pod_changes import Pod
 from felix_py.cni.podnet import Veth
-from felix_py.cni.request import CniError
+from felix_py.cni.spec import CniError
 from felix_py.kernel.links import LinkRefused
 from felix_py.ledger import Attachment, with_mac
 
