@@ -40,6 +40,7 @@ def test_one_node_is_asked_from_another(lab: Compose) -> None:
     assert called.out.startswith("node       b2, healthy"), called.out
 
 
+@pytest.mark.usefixtures("lab")  # it may be the first of them all
 def test_the_page_shows_every_node_to_this_machine() -> None:
     assert eventually(_page_is_served, BACK), "its container starts beside those of the nodes"
     with urllib.request.urlopen(f"http://127.0.0.1:{PAGE_PORT}/page/feed", timeout=10) as feed:
