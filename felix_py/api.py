@@ -99,10 +99,10 @@ class _Server:
                 self._closing = True
                 for listening in server.sockets:
                     loop.remove_reader(listening.fileno())
-                await asyncio.sleep(0)  # a server that is closed leaves whom it has just accepted with no word for ever
                 for client in self._clients:
                     if client is not None:
                         client.cancel()
+                await asyncio.sleep(0)  # a server that is closed leaves whom it has just accepted with no word for ever
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._closing or len(self._clients) >= CLIENTS:  # closing: it connected, and its turn comes only now

@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from enum import IntEnum
+from itertools import chain
 from struct import Struct
 from typing import NamedTuple, NoReturn
 
@@ -114,7 +115,7 @@ OUTCOME = len(("well", "idle", "found", "at", "step", "file"))
 """How many fields at the end of it say what became of it."""
 
 NOTHING = b"\0"
-"""No files and no devices, as exchange.c has them."""
+"""No strings, as exchange.c has them."""
 
 
 PODS = 64
@@ -194,7 +195,7 @@ def _packed(jobs: Sequence[Job]) -> tuple[bytearray, bytes]:
     rows, parts, at = bytearray(JOB.size * len(jobs)), list[bytes](), 0
     for number, job in enumerate(jobs):
         sock = -1 if job.sock is None else job.sock.fileno()
-        here, there, devices = _strings(job.here), _strings(job.there), _names(job.devices)
+        here, there, devices = map(_strings, (_flat(job.here), _flat(job.there), job.devices))
         second, third = at + len(here), at + len(here) + len(there)
         fourth = third + len(devices)
         head = sock, job.namespace, job.last, at, second, third, fourth, len(job.asked), ANSWER_SECONDS
@@ -216,16 +217,14 @@ def _files(job: Job, step: Step) -> Mapping[str, str]:
     return {Step.HERE: job.here, Step.THERE: job.there}.get(step, {})
 
 
-def _strings(files: Mapping[str, str]) -> bytes:
-    """Return files as exchange.c has them."""
-    if not files:
-        return NOTHING
-    return "".join([*(f"{path}\0{content}\0" for path, content in files.items()), "\0"]).encode()
+def _flat(files: Mapping[str, str]) -> Sequence[str]:
+    """Return paths, each with its content behind it."""
+    return [*chain.from_iterable(files.items())]
 
 
-def _names(devices: Sequence[str]) -> bytes:
-    """Return names as exchange.c has them."""
-    return "\0".join([*devices, "\0"]).encode() if devices else NOTHING
+def _strings(words: Sequence[str]) -> bytes:
+    """Return strings as exchange.c has them: one behind the other, up to an empty one."""
+    return "\0".join([*words, "\0"]).encode() if words else NOTHING
 
 
 # --- the same in Python
