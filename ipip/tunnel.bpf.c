@@ -105,6 +105,7 @@ struct map SECTION("maps") halves = {BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct
 #define PACKET_HOST 0
 
 #define TIME_TO_LIVE 64       /* a tunnel is one hop of the inner packet: RFC 2003 section 3.1 */
+#define TRIES 4               /* questions to the FIB while a route moves back and forth under a packet */
 #define MINIMUM_MTU 576       /* below this a router lies: RFC 791 section 3.1 */
 #define PATH_MTU_NANOSECONDS 600000000000ULL /* RFC 1191 section 6.3: ten minutes */
 #define HALF_NANOSECONDS 2000000000ULL /* halves come together or never; identifications come again: RFC 6864 */
@@ -240,40 +241,71 @@ INLINE long find_uplink(struct __sk_buff *skb, struct bpf_fib_lookup *way, struc
 	return fib_lookup(skb, way, sizeof(*way), 0);
 }
 
-/* The route that brought a packet here has moved meanwhile, on another processor, and no other leads through tunl0: the
-   packet goes where its route leads now, as the next one will. Where none does, or not to another device, it is dropped. */
-INLINE int follow_route(struct __sk_buff *skb, struct iphdr *inner)
+/* Hands a packet to the neighbour that the FIB named. One that has to wait for the neighbour's answer is sent by its
+   route's neighbour afterwards, and the route that it carries is that of the time when it came (net/core/neighbour.c,
+   __neigh_update): then the kernel shall look for itself. */
+INLINE int send_by(struct bpf_fib_lookup *way, long found)
 {
-	struct bpf_fib_lookup way;
-	long found = find_uplink(skb, &way, inner, 0);
+	struct bpf_redir_neigh neighbour = {.nh_family = AF_INET};
 
-	if ((found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) || way.ifindex == skb->ifindex)
-		return drop(NO_ROUTE, skb);
-	return redirect_neighbour(way.ifindex, 0, 0, 0);
+	if (found == BPF_FIB_LKUP_RET_NO_NEIGH)
+		return redirect_neighbour(way->ifindex, 0, 0, 0);
+	if (way->family == AF_INET) {
+		neighbour.ipv4_nh = way->ipv4_dst;
+	} else {
+		neighbour.nh_family = AF_INET6;
+		__builtin_memcpy(neighbour.ipv6_nh, way->ipv6_dst, sizeof(neighbour.ipv6_nh));
+	}
+	return redirect_neighbour(way->ifindex, &neighbour, sizeof(neighbour), 0);
+}
+
+enum next { NODE, ELSEWHERE, NOWHERE };
+
+/* Asks the FIB which node a packet's route leads to: NODE, the gateway of the very route that brought the packet here. No
+   copy of it can be out of date.
+
+   The route may have moved meanwhile, on another processor. ELSEWHERE: the packet goes where its route leads now, as the
+   next one will. Between the two questions it may have come back, so they are asked again; NOWHERE is the answer of all. */
+INLINE enum next find_node(struct __sk_buff *skb, struct bpf_fib_lookup *way, struct iphdr *inner, long *found)
+{
+	for (int tries = 0; tries < TRIES; tries++) {
+		__builtin_memset(way, 0, sizeof(*way));
+		way->family = AF_INET;
+		way->ifindex = skb->ifindex;
+		way->ipv4_src = inner->saddr;
+		way->ipv4_dst = inner->daddr;
+		*found = fib_lookup(skb, way, sizeof(*way), BPF_FIB_LOOKUP_OUTPUT);
+		if (*found == BPF_FIB_LKUP_RET_SUCCESS || *found == BPF_FIB_LKUP_RET_NO_NEIGH ||
+		    *found == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+			return NODE;
+		*found = find_uplink(skb, way, inner, 0);
+		if ((*found == BPF_FIB_LKUP_RET_SUCCESS || *found == BPF_FIB_LKUP_RET_NO_NEIGH) &&
+		    way->ifindex != skb->ifindex)
+			return ELSEWHERE;
+	}
+	return NOWHERE;
 }
 
 SECTION("tc/encapsulate") int encapsulate(struct __sk_buff *skb)
 {
 	__u32 zero = 0, limit = 0, size, length, local_limit = 0;
 	struct settings *ours = map_lookup(&settings, &zero);
-	struct bpf_fib_lookup way = {.family = AF_INET, .ifindex = skb->ifindex};
-	struct bpf_redir_neigh neighbour = {.nh_family = AF_INET};
+	struct bpf_fib_lookup way;
 	struct iphdr inner, outer = {.version = VERSION_4, .ihl = 5, .ttl = TIME_TO_LIVE, .protocol = IPIP};
 	struct iphdr *header = network(skb, HEADER);
 	struct peer *peer;
+	enum next next;
 	long found;
 
 	if (!ours || !header || skb->protocol != BE16(ETH_P_IP) || header->version != VERSION_4 || header->ihl < 5)
 		return drop(MALFORMED, skb);
 	inner = *header;
 
-	/* Which node: the gateway of the very route that brought the packet here. No copy of it can be out of date. */
-	way.ipv4_src = inner.saddr;
-	way.ipv4_dst = inner.daddr;
-	found = fib_lookup(skb, &way, sizeof(way), BPF_FIB_LOOKUP_OUTPUT);
-	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH &&
-	    found != BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return follow_route(skb, &inner);
+	next = find_node(skb, &way, &inner, &found);
+	if (next == ELSEWHERE)
+		return send_by(&way, found);
+	if (next == NOWHERE)
+		return drop(NO_ROUTE, skb);
 	/* A node's own address through the tunnel would come back to us without end: RFC 2003 section 3.1. */
 	if (way.family != AF_INET || way.ipv4_dst == inner.daddr)
 		return drop(NO_ROUTE, skb);
@@ -316,17 +348,7 @@ SECTION("tc/encapsulate") int encapsulate(struct __sk_buff *skb)
 	count(SENT, skb->gso_segs ?: 1, length - HEADER);
 	if (local_limit)
 		return TC_ACT_OK; /* to tunl0's other end, where the kernel forwards it to the uplink, in pieces */
-	/* A packet that has to wait for the neighbour's answer is sent by its route's neighbour afterwards, and the route
-	   that it carries is the inner one (net/core/neighbour.c, __neigh_update): have the kernel look for the outer. */
-	if (found == BPF_FIB_LKUP_RET_NO_NEIGH)
-		return redirect_neighbour(way.ifindex, 0, 0, 0);
-	if (way.family == AF_INET) {
-		neighbour.ipv4_nh = way.ipv4_dst;
-	} else {
-		neighbour.nh_family = AF_INET6;
-		__builtin_memcpy(neighbour.ipv6_nh, way.ipv6_dst, sizeof(neighbour.ipv6_nh));
-	}
-	return redirect_neighbour(way.ifindex, &neighbour, sizeof(neighbour), 0);
+	return send_by(&way, found);
 }
 
 /* Notes what a router says that it can carry to a node: RFC 1191 section 4, about packets of ours alone. */
