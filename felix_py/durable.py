@@ -15,19 +15,22 @@ UNFINISHED = ".new"
 LIBRARY = Path(__file__).with_name("replace.so")
 
 
-class Place(NamedTuple):
-    """Where a file is that several change: its path, that of what is not complete yet, its folder, and its lock."""
+class Copies(NamedTuple):
+    """Where the two copies of a file are that several change, and what they begin with.
 
-    path: bytes
-    unfinished: bytes
-    folder: bytes
+    Attributes:
+        lock: the file that everybody locks who changes them.
+        newer: the path of the copy that stands.
+        older: of the one that is to be overwritten.
+        folder: of both.
+        beginnings: of the newer and of the older one; that of one which is to be made is empty.
+    """
+
     lock: bytes
-
-
-def place(path: Path, lock: str) -> Place:
-    """Return the place of a file."""
-    names = str(path), f"{path}{UNFINISHED}", str(path.parent), lock
-    return Place(*map(os.fsencode, names))
+    newer: bytes
+    older: bytes
+    folder: bytes
+    beginnings: tuple[bytes, bytes]
 
 
 class Library:
@@ -38,38 +41,37 @@ class Library:
     """
 
     def __init__(self, path: Path) -> None:
-        function = ctypes.CDLL(str(path)).replace_if
+        function = ctypes.CDLL(str(path)).overwrite_older
         text, size = ctypes.c_char_p, ctypes.c_size_t
-        function.argtypes = (text, text, text, text, text, size, text, size, ctypes.c_uint)
+        function.argtypes = (text, text, text, size, text, text, size, text, text, size)
         function.restype = ctypes.c_long
-        self.replace_if: Callable[..., int] = function
+        self.overwrite_older: Callable[..., int] = function
 
 
 FUNCTIONS = loaded(Library, LIBRARY)
 
 
-def replaced(where: Place, beginning: bytes, data: bytes, *, mode: int = 0o644, functions: Library | None) -> bool:
-    """Replace a file as `write` does, with its lock held and if it begins so; all of it without the interpreter.
+def overwritten(copies: Copies, data: bytes, *, functions: Library | None) -> bool:
+    """Overwrite the older of two copies with the lock held, if both are as expected; all of it without the interpreter.
+
+    On disk when this returns. A copy that does not become longer needs no space, and one sync of what it holds.
 
     Args:
-        where: of the file.
-        beginning: how it has to begin.
-        data: all that it is to hold.
-        mode: its permissions.
+        copies: of the file.
+        data: all that the older one is to hold; no shorter than what it holds.
         functions: those compiled; without them nothing is done.
 
     Returns:
-        False where the file stands as it was: whoever does the same in Python meets the reason.
-
-    Raises:
-        OSError: it was replaced, and after a power cut the old one may be back.
+        False where the newer copy stands as it was, and the older one may be gone: whoever does it otherwise meets the
+        reason.
     """
     if functions is None:
         return False
-    path, unfinished, folder, lock = where
-    became = functions.replace_if(lock, path, unfinished, folder, beginning, len(beginning), data, len(data), mode)
-    if became < 0:
-        raise OSError(-became, os.strerror(-became))
+    lock, newer, older, folder, (stands, follows) = copies
+    # The folder is synced only where a copy is made.
+    became = functions.overwrite_older(
+        lock, newer, stands, len(stands), older, follows, len(follows), folder, data, len(data)
+    )
     return became == 0
 
 

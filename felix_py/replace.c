@@ -1,24 +1,24 @@
 /*
- * A file replaced durably, if it still begins as expected: one call of Python's, whose lock is let go once and not with
- * each of some fifteen system calls, after which a busy interpreter keeps a thread waiting. durable.py calls this, and
- * does the same in Python where it was not compiled. No allocation, no state.
+ * A file that is kept in two copies, changed: the older copy is overwritten and is the newer one then. One call of
+ * Python's, whose lock is let go once and not with each of some ten system calls, after which a busy interpreter keeps a
+ * thread waiting. durable.py calls this, datastore/swaps.py says what it is for. No allocation, no state.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-enum { LONGEST_BEGINNING = 64 };
+enum { LONGEST_BEGINNING = 128, MODE = 0644 };
 
 static int lock_file(const char *path)
 {
-    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, MODE);
 
     while (file >= 0 && flock(file, LOCK_EX) != 0) {
         if (errno == EINTR)
@@ -29,20 +29,24 @@ static int lock_file(const char *path)
     return file;
 }
 
-static bool begins(const char *path, const char *beginning, size_t length)
+static bool begins(int file, const char *beginning, size_t length)
 {
     char found[LONGEST_BEGINNING];
-    ssize_t count;
-    int file;
 
-    if (length > sizeof found)
-        return false;
-    file = open(path, O_RDONLY | O_CLOEXEC);
+    return length <= sizeof found && pread(file, found, length, 0) == (ssize_t)length &&
+           memcmp(found, beginning, length) == 0;
+}
+
+static bool path_begins(const char *path, const char *beginning, size_t length)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    bool found;
+
     if (file < 0)
         return false;
-    count = read(file, found, length);
+    found = begins(file, beginning, length);
     close(file);
-    return count == (ssize_t)length && memcmp(found, beginning, length) == 0;
+    return found;
 }
 
 static bool write_all(int file, const char *data, size_t length)
@@ -60,50 +64,101 @@ static bool write_all(int file, const char *data, size_t length)
     return true;
 }
 
-/* Have these contents in a new file, on disk. */
-static bool write_file(const char *path, const char *data, size_t length, mode_t mode)
-{
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool done;
-
-    if (file < 0)
-        return false;
-    done = fchmod(file, mode) == 0 && write_all(file, data, length) && fsync(file) == 0;
-    return close(file) == 0 && done;
-}
-
-/* Put the entries of a folder on disk; 0, or -errno. */
-static long sync_folder(const char *path)
+static bool sync_folder(const char *path)
 {
     int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    long found = 0;
+    bool done;
 
     if (folder < 0)
-        return -errno;
-    if (fsync(folder) != 0)
-        found = -errno;
+        return false;
+    done = fsync(folder) == 0;
     close(folder);
-    return found;
+    return done;
 }
 
-/* Replace a file that begins so, with the lock held that all who change it hold; `temporary` lies in the same folder.
- *
- * Returns 0 where it was replaced and that is on disk; 1 where it stands as it was, for whatever reason; -errno where it
- * was replaced, and a power cut may bring the old one back. */
-long replace_if(const char *lock, const char *path, const char *temporary, const char *folder, const char *beginning,
-                size_t expected, const char *data, size_t length, unsigned mode)
+/* Open the older copy if it begins so; where there shall be none (`length` 0) a new one. */
+static int open_older(const char *path, const char *beginning, size_t length)
 {
-    int held = lock_file(lock);
-    long found = 1;
+    int file;
+
+    if (length == 0)
+        file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, MODE);
+    else
+        file = open(path, O_RDWR | O_CLOEXEC);
+    if (file >= 0 && !begins(file, beginning, length)) {
+        close(file);
+        return -1;
+    }
+    return file;
+}
+
+/* Through a network, another node may still see what was there before, and overwrite what is newest; there a new file
+ * takes the place of the older copy, which the caller does. The numbers are those of linux/magic.h. */
+static bool lies_on_this_machine(int file)
+{
+    struct statfs found;
+
+    if (fstatfs(file, &found) != 0)
+        return false;
+    switch ((unsigned long)found.f_type) {
+    case 0xef53:     /* ext4 */
+    case 0x58465342: /* xfs */
+    case 0x9123683e: /* btrfs */
+    case 0xf2f52010: /* f2fs */
+    case 0x2fc12fc1: /* zfs */
+    case 0x01021994: /* tmpfs */
+    case 0x794c7630: /* overlayfs */
+        return true;
+    }
+    return false;
+}
+
+/* See that there is room, before anything is overwritten; a file system that cannot say so finds out by writing. */
+static bool make_room(int file, size_t length)
+{
+    struct stat now;
+
+    if (fstat(file, &now) != 0)
+        return false;
+    if ((size_t)now.st_size >= length || fallocate(file, 0, 0, (off_t)length) == 0 || errno == EOPNOTSUPP)
+        return true;
+    (void)!ftruncate(file, now.st_size);
+    return false;
+}
+
+/* What was not put on disk nobody may take for what stands there: the other copy does, as before. */
+static bool overwrite(const char *path, int file, const char *folder, const char *data, size_t length)
+{
+    bool done = write_all(file, data, length) && fdatasync(file) == 0 && (folder == NULL || sync_folder(folder));
+
+    if (!done)
+        unlink(path);
+    return done;
+}
+
+/* Overwrite the older copy, with the lock held that all who change the file hold, if both begin as expected.
+ *
+ * What is on disk then needs no more than one sync of data that lies where it lay. Returns 0 where that was done; 1 where
+ * the newer copy stands as before, for whatever reason, and the older one may be gone. */
+long overwrite_older(const char *lock, const char *newer, const char *newer_begins, size_t newer_length,
+                     const char *older, const char *older_begins, size_t older_length, const char *folder,
+                     const char *data, size_t length)
+{
+    int held = lock_file(lock), file;
+    bool done = false;
 
     if (held < 0)
         return 1;
-    if (begins(path, beginning, expected)) {
-        if (write_file(temporary, data, length, (mode_t)mode) && rename(temporary, path) == 0)
-            found = sync_folder(folder);
-        else
-            unlink(temporary);
+    if (path_begins(newer, newer_begins, newer_length)) {
+        file = open_older(older, older_begins, older_length);
+        if (file >= 0) {
+            done = lies_on_this_machine(file) && make_room(file, length) &&
+                   overwrite(older, file, older_length == 0 ? folder : NULL, data, length);
+            close(file);
+            if (!done && older_length == 0)
+                unlink(older);
+        }
     }
     close(held);
-    return found;
+    return done ? 0 : 1;
 }

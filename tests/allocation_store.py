@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from block_files import newest
 from builders import with_blocks
 
 from felix_py.allocations import Allocations
@@ -40,7 +41,8 @@ def store(folder: Path, *living: Attachment, blocks: tuple[str, ...] = ("10.65.0
 
 
 def file_of(folder: Path) -> Path:
-    return folder / "ipam" / "blocks" / FILE
+    """Return the copy that stands of the block's file."""
+    return newest(folder / "ipam" / "blocks" / FILE)
 
 
 def holders(pods: Allocations, block: IPv4Network = BLOCK) -> dict[IPAddress, str]:

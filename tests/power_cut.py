@@ -1,7 +1,8 @@
 """What a power cut may leave of a folder: every state that a disk may be in, after each step of whoever writes there.
 
 The model is that of fsync(2): what a file holds is on disk once the file was synced, a name once its folder was. What
-was not synced is there or not; a file's contents may be there in part, or as zeros.
+was not synced is there or not; a file's contents may be there in part, or as zeros, and where a file was written over,
+any part of them may be that from before.
 """
 
 import os
@@ -16,14 +17,19 @@ import pytest
 Image = dict[str, bytes]
 """Path below the folder to contents; a folder is its path with a slash, and no contents."""
 
-TORN: tuple[Callable[[bytes], bytes], ...] = (
-    lambda data: data,
-    lambda _: b"",
-    lambda data: data[: len(data) // 2],
-    lambda data: bytes(len(data)),
-    lambda data: data[:-2] + b"\0\0",
+TORN: tuple[Callable[[bytes, bytes], bytes], ...] = (
+    lambda data, _: data,
+    lambda _, before: before,
+    lambda _, __: b"",
+    lambda data, _: data[: len(data) // 2],
+    lambda data, _: bytes(len(data)),
+    lambda data, _: data[:-2] + b"\0\0",
+    lambda data, before: data[: len(data) // 2] + before[len(data) // 2 :],
+    lambda data, before: before[: len(before) // 2] + data[len(before) // 2 :],
+    lambda data, before: data[:128] + before[128:],
+    lambda data, before: data[:64] + before[64:],
 )
-"""What may have become of a file that was written and not synced."""
+"""What may have become of a file that was written and not synced: what was written, and what was there before."""
 
 
 @dataclass
@@ -81,7 +87,7 @@ class Disk:
                     image[where] = self.contents.get(inode, b"")
         return image
 
-    def _most(self, tear: Callable[[bytes], bytes]) -> Image:
+    def _most(self, tear: Callable[[bytes, bytes], bytes]) -> Image:
         """Return the state in which everything is there, but what was not synced is torn."""
         image: Image = {}
         for path in self.folder.rglob("*"):
@@ -90,20 +96,24 @@ class Disk:
                 image[where + "/"] = b""
             else:
                 data = path.read_bytes()
-                image[where] = data if self.contents.get(path.stat().st_ino) == data else tear(data)
+                before = self.contents.get(path.stat().st_ino, b"")
+                image[where] = data if before == data else tear(data, before)
         return image
 
 
 @contextmanager
 def watched(disk: Disk) -> Iterator[None]:
     """Let the power fail before and after each step by which something comes to the disk, or goes."""
-    sync, rename, unlink, mkdir = os.fsync, os.rename, os.unlink, os.mkdir
+    rename, unlink, mkdir = os.rename, os.unlink, os.mkdir
 
-    def synced(descriptor: int) -> None:
-        disk.cut()
-        sync(descriptor)
-        disk.synced(descriptor)
-        disk.cut()
+    def sync(real: Callable[[int], None]) -> Callable[[int], None]:
+        def synced(descriptor: int) -> None:
+            disk.cut()
+            real(descriptor)
+            disk.synced(descriptor)
+            disk.cut()
+
+        return synced
 
     def step(real: Callable[..., Any]) -> Callable[..., Any]:
         def done(*arguments: Any, **more: Any) -> Any:
@@ -115,7 +125,8 @@ def watched(disk: Disk) -> Iterator[None]:
         return done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", synced)
+        patch.setattr(os, "fsync", sync(os.fsync))
+        patch.setattr(os, "fdatasync", sync(os.fdatasync))
         patch.setattr(os, "rename", step(rename))
         patch.setattr(os, "unlink", step(unlink))
         patch.setattr(os, "mkdir", step(mkdir))

@@ -65,7 +65,7 @@ def test_the_file_can_be_read_by_people(tmp_path: Path) -> None:
     document = json.loads(file_of(tmp_path).read_text())
     tunnel = document["spec"]["allocations"].pop("10.65.0.0")
     assert tunnel["handle_id"] == "ipip-tunnel-addr-a1"
-    assert document.pop("metadata").keys() == {"resourceVersion", "name"}
+    assert document.pop("metadata").keys() == {"resourceVersion", "generation", "checksum", "name"}
     assert document == {
         "apiVersion": "crd.projectcalico.org/v1",
         "kind": "IPAMBlock",
@@ -185,13 +185,15 @@ def no_file_may_grow() -> Iterator[None]:
 def test_what_cannot_be_written_is_not_given(tmp_path: Path) -> None:
     pods = store(tmp_path)
     first = pods.attach(numbered(1))
+    file, before = file_of(tmp_path), file_of(tmp_path).read_text()
     with no_file_may_grow(), pytest.raises(StoreFailed) as caught:
         pods.attach(numbered(2))
     assert str(caught.value) == (
-        f"{file_of(tmp_path)} cannot be written: File too large; make it writable; nothing was changed"
+        f"{file.with_name(FILE)} cannot be written: File too large; make it writable; nothing was changed"
     )
     assert pods.attachments() == (first,)
-    assert [file.name for file in file_of(tmp_path).parent.iterdir()] == [FILE]
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+    assert file.read_text() == before
     assert pods.attach(numbered(2)).addresses == addresses("10.65.0.1")
 
 
@@ -216,11 +218,13 @@ def test_a_failing_disk_does_not_take_the_tunnels_address_away(tmp_path: Path) -
 @pytest.mark.parametrize("torn", ["", "{", '{"format": 1, "attachments": [{"container_id": "c'])
 def test_death_between_write_and_rename_leaves_the_old_state(tmp_path: Path, torn: str) -> None:
     first = store(tmp_path).attach(numbered(1))
-    file_of(tmp_path).with_name(f"{FILE}.new").write_text(torn)
+    names = sorted(file.name for file in file_of(tmp_path).parent.iterdir())
+    for each in (FILE, f"{FILE}.twin"):
+        file_of(tmp_path).with_name(f"{each}.new").write_text(torn)
     again = store(tmp_path, first)
     assert again.attachments() == (first,)
     again.attach(numbered(2))
-    assert [file.name for file in file_of(tmp_path).parent.iterdir()] == [FILE]
+    assert sorted(file.name for file in file_of(tmp_path).parent.iterdir()) == names
 
 
 WRITER = """
@@ -266,7 +270,7 @@ def test_a_file_that_cannot_be_read_is_no_reason_to_start_empty(tmp_path: Path) 
 
 
 DAMAGED: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("torn", lambda text: text[: len(text) // 2]),
+    ("torn", lambda text: text[: len(text.rstrip()) // 2]),
     ("empty", lambda _: ""),
     ("zeros", lambda text: "\0" * len(text)),
     ("no object", lambda _: "[]"),
@@ -291,7 +295,7 @@ def test_damage_is_seen_put_aside_and_living_pods_stay(tmp_path: Path, damage: C
     again = store(tmp_path, first)
     assert file.read_text() == broken, "looking changes nothing"
     assert again.attach(numbered(2)).addresses == addresses("10.65.0.1")
-    (aside,) = file.parent.glob(f"{FILE}.damaged-*")
+    (aside,) = file.parent.glob(f"{file.name}.damaged-*")
     assert aside.read_text() == broken
     assert [each.container_id for each in store(tmp_path, first, numbered(2)).attachments()] == ["c1", "c2"]
 

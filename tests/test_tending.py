@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
+from block_files import standing
 from builders import node, pool
 
 from felix_py import claims, ipam_check
@@ -133,7 +134,7 @@ def test_a_borrowed_address_is_written_again_after_its_block_was_damaged(tmp_pat
     first = cluster.pod(owner, A1, 1)
     borrower, tending = cluster.node(A2)
     borrowed = cluster.pod(borrower, A2, 2)
-    (file,) = (tmp_path / "ipam" / "blocks").glob("*.json")
+    (file,) = standing(tmp_path)
     file.write_text("{")
     owner.addresses.own.announced = lambda: {ip_network(borrowed)}  # by BGP, since it lies in no block of its node
     second = cluster.pod(owner, A1, 3)  # puts the damaged block aside, and knows of its own pods only

@@ -17,13 +17,12 @@ SOURCE = Path(durable.__file__).with_name("replace.c")
 
 HOOKS = f"""
 #define _GNU_SOURCE
-#include <stdio.h>
 #include <unistd.h>
 int (*watched_fsync)(int);
-int (*watched_rename)(const char *, const char *);
+int (*watched_fdatasync)(int);
 int (*watched_unlink)(const char *);
 #define fsync watched_fsync
-#define rename watched_rename
+#define fdatasync watched_fdatasync
 #define unlink watched_unlink
 #include "{SOURCE}"
 """
@@ -37,7 +36,7 @@ class Watched(durable.Library):
 
     Args:
         folder: to compile in.
-        sync: what it does instead of os.fsync.
+        sync: what it does instead of os.fsync and os.fdatasync.
     """
 
     def __init__(self, folder: Path, sync: Callable[[int], object] | None = None) -> None:
@@ -53,13 +52,13 @@ class Watched(durable.Library):
         self._failures: list[BaseException] = []
         self._hooks = {
             "watched_fsync": ctypes.CFUNCTYPE(Number, Number, use_errno=True)(self._step("fsync", sync)),
-            "watched_rename": ctypes.CFUNCTYPE(Number, Text, Text)(self._step("rename")),
+            "watched_fdatasync": ctypes.CFUNCTYPE(Number, Number, use_errno=True)(self._step("fdatasync", sync)),
             "watched_unlink": ctypes.CFUNCTYPE(Number, Text)(self._step("unlink")),
         }
         loaded = ctypes.CDLL(str(library))
         for name, hook in self._hooks.items():
             ctypes.c_void_p.in_dll(loaded, name).value = ctypes.cast(hook, ctypes.c_void_p).value
-        compiled, self.replace_if = self.replace_if, self._replace_if
+        compiled, self.overwrite_older = self.overwrite_older, self._overwrite_older
         self._compiled = compiled
 
     def _step(self, name: str, instead: Callable[..., object] | None = None) -> Callable[..., int]:
@@ -74,7 +73,7 @@ class Watched(durable.Library):
 
         return step
 
-    def _replace_if(self, *arguments: Any) -> int:
+    def _overwrite_older(self, *arguments: Any) -> int:
         self.calls += 1
         became = int(self._compiled(*arguments))
         if self._failures and not isinstance(self._failures[0], OSError):

@@ -1,25 +1,28 @@
 """Blocks and claims in the folder of the embedded datastore: a file each, changed by compare-and-swap.
 
 Several nodes may share the folder. A change holds one of a few lock files (flock(2), which Linux carries over NFS too),
-compares the revision that stands in the file, and replaces the file durably. Nobody ever sees half of one, and whoever
-dies on the way leaves the old file or the new one. Readers take no lock.
+compares the revision that stands in the file, and is durable. A claim is replaced by a new file; a block, which changes
+with every pod, has two copies that take turns (`datastore.copies`). Nobody ever takes half of one for a whole, and
+whoever dies on the way leaves what was there before or what is new. Readers take no lock, unless something looks odd.
 """
 
 import fcntl
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from felix_py import durable, ipam_resources
 from felix_py.claims import Conflict, Found, Stored
+from felix_py.datastore import copies
 from felix_py.datastore.api import Damaged
+from felix_py.datastore.copies import Pair
 from felix_py.ipam import Block
 from felix_py.model import BlockAffinity, Invalid, Key, NodeName
 from felix_py.resources import parse
@@ -30,16 +33,47 @@ FOLDER = "ipam"
 PLACES: Mapping[str, str] = {"IPAMBlock": "blocks", "BlockAffinity": "affinities"}
 """Kind to folder. Claims change rarely and are watched; blocks change with every pod and are not."""
 
+COPIED = frozenset({"IPAMBlock"})
+"""Kinds that have two copies."""
+
 LOCKS = 64
 """Lock files; resources that share one wait for each other, which costs time only."""
 
-HEAD = re.compile(r'\{"metadata": \{"resourceVersion": "([0-9a-f]{16})"')
-"""How a file begins: the revision can be compared without reading the rest."""
-
-HEAD_BYTES = 64
-"""Of a file that are enough for its revision."""
-
 SUFFIX = ".json"
+
+
+class _Known(NamedTuple):
+    """A file as it was understood, so that it need not be again.
+
+    Attributes:
+        heads, sizes: how both copies begin, and their bytes.
+        newest: the copy that stands, 0 or 1.
+        generation: of that.
+        torn: of the other one, where it is none.
+    """
+
+    found: Found
+    heads: tuple[bytes, bytes]
+    sizes: tuple[int, int]
+    newest: int
+    generation: int
+    torn: Damaged | None = None
+
+    def stands(self, starts: tuple[bytes, bytes]) -> bool:
+        """Say whether nothing has happened to a file that begins so."""
+        pairs = zip(starts, self.heads, strict=True)
+        return all(start.startswith(head) and bool(start) == bool(head) for start, head in pairs)
+
+    def outlived(self, standing: copies.Copy | None) -> bool:
+        """Say whether a copy that stands now was the older one already: what stood meanwhile is gone."""
+        return standing is not None and standing.head == self.heads[1 - self.newest]
+
+    def overwritten(self, found: Found, data: bytes) -> "_Known":
+        """Return the same after the older copy became this."""
+        place, generation = 1 - self.newest, self.generation + 1
+        heads, sizes = list(self.heads), list(self.sizes)
+        heads[place], sizes[place] = copies.judged_head(data), len(data)
+        return _Known(found, (heads[0], heads[1]), (sizes[0], sizes[1]), place, generation)
 
 
 class FolderSwaps:
@@ -55,117 +89,175 @@ class FolderSwaps:
         self._folder = folder / FOLDER
         self._locks = self._folder / "locks"
         self._paths: dict[Key, Path] = {}
-        self._places: dict[Key, durable.Place] = {}
-        self._known: dict[Key, Found] = {}  # files as they were understood, so that they need not be again
+        self._known: dict[Key, _Known] = {}
 
     def read(self, key: Key) -> Found | None:
         """Return a resource as it is now; see `datastore.api.Swaps`."""
-        path, known = self._path(key), self._known.get(key)
-        try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a pod waits for this; a Path costs 20 us
-                start = file.read(HEAD_BYTES)
-                if known is not None and start.startswith(_head(known.revision)):
-                    return known
-                text = (start + file.read()).decode()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except UnicodeDecodeError as error:
-            raise Damaged(key, str(path), "it is no text") from error
-        return self._understood(key, path, text)
+        known = self._look(key)
+        return known.found if known is not None else None
 
     def known(self, key: Key) -> Found | None:
         """Return a resource as it was last; see `datastore.api.Swaps`."""
-        return self._known.get(key)
+        known = self._known.get(key)
+        return known.found if known is not None else None
 
     def listing(self, kind: str, of: NodeName | None = None) -> tuple[tuple[Found, ...], tuple[Damaged, ...]]:  # noqa: ARG002 - whose they are stands inside
         """Return all resources of one kind; see `datastore.api.Swaps`."""
         found: list[Found] = []
         damaged: list[Damaged] = []
-        for path in sorted((self._folder / PLACES[kind]).glob(f"*{SUFFIX}")):
+        for key in self._keys(kind):
             try:
-                each = self.read(Key(kind, path.name.removesuffix(SUFFIX)))
+                known = self._look(key)
             except Damaged as problem:
                 damaged.append(problem)
             else:
-                found += [each] if each is not None else []
+                found += [known.found] if known is not None else []
+                damaged += [known.torn] if known is not None and known.torn is not None else []
         return tuple(found), tuple(damaged)
+
+    def _keys(self, kind: str) -> list[Key]:
+        """Return what there is of one kind, and remove what somebody left unfinished who died."""
+        names: set[str] = set()
+        for each in (self._folder / PLACES[kind]).glob(f"*{SUFFIX}*"):
+            name, _, ending = each.name.partition(SUFFIX)
+            if ending in ("", copies.TWIN):
+                names.add(name)
+            elif ending.endswith(durable.UNFINISHED):
+                with self._alone(Key(kind, name)), suppress(FileNotFoundError):
+                    each.unlink()
+        return [Key(kind, name) for name in sorted(names)]
 
     def swap(self, key: Key, value: Stored | None, revision: str | None) -> str:
         """Change a resource if it still has this revision; see `datastore.api.Swaps`."""
-        path, after = self._path(key), secrets.token_hex(8)
-        text = _written(key, value, after) if value is not None else ""
+        after = secrets.token_hex(8)
         try:
-            if value is None or revision is None or not self._replaced(key, text, revision):
-                self._change(key, text, revision)
+            if value is None:
+                self._remove(key, revision)
+            elif revision is None or not self._overwritten(key, Found(value, after), revision):
+                self._change(key, Found(value, after), revision)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        if value is not None:
-            self._known[key] = Found(value, after)
-        else:
-            self._known.pop(key, None)
+            raise OSError(error.errno, error.strerror, str(self._path(key))) from error
         return after
 
-    def _replaced(self, key: Key, text: str, revision: str) -> bool:
+    def _overwritten(self, key: Key, found: Found, revision: str) -> bool:
         """Do `_change` at once; False where that comes to nothing, and `_change` says why."""
-        where = self._places.get(key)
-        if where is None:
-            where = self._places[key] = durable.place(self._path(key), self._lock(key))
-        return durable.replaced(where, _head(revision), text.encode(), functions=self._functions)
+        known = self._known.get(key)
+        if key.kind not in COPIED or known is None or known.found.revision != revision or known.torn is not None:
+            return False
+        older = 1 - known.newest
+        data = copies.render(found.revision, known.generation + 1, _rest(key, found.value), known.sizes[older])
+        places = tuple(map(os.fsencode, copies.paths(str(self._path(key)))))
+        where = durable.Copies(
+            lock=os.fsencode(self._lock(key)),
+            newer=places[known.newest],
+            older=places[older],
+            folder=os.fsencode(self._path(key).parent),
+            beginnings=(known.heads[known.newest], known.heads[older]),
+        )
+        if not durable.overwritten(where, data, functions=self._functions):
+            return False
+        self._known[key] = known.overwritten(found, data)
+        return True
 
-    def _change(self, key: Key, text: str, revision: str | None) -> None:
-        """Have this text in a resource's file, or no file for none; nothing where it has another revision."""
-        path = self._path(key)
+    def _change(self, key: Key, found: Found, revision: str | None) -> None:
+        """Write a resource, where it has this revision still."""
+        path, rest = self._path(key), _rest(key, found.value)
         with self._alone(key):
-            if self._revision(key, path) != revision:
-                raise Conflict(f"{key} was changed by somebody else")
-            if text:
-                durable.write(path, text)
-            else:
-                durable.remove(path)
+            known, pair = self._expected(key, revision)
+            older = 1 - known.newest if known is not None and key.kind in COPIED else 0
+            if older in pair.torn:
+                _set_aside(copies.paths(str(path))[older])
+            generation = known.generation + 1 if known is not None else 1
+            data = copies.render(found.revision, generation, rest, 0) if key.kind in COPIED else _single(found, rest)
+            durable.write(Path(copies.paths(str(path))[older]), data.decode())
+            # Read back, so that both copies are known as they are.
+            self._understood(key, copies.read(str(path)), found)
+
+    def _remove(self, key: Key, revision: str | None) -> None:
+        """Remove a resource, where it has this revision still; what is older goes first, for it must not come back."""
+        with self._alone(key):
+            known, pair = self._expected(key, revision)
+            order = (0, 1) if known is None else (1 - known.newest, known.newest)
+            for number in order:
+                if pair[number] is not None:
+                    durable.remove(Path(copies.paths(str(self._path(key)))[number]))
+            self._known.pop(key, None)
+
+    def _expected(self, key: Key, revision: str | None) -> tuple[_Known | None, Pair]:
+        """Return a resource and its copies, for whoever has its lock; or say that its revision is another one."""
+        pair = copies.read(str(self._path(key)))
+        known = self._understood(key, pair)
+        if (known.found.revision if known is not None else None) != revision:
+            raise Conflict(f"{key} was changed by somebody else")
+        return known, pair
 
     def put_aside(self, damaged: Damaged) -> None:
         """Take what cannot be understood out of the way; see `datastore.api.Swaps`."""
-        path = self._path(damaged.key)
-        with self._alone(damaged.key), suppress(FileNotFoundError):
+        key, path = damaged.key, str(self._path(damaged.key))
+        with self._alone(key):
             try:
-                self.read(damaged.key)
+                self._understood(key, copies.read(path))
             except Damaged:
-                path.rename(path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
+                for each in copies.paths(path):
+                    with suppress(FileNotFoundError):
+                        _set_aside(each)
+                self._known.pop(key, None)
+
+    # --- what a file says
+
+    def _look(self, key: Key) -> _Known | None:
+        """Return a resource as it is now."""
+        path, known = str(self._path(key)), self._known.get(key)
+        if known is not None and known.stands(copies.heads(path)):
+            return known
+        pair = copies.read(path)
+        if not self._odd(key, pair):
+            return self._understood(key, pair)
+        with self._alone(key):  # somebody may be writing right now
+            return self._understood(key, copies.read(path))
+
+    def _odd(self, key: Key, pair: Pair) -> bool:
+        """Say whether copies are as they are only while somebody writes, or damaged."""
+        known = self._known.get(key)
+        return bool(pair.torn) or (known is not None and known.outlived(pair.standing))
+
+    def _understood(self, key: Key, pair: Pair, found: Found | None = None) -> _Known | None:
+        """Return what copies say that are not just being written; `found`, where that is known already.
+
+        Raises:
+            Damaged: they say nothing, or less than was known.
+        """
+        path, before = str(self._path(key)), self._known.get(key)
+        faults = {number: Damaged(key, copies.paths(path)[number], _fault(pair, number)) for number in pair.torn}
+        newest, standing = pair.newest, pair.standing
+        if newest is None or standing is None:
+            if faults:
+                raise next(iter(faults.values()))
+            self._known.pop(key, None)
+            return None
+        if before is not None:
+            # Whoever was here all the time knows what stood. Only who starts may take the other copy for all that was
+            # acknowledged: the power failed, or a writer died.
+            for number, fault in faults.items():
+                if pair.heads[number] != before.heads[number]:
+                    raise fault
+            if before.outlived(standing):
+                raise Damaged(key, path, "what was written last is gone")
+        if found is None and before is not None and before.found.revision == standing.revision:
+            found = before.found
+        if found is None:
+            found = _parsed(key, copies.paths(path)[newest], standing)
+        sizes = tuple(each.size if each is not None else 0 for each in pair)
+        torn = next(iter(faults.values()), None)
+        known = _Known(found, pair.heads, (sizes[0], sizes[1]), newest, standing.generation, torn)
+        self._known[key] = known
+        return known
 
     def _path(self, key: Key) -> Path:
         path = self._paths.get(key)
         if path is None:
             path = self._paths[key] = self._folder / PLACES[key.kind] / f"{key.name}{SUFFIX}"
         return path
-
-    def _revision(self, key: Key, path: Path) -> str | None:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            head = HEAD.match(os.read(descriptor, HEAD_BYTES).decode(errors="replace"))
-        finally:
-            os.close(descriptor)
-        if head is None:
-            raise Damaged(key, str(path), "it does not begin as ours do")
-        return head[1]
-
-    def _understood(self, key: Key, path: Path, text: str) -> Found:
-        head, known = HEAD.match(text), self._known.get(key)
-        if head is not None and known is not None and known.revision == head[1]:
-            return known
-        try:
-            document = json.loads(text)
-            if head is None or not isinstance(document, dict) or document.get("kind") != key.kind:
-                raise ValueError(f"it does not begin as ours do, or is no {key.kind}")  # noqa: TRY301 - as for no JSON
-            value = _value(key, document, str(path))
-        except Invalid as invalid:
-            raise Damaged(key, str(path), "; ".join(fault.message for fault in invalid.faults)) from invalid
-        except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(key, str(path), " ".join(str(error).split())) from error
-        found = self._known[key] = Found(value, head[1])
-        return found
 
     def _lock(self, key: Key) -> str:
         return f"{self._locks}/{crc32(f'{key.kind}/{key.name}'.encode()) % LOCKS:02}"
@@ -186,9 +278,32 @@ class FolderSwaps:
             os.close(descriptor)
 
 
-def _head(revision: str) -> bytes:
-    """Return how a file of this revision begins."""
-    return f'{{"metadata": {{"resourceVersion": "{revision}"'.encode()
+def _fault(pair: Pair, number: int) -> str:
+    copy = pair[number]
+    return copy.fault if copy is not None else ""
+
+
+def _set_aside(path: str) -> None:
+    """Give a file a name that nobody takes for one of ours."""
+    os.rename(path, f"{path}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")  # noqa: PTH104 - as its caller has it
+
+
+def _parsed(key: Key, path: str, copy: copies.Copy) -> Found:
+    """Read a copy that is whole.
+
+    Raises:
+        Damaged: for what is none of ours.
+    """
+    try:
+        document = json.loads(copy.document)
+        if not isinstance(document, dict) or document.get("kind") != key.kind:
+            raise ValueError(f"it does not begin as ours do, or is no {key.kind}")  # noqa: TRY301 - as for no JSON
+        value = _value(key, document, path)
+    except Invalid as invalid:
+        raise Damaged(key, path, "; ".join(fault.message for fault in invalid.faults)) from invalid
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(key, path, " ".join(str(error).split())) from error
+    return Found(value, copy.revision)
 
 
 def _value(key: Key, document: Mapping[str, Any], where: str) -> Stored:
@@ -203,14 +318,21 @@ def _value(key: Key, document: Mapping[str, Any], where: str) -> Stored:
     return value
 
 
-def _written(key: Key, value: Stored, revision: str) -> str:
-    document = {
-        "metadata": {"resourceVersion": revision, "name": key.name},
-        "apiVersion": ipam_resources.CRD_VERSION,
-        "kind": key.kind,
-    }
+def _rest(key: Key, value: Stored) -> bytes:
+    """Return what follows the head of a file."""
     if isinstance(value, Block):
         spec = ipam_resources.block_text(value)
     else:
         spec = json.dumps(ipam_resources.affinity_document(value))
-    return f'{json.dumps(document)[:-1]}, "spec": {spec}}}\n'
+    return f', "name": {json.dumps(key.name)}}}{_kind(key.kind)}{spec}}}'.encode()
+
+
+@cache
+def _kind(kind: str) -> str:
+    document = json.dumps({"apiVersion": ipam_resources.CRD_VERSION, "kind": kind})
+    return f', {document[1:-1]}, "spec": '
+
+
+def _single(found: Found, rest: bytes) -> bytes:
+    """Return the file of what has no second copy."""
+    return f'{{"metadata": {{"resourceVersion": "{found.revision}"'.encode() + rest + b"\n"

@@ -1,9 +1,9 @@
 """A host that runs the whole agent behind the real plugin, as a container runtime finds it."""
 
-import json
 import sysconfig
 from pathlib import Path
 
+import block_files
 from cni_lab import Host, until
 
 AGENT = Path(sysconfig.get_path("scripts"), "felix-agent")
@@ -32,12 +32,9 @@ class AgentHost(Host):
     def program(self) -> list[object]:
         return [AGENT, "run", "--config", self.folder / "felix.yaml"]
 
-    def block_files(self) -> list[Path]:
-        return sorted((self.folder / "resources" / "ipam" / "blocks").glob("*.json"))
-
     def held_by_pods(self) -> dict[str, tuple[str, str]]:
         """Return which address blocks say is held by which container and interface."""
-        specs = [json.loads(file.read_text())["spec"] for file in self.block_files()]
+        specs = block_files.specs(self.folder / "resources")
         found = {address: each["secondary"] for spec in specs for address, each in spec["allocations"].items()}
         return {
             address: (each["containerID"], each["interface"])

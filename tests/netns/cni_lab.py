@@ -14,6 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+import block_files
+
 SHIM = Path(sysconfig.get_path("scripts"), "felix-cni")
 NODE = Path(__file__).with_name("cni_node.py")
 DEADLINE = 15.0
@@ -188,11 +190,7 @@ class Host:
 
     def held(self) -> set[str]:
         """Return the addresses that blocks say are held, whoever holds them."""
-        found = [json.loads(file.read_text())["spec"]["allocations"] for file in self.block_files()]
-        return {address for allocations in found for address in allocations}
-
-    def block_files(self) -> list[Path]:
-        return sorted((self.disk / "ipam" / "blocks").glob("*.json"))
+        return {address for spec in block_files.specs(self.disk) for address in spec["allocations"]}
 
     def is_clean(self) -> bool:
         return self.veths() == set() == self.held() and not {route for route in self.routes() if route[:3] == "10."}

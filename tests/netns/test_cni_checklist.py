@@ -12,6 +12,10 @@ import pytest
 from cni_agent import AgentHost, empty, is_clean, prepare
 from cni_lab import SHIM, Host, command, host, in_pod, until
 
+from felix_py.claims import block_key
+from felix_py.datastore.swaps import FolderSwaps
+from felix_py.ipam import Block
+
 pytestmark = pytest.mark.netns
 
 WEB = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
@@ -200,12 +204,10 @@ def test_c5_proxy_arp_that_somebody_switched_off_is_on_again_or_missing(node: Ag
 
 def test_c6_check_finds_a_lost_reservation(node: AgentHost) -> None:
     pod, result = added(node)
-    for file in node.block_files():
-        document = json.loads(file.read_text())
-        if document["spec"]["allocations"]:
-            document["spec"]["allocations"] = {}
-            document["metadata"]["resourceVersion"] = "0" * 16
-            file.write_text(json.dumps(document))
+    swaps = FolderSwaps(node.folder / "resources")
+    for found in swaps.listing("IPAMBlock")[0]:
+        assert isinstance(found.value, Block)
+        swaps.swap(block_key(found.value.cidr), Block(found.value.cidr, found.value.affinity), found.revision)
     answer = node.cni("CHECK", "c1", pod, config=result)
     assert (answer.status, answer.code) == (1, 103)
     assert "is not held for it" in answer.message
