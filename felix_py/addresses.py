@@ -367,14 +367,24 @@ class Addresses:
                 by_block.setdefault(cidr, []).append((address, holder))
         now = self._clock()
         for cidr, several in by_block.items():
+            release = partial(ipam.release_holders, holders=several, now=now)
             try:
-                drive(claims.change(cidr, partial(ipam.release_holders, holders=several, now=now)), self._swaps)
+                drive(claims.change(cidr, release), self._swaps)
             except Damaged as damaged:
-                log.warning("datastore.fault", fault=f"{damaged}; what it said of {len(several)} addresses is lost")
+                self._release_damaged(damaged, cidr, release)
             self._full.discard(cidr)
             for address, _ in several:
                 self.own.mine.pop(address, None)
                 self._unwritten.pop(address, None)
+
+    def _release_damaged(self, damaged: Damaged, cidr: IPNetwork, release: Callable[[Block], Block]) -> None:
+        """Put what is damaged aside, and release from what was written before, where that stands."""
+        log.warning("datastore.fault", fault=f"{damaged}; it is put aside, with what it said of addresses")
+        self._swaps.put_aside(damaged)
+        try:
+            drive(claims.change(cidr, release), self._swaps)
+        except Damaged as still:
+            log.warning("datastore.fault", fault=f"{still}; what it said of addresses is lost")
 
     def cidr_of(self, address: IPAddress) -> IPNetwork | None:
         """Return the block that an address lies in; None where there is none."""

@@ -175,6 +175,21 @@ def test_what_is_put_aside_is_both_copies(tmp_path: Path, node: Node) -> None:
     assert Node(tmp_path).block() == held(5)
 
 
+def test_a_writer_that_dies_beside_others_costs_nobody_what_stands(tmp_path: Path, node: Node) -> None:
+    node.write(held(1))
+    node.write(held(1, 2))
+    older, newer = files(tmp_path)
+    older.write_bytes(render("f" * 16, 3, b"", 0)[:60])
+    with pytest.raises(Damaged, match=f"{older} is damaged") as caught:
+        node.block()
+    node.swaps.put_aside(caught.value)
+    assert node.block() == held(1, 2)
+    assert newer.exists()
+    assert not older.exists()
+    node.write(held(1, 2, 3))
+    assert Node(tmp_path).block() == held(1, 2, 3)
+
+
 def test_what_is_whole_is_not_put_aside(tmp_path: Path, node: Node) -> None:
     node.write(held(1))
     node.write(held(1, 2))

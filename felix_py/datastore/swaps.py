@@ -195,12 +195,15 @@ class FolderSwaps:
         """Take what cannot be understood out of the way; see `datastore.api.Swaps`."""
         key, path = damaged.key, str(self._path(damaged.key))
         with self._alone(key):
+            pair, known = copies.read(path), self._known.get(key)
             try:
-                self._understood(key, copies.read(path))
+                self._understood(key, pair)
             except Damaged:
-                for each in copies.paths(path):
+                # A copy that stands, and is not older than what was known, stays: a writer died at the other one.
+                stays = pair.torn and pair.standing is not None and not (known and known.outlived(pair.standing))
+                for number in pair.torn if stays else (0, 1):
                     with suppress(FileNotFoundError):
-                        _set_aside(each)
+                        _set_aside(copies.paths(path)[number])
                 self._known.pop(key, None)
 
     # --- what a file says
