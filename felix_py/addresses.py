@@ -257,20 +257,22 @@ class Addresses:
 
     def _assigned(self, cidr: IPNetwork, asks: Sequence[Ask], owner: NodeName | None) -> list[Given]:
         """Give addresses of one block."""
-        answers = self._asked(cidr, asks, owner)
+        answers, damaged = self._asked(cidr, asks, owner)
         if owner is not None and any(isinstance(each, NotAssigned) and each.gone for each in answers):
-            lost = self.own.ready(cidr)
-            answers = self._asked(cidr, asks, owner) if lost is None else [NotAssigned(lost.why)] * len(asks)
+            lost = self.own.ready(cidr, damaged)
+            answers = self._asked(cidr, asks, owner)[0] if lost is None else [NotAssigned(lost.why)] * len(asks)
         for ask, answer in zip(asks, answers, strict=True):
             if not isinstance(answer, NotAssigned):
                 self.own.mine[answer] = ask.holder
         return answers
 
-    def _asked(self, cidr: IPNetwork, asks: Sequence[Ask], owner: NodeName | None) -> list[Given]:
+    def _asked(
+        self, cidr: IPNetwork, asks: Sequence[Ask], owner: NodeName | None
+    ) -> tuple[list[Given], Damaged | None]:
         try:
-            return drive(claims.assign(cidr, asks, self.own.terms(), owner), self._swaps)
+            return drive(claims.assign(cidr, asks, self.own.terms(), owner), self._swaps), None
         except Damaged as damaged:
-            return [NotAssigned(f"{damaged}; see `felixctl ipam check`", gone=True)] * len(asks)
+            return [NotAssigned(f"{damaged}; see `felixctl ipam check`", gone=True)] * len(asks), damaged
 
     def give_in(self, cidr: IPNetwork, holder: Holder) -> Given:
         """Give an address of one particular own block.

@@ -24,6 +24,7 @@ class Copies(NamedTuple):
         older: of the one that is to be overwritten.
         folder: of both.
         beginnings: of the newer and of the older one; that of one which is to be made is empty.
+        unsure: whether the newer one may not be on disk, since somebody else wrote it.
     """
 
     lock: bytes
@@ -31,6 +32,7 @@ class Copies(NamedTuple):
     older: bytes
     folder: bytes
     beginnings: tuple[bytes, bytes]
+    unsure: bool = False
 
 
 class Library:
@@ -43,7 +45,7 @@ class Library:
     def __init__(self, path: Path) -> None:
         function = ctypes.CDLL(str(path)).overwrite_older
         text, size = ctypes.c_char_p, ctypes.c_size_t
-        function.argtypes = (text, text, text, size, text, text, size, text, text, size)
+        function.argtypes = (text, text, text, size, text, text, size, text, ctypes.c_int, text, size)
         function.restype = ctypes.c_long
         self.overwrite_older: Callable[..., int] = function
 
@@ -62,16 +64,20 @@ def overwritten(copies: Copies, data: bytes, *, functions: Library | None) -> bo
         functions: those compiled; without them nothing is done.
 
     Returns:
-        False where the newer copy stands as it was, and the older one may be gone: whoever does it otherwise meets the
-        reason.
+        False where both are as they were: whoever does it otherwise meets the reason.
+
+    Raises:
+        OSError: the newer copy stands as it was, and the older one is gone.
     """
     if functions is None:
         return False
-    lock, newer, older, folder, (stands, follows) = copies
-    # The folder is synced only where a copy is made.
+    lock, newer, older, folder, (stands, follows), unsure = copies
+    # The folder is synced only where a copy is made, or somebody may have died over one.
     became = functions.overwrite_older(
-        lock, newer, stands, len(stands), older, follows, len(follows), folder, data, len(data)
+        lock, newer, stands, len(stands), older, follows, len(follows), folder, unsure, data, len(data)
     )
+    if became < 0:
+        raise OSError(-became, os.strerror(-became))
     return became == 0
 
 

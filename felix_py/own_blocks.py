@@ -157,16 +157,22 @@ class OwnBlocks:
             self._rewrite(cidr)
         return done
 
-    def ready(self, cidr: IPNetwork) -> Lost | None:
+    def ready(self, cidr: IPNetwork, damaged: Damaged | None = None) -> Lost | None:
         """See that an own block is written; one that is gone or damaged is written anew, with what is in use here.
+
+        Args:
+            cidr: of the block.
+            damaged: what is known to be wrong with it.
 
         Returns:
             why it cannot be used, if it cannot.
         """
-        key, found = claims.block_key(cidr), None
+        found = None
         try:
-            found = self._swaps.read(key)
-        except Damaged as damaged:
+            found = self._swaps.read(claims.block_key(cidr)) if damaged is None else None
+        except Damaged as problem:
+            damaged = problem
+        if damaged is not None:
             sentence = f"{damaged}; it is put aside, and written anew from what is in use here"
             log.warning("datastore.fault", fault=sentence)
             self._swaps.put_aside(damaged)

@@ -80,12 +80,16 @@ static bool sync_folder(const char *path)
 static int open_older(const char *path, const char *beginning, size_t length)
 {
     int file;
+    bool usable;
 
     if (length == 0)
         file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, MODE);
     else
         file = open(path, O_RDWR | O_CLOEXEC);
-    if (file >= 0 && !begins(file, beginning, length)) {
+    if (file < 0)
+        return -1;
+    usable = length == 0 ? fchmod(file, MODE) == 0 : begins(file, beginning, length);
+    if (!usable) {
         close(file);
         return -1;
     }
@@ -113,52 +117,72 @@ static bool lies_on_this_machine(int file)
     return false;
 }
 
-/* See that there is room, before anything is overwritten; a file system that cannot say so finds out by writing. */
+/* See that there is room, before anything is overwritten; a file system that cannot say so finds out by writing. One that
+ * is longer than its writer knows was left so by somebody who died. */
 static bool make_room(int file, size_t length)
 {
     struct stat now;
 
     if (fstat(file, &now) != 0)
         return false;
-    if ((size_t)now.st_size >= length || fallocate(file, 0, 0, (off_t)length) == 0 || errno == EOPNOTSUPP)
+    if ((size_t)now.st_size > length)
+        return false;
+    if ((size_t)now.st_size == length || fallocate(file, 0, 0, (off_t)length) == 0 || errno == EOPNOTSUPP)
         return true;
     (void)!ftruncate(file, now.st_size);
     return false;
 }
 
-/* What was not put on disk nobody may take for what stands there: the other copy does, as before. */
-static bool overwrite(const char *path, int file, const char *folder, const char *data, size_t length)
+/* Put on disk what somebody may have died over who wrote the newer copy: nothing else is left while the older one is
+ * overwritten. */
+static bool sync_newer(const char *newer, const char *folder)
 {
-    bool done = write_all(file, data, length) && fdatasync(file) == 0 && (folder == NULL || sync_folder(folder));
+    int file = open(newer, O_RDONLY | O_CLOEXEC);
+    bool done;
 
-    if (!done)
-        unlink(path);
+    if (file < 0)
+        return false;
+    done = fdatasync(file) == 0 && sync_folder(folder);
+    close(file);
     return done;
+}
+
+/* What was not put on disk nobody may take for what stands there: the other copy does, as before. 0, or -errno. */
+static long overwrite(const char *path, int file, const char *folder, const char *data, size_t length)
+{
+    long found;
+
+    if (write_all(file, data, length) && fdatasync(file) == 0 && (folder == NULL || sync_folder(folder)))
+        return 0;
+    found = errno != 0 ? -errno : -EIO;
+    unlink(path);
+    return found;
 }
 
 /* Overwrite the older copy, with the lock held that all who change the file hold, if both begin as expected.
  *
- * What is on disk then needs no more than one sync of data that lies where it lay. Returns 0 where that was done; 1 where
- * the newer copy stands as before, for whatever reason, and the older one may be gone. */
+ * What is on disk then needs no more than one sync of data that lies where it lay; `unsure` of the newer copy one makes
+ * sure of that first. Returns 0 where that was done; 1 where nothing was; -errno where the older copy was begun with and is
+ * gone, and the newer one stands. */
 long overwrite_older(const char *lock, const char *newer, const char *newer_begins, size_t newer_length,
-                     const char *older, const char *older_begins, size_t older_length, const char *folder,
+                     const char *older, const char *older_begins, size_t older_length, const char *folder, int unsure,
                      const char *data, size_t length)
 {
     int held = lock_file(lock), file;
-    bool done = false;
+    long found = 1;
 
     if (held < 0)
         return 1;
     if (path_begins(newer, newer_begins, newer_length)) {
         file = open_older(older, older_begins, older_length);
         if (file >= 0) {
-            done = lies_on_this_machine(file) && make_room(file, length) &&
-                   overwrite(older, file, older_length == 0 ? folder : NULL, data, length);
+            if (lies_on_this_machine(file) && make_room(file, length) && (!unsure || sync_newer(newer, folder)))
+                found = overwrite(older, file, older_length == 0 ? folder : NULL, data, length);
             close(file);
-            if (!done && older_length == 0)
+            if (found == 1 && older_length == 0)
                 unlink(older);
         }
     }
     close(held);
-    return done ? 0 : 1;
+    return found;
 }

@@ -180,14 +180,45 @@ def test_a_writer_that_dies_beside_others_costs_nobody_what_stands(tmp_path: Pat
     node.write(held(1, 2))
     older, newer = files(tmp_path)
     older.write_bytes(render("f" * 16, 3, b"", 0)[:60])
+    assert node.block() == held(1, 2), "what stood still stands"
+    assert [each.place for each in node.swaps.listing("IPAMBlock")[1]] == [str(older)]
     with pytest.raises(Damaged, match=f"{older} is damaged") as caught:
-        node.block()
+        node.write(held(1, 2, 3))  # whoever owns it looks at what others announce before
     node.swaps.put_aside(caught.value)
     assert node.block() == held(1, 2)
     assert newer.exists()
     assert not older.exists()
     node.write(held(1, 2, 3))
     assert Node(tmp_path).block() == held(1, 2, 3)
+
+
+@pytest.mark.parametrize("number", [1, 5000])
+def test_a_writer_that_dies_when_it_has_made_room_leaves_nothing_behind_what_is_written(
+    tmp_path: Path, node: Node, number: int
+) -> None:
+    node.write(held(1))
+    node.write(held(1, 2))
+    older, _ = files(tmp_path)
+    with older.open("ab") as file:
+        file.write(bytes(number))
+    node.write(held(1, 2, 3))
+    assert Node(tmp_path).block() == held(1, 2, 3)
+    node.write(held(1, 2, 3, 4))
+    assert Node(tmp_path).block() == held(1, 2, 3, 4)
+
+
+def test_an_agent_of_an_earlier_version_that_was_run_meanwhile_is_believed(tmp_path: Path, node: Node) -> None:
+    for number in range(1, 5):
+        node.write(held(number))
+    first = tmp_path / "ipam" / "blocks" / "10-65-0-0-26.json"
+    rest = judged(first.read_bytes()).rest.replace(b"n.c3", b"n.c9")
+    first.write_bytes(b'{"metadata": {"resourceVersion": "0123456789abcdef"' + rest + b"\n")
+    for each in (Node(tmp_path), node):
+        found = each.swaps.read(KEY)
+        assert found is not None
+        assert found.revision == "0123456789abcdef"
+    node.write(held(7))
+    assert Node(tmp_path).block() == held(7)
 
 
 def test_what_is_whole_is_not_put_aside(tmp_path: Path, node: Node) -> None:
@@ -274,6 +305,25 @@ def test_readers_never_see_half_of_a_change_nor_an_older_one(tmp_path: Path) -> 
     thread.join()
     assert problems == []
     assert len(set(seen)) > 2
+
+
+def test_a_reader_whose_own_node_writes_meanwhile_takes_what_stood_for_no_damage(
+    tmp_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.write(held(1))
+    node.write(held(1, 2))
+    Node(tmp_path).write(held(1, 2, 3))  # so that the next look is at all of it
+    real = copies.read
+
+    def late(path: str) -> copies.Pair:
+        pair = real(path)
+        monkeypatch.setattr(copies, "read", real)
+        node.write(held(1, 2, 3, 4))
+        return pair
+
+    monkeypatch.setattr(copies, "read", late)
+    assert node.block() == held(1, 2, 3)
+    assert node.block() == held(1, 2, 3, 4)
 
 
 def test_a_folder_that_is_removed_is_a_block_that_is_not_there(tmp_path: Path, node: Node) -> None:

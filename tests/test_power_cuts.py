@@ -5,7 +5,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -158,3 +158,31 @@ def test_the_witness_sees_compiled_code_that_forgets_to_sync(tmp_path: Path, for
     with watched(disk), pytest.raises(AssertionError, match="what was acknowledged is there"):
         acknowledge()
     assert forgetful.calls > 0
+
+
+def test_what_a_writer_died_over_is_on_disk_before_the_other_copy_is_overwritten(tmp_path: Path) -> None:
+    """It was killed between write and sync, others took what it had written for what stands, the power fails."""
+    folder, restored = tmp_path / "disk", tmp_path / "restored"
+    folder.mkdir()
+    restored.mkdir()
+    witness = Witness(restored)
+    disk = Disk(folder, witness.judge)
+    functions = Watched(tmp_path)
+    pods = allocations(folder, functions=functions)
+    given = []
+    with watched(disk):
+        for number in range(2):
+            given.append(pods.attach(draft(number), (ip_address(f"10.65.0.{number}"),)))
+            witness.acknowledged[given[-1].addresses[0]] = given[-1].name
+        (block,) = FolderSwaps(folder).listing("IPAMBlock")[0]
+        key = block_key(block.value.cidr)  # type: ignore[union-attr]
+        dying = FolderSwaps(folder, functions)
+        dying.read(key)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fdatasync", lambda _: None)  # as if it had been killed there
+            dying.swap(key, block.value, block.revision)
+        again = allocations(folder, *given, functions=functions)
+        witness.leaving.add(given[0].addresses[0])
+        again.detach(given[0])
+        disk.cut()
+    assert len(witness.seen) > 5

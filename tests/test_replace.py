@@ -111,14 +111,16 @@ def failing(kind: int) -> Callable[[int], None]:
 def test_what_a_disk_may_not_have_taken_is_nobodys_to_read(there: Copies, tmp_path: Path) -> None:
     library = tmp_path / "library"
     library.mkdir()
-    assert not overwritten(there, NEW, functions=Watched(library, failing(stat.S_IFREG)))
+    with pytest.raises(OSError, match="Input/output error"):
+        overwritten(there, NEW, functions=Watched(library, failing(stat.S_IFREG)))
     assert contents(there) == {"block.json.twin": STANDS}
 
 
 def test_a_copy_whose_name_may_be_lost_is_not_there(alone: Copies, tmp_path: Path) -> None:
     library = tmp_path / "library"
     library.mkdir()
-    assert not overwritten(alone, NEW, functions=Watched(library, failing(stat.S_IFDIR)))
+    with pytest.raises(OSError, match="Input/output error"):
+        overwritten(alone, NEW, functions=Watched(library, failing(stat.S_IFDIR)))
     assert contents(alone) == {"block.json.twin": STANDS}
 
 

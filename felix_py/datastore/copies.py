@@ -62,7 +62,7 @@ class Pair(NamedTuple):
     def newest(self) -> int | None:
         """Which copy stands, 0 or 1; None for neither."""
         whole = [number for number, each in enumerate(self) if each is not None and not each.fault]
-        return max(whole, key=self._generation, default=None)
+        return max(whole, key=self.generation, default=None)
 
     @property
     def standing(self) -> Copy | None:
@@ -80,9 +80,18 @@ class Pair(NamedTuple):
         first, second = (each.head if each is not None else b"" for each in self)
         return first, second
 
-    def _generation(self, number: int) -> int:
-        copy = self[number]
-        return copy.generation if copy is not None else NO_GENERATION
+    def generation(self, number: int) -> int:
+        """Return the generation of a copy that is there.
+
+        One without, beside a second copy that was not the first change, was written by an agent of an earlier version
+        that was run again, and knew of no second copy: it is newer.
+        """
+        copy, other = self[number], self[1 - number]
+        if copy is None:
+            return NO_GENERATION
+        if copy.generation == NO_GENERATION and other is not None and not other.fault and other.generation > 1:
+            return other.generation + 1
+        return copy.generation
 
 
 def paths(path: str) -> tuple[str, str]:
@@ -127,6 +136,12 @@ def judged(data: bytes) -> Copy:
     whole = found[2] is None or head == _head(revision, generation, rest)
     fault = "" if whole else "its checksum is that of something else"
     return Copy(head, len(data), revision, generation, rest, fault)
+
+
+def counts(head: bytes) -> bool:
+    """Say whether a copy that begins so has a generation."""
+    found = HEAD.match(head)
+    return found is not None and found[2] is not None
 
 
 def judged_head(data: bytes) -> bytes:

@@ -7,25 +7,25 @@ whoever dies on the way leaves what was there before or what is new. Readers tak
 """
 
 import fcntl
-import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
-from felix_py import durable, ipam_resources
+import structlog
+
+from felix_py import durable
 from felix_py.claims import Conflict, Found, Stored
-from felix_py.datastore import copies
+from felix_py.datastore import copies, swap_documents
 from felix_py.datastore.api import Damaged
 from felix_py.datastore.copies import Pair
-from felix_py.ipam import Block
-from felix_py.model import BlockAffinity, Invalid, Key, NodeName
-from felix_py.resources import parse
+from felix_py.model import Key, NodeName
+
+log = structlog.get_logger()
 
 FOLDER = "ipam"
 """Below the folder of resources."""
@@ -50,6 +50,8 @@ class _Known(NamedTuple):
         newest: the copy that stands, 0 or 1.
         generation: of that.
         torn: of the other one, where it is none.
+        unsure: whether what stands may not be on disk: another process wrote it, and may have died over it.
+        late: whether the other one became none after this process had seen it.
     """
 
     found: Found
@@ -58,6 +60,8 @@ class _Known(NamedTuple):
     newest: int
     generation: int
     torn: Damaged | None = None
+    unsure: bool = True
+    late: bool = False
 
     def stands(self, starts: tuple[bytes, bytes]) -> bool:
         """Say whether nothing has happened to a file that begins so."""
@@ -69,11 +73,11 @@ class _Known(NamedTuple):
         return standing is not None and standing.head == self.heads[1 - self.newest]
 
     def overwritten(self, found: Found, data: bytes) -> "_Known":
-        """Return the same after the older copy became this."""
+        """Return the same after the older copy durably became this."""
         place, generation = 1 - self.newest, self.generation + 1
         heads, sizes = list(self.heads), list(self.sizes)
         heads[place], sizes[place] = copies.judged_head(data), len(data)
-        return _Known(found, (heads[0], heads[1]), (sizes[0], sizes[1]), place, generation)
+        return _Known(found, (heads[0], heads[1]), (sizes[0], sizes[1]), place, generation, unsure=False)
 
 
 class FolderSwaps:
@@ -119,13 +123,25 @@ class FolderSwaps:
         """Return what there is of one kind, and remove what somebody left unfinished who died."""
         names: set[str] = set()
         for each in (self._folder / PLACES[kind]).glob(f"*{SUFFIX}*"):
-            name, _, ending = each.name.partition(SUFFIX)
-            if ending in ("", copies.TWIN):
+            whole = each.name.removesuffix(durable.UNFINISHED)
+            name = whole.removesuffix(copies.TWIN).removesuffix(SUFFIX)
+            if whole not in copies.paths(f"{name}{SUFFIX}"):
+                continue  # put aside, or none of ours
+            if each.name == whole:
                 names.add(name)
-            elif ending.endswith(durable.UNFINISHED):
-                with self._alone(Key(kind, name)), suppress(FileNotFoundError):
-                    each.unlink()
+            else:
+                self._sweep(Key(kind, name), each)
         return [Key(kind, name) for name in sorted(names)]
+
+    def _sweep(self, key: Key, unfinished: Path) -> None:
+        """Remove what its writer cannot finish any more, for nobody writes who has not the lock."""
+        try:
+            with self._alone(key):
+                unfinished.unlink()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("datastore.fault", fault=f"{unfinished} is left over and cannot be removed: {error.strerror}")
 
     def swap(self, key: Key, value: Stored | None, revision: str | None) -> str:
         """Change a resource if it still has this revision; see `datastore.api.Swaps`."""
@@ -136,6 +152,7 @@ class FolderSwaps:
             elif revision is None or not self._overwritten(key, Found(value, after), revision):
                 self._change(key, Found(value, after), revision)
         except OSError as error:
+            self._known.pop(key, None)  # another thread may have seen what did not come to be
             raise OSError(error.errno, error.strerror, str(self._path(key))) from error
         return after
 
@@ -144,8 +161,12 @@ class FolderSwaps:
         known = self._known.get(key)
         if key.kind not in COPIED or known is None or known.found.revision != revision or known.torn is not None:
             return False
+        if not copies.counts(known.heads[known.newest]):
+            return False
         older = 1 - known.newest
-        data = copies.render(found.revision, known.generation + 1, _rest(key, found.value), known.sizes[older])
+        data = copies.render(
+            found.revision, known.generation + 1, swap_documents.rest(key, found.value), known.sizes[older]
+        )
         places = tuple(map(os.fsencode, copies.paths(str(self._path(key)))))
         where = durable.Copies(
             lock=os.fsencode(self._lock(key)),
@@ -153,6 +174,7 @@ class FolderSwaps:
             older=places[older],
             folder=os.fsencode(self._path(key).parent),
             beginnings=(known.heads[known.newest], known.heads[older]),
+            unsure=known.unsure,
         )
         if not durable.overwritten(where, data, functions=self._functions):
             return False
@@ -161,17 +183,28 @@ class FolderSwaps:
 
     def _change(self, key: Key, found: Found, revision: str | None) -> None:
         """Write a resource, where it has this revision still."""
-        path, rest = self._path(key), _rest(key, found.value)
+        path, rest = str(self._path(key)), swap_documents.rest(key, found.value)
         with self._alone(key):
             known, pair = self._expected(key, revision)
+            if known is not None and known.late and known.torn is not None:
+                raise known.torn
             older = 1 - known.newest if known is not None and key.kind in COPIED else 0
             if older in pair.torn:
-                _set_aside(copies.paths(str(path))[older])
+                _set_aside(copies.paths(path)[older])
             generation = known.generation + 1 if known is not None else 1
-            data = copies.render(found.revision, generation, rest, 0) if key.kind in COPIED else _single(found, rest)
-            durable.write(Path(copies.paths(str(path))[older]), data.decode())
-            # Read back, so that both copies are known as they are.
-            self._understood(key, copies.read(str(path)), found)
+            if key.kind in COPIED and known is not None and not copies.counts(known.heads[known.newest]):
+                # Of an earlier version: what lies beside it counts for nothing, and goes before it might again.
+                if older not in pair.torn and pair[older] is not None:
+                    durable.remove(Path(copies.paths(path)[older]))
+                generation = 1
+            data = (
+                copies.render(found.revision, generation, rest, 0)
+                if key.kind in COPIED
+                else swap_documents.single(found, rest)
+            )
+            durable.write(Path(copies.paths(path)[older]), data.decode())
+            base = known or _Known(found, (b"", b""), (0, 0), 1, 0)
+            self._known[key] = base._replace(generation=generation - 1).overwritten(found, data)
 
     def _remove(self, key: Key, revision: str | None) -> None:
         """Remove a resource, where it has this revision still; what is older goes first, for it must not come back."""
@@ -185,8 +218,8 @@ class FolderSwaps:
 
     def _expected(self, key: Key, revision: str | None) -> tuple[_Known | None, Pair]:
         """Return a resource and its copies, for whoever has its lock; or say that its revision is another one."""
-        pair = copies.read(str(self._path(key)))
-        known = self._understood(key, pair)
+        before, pair = self._seen(key)
+        known = self._understood(key, before, pair)
         if (known.found.revision if known is not None else None) != revision:
             raise Conflict(f"{key} was changed by somebody else")
         return known, pair
@@ -195,15 +228,16 @@ class FolderSwaps:
         """Take what cannot be understood out of the way; see `datastore.api.Swaps`."""
         key, path = damaged.key, str(self._path(damaged.key))
         with self._alone(key):
-            pair, known = copies.read(path), self._known.get(key)
+            known, pair = self._seen(key)
+            aside = pair.torn  # beside a copy that stands, somebody died over it
             try:
-                self._understood(key, pair)
+                self._understood(key, known, pair)
             except Damaged:
-                # A copy that stands, and is not older than what was known, stays: a writer died at the other one.
-                stays = pair.torn and pair.standing is not None and not (known and known.outlived(pair.standing))
-                for number in pair.torn if stays else (0, 1):
-                    with suppress(FileNotFoundError):
-                        _set_aside(copies.paths(path)[number])
+                aside = (0, 1)
+            for number in aside:
+                with suppress(FileNotFoundError):
+                    _set_aside(copies.paths(path)[number])
+            if aside:
                 self._known.pop(key, None)
 
     # --- what a file says
@@ -214,47 +248,63 @@ class FolderSwaps:
         if known is not None and known.stands(copies.heads(path)):
             return known
         pair = copies.read(path)
-        if not self._odd(key, pair):
-            return self._understood(key, pair)
+        if not pair.torn and not (known is not None and known.outlived(pair.standing)):
+            return self._understood(key, known, pair)
         with self._alone(key):  # somebody may be writing right now
-            return self._understood(key, copies.read(path))
+            return self._understood(key, *self._seen(key))
 
-    def _odd(self, key: Key, pair: Pair) -> bool:
-        """Say whether copies are as they are only while somebody writes, or damaged."""
+    def _seen(self, key: Key) -> tuple[_Known | None, Pair]:
+        """Return what was known of a file, and its copies as they are; in this order, for another thread may write."""
         known = self._known.get(key)
-        return bool(pair.torn) or (known is not None and known.outlived(pair.standing))
+        return known, copies.read(str(self._path(key)))
 
-    def _understood(self, key: Key, pair: Pair, found: Found | None = None) -> _Known | None:
-        """Return what copies say that are not just being written; `found`, where that is known already.
+    def _understood(self, key: Key, before: _Known | None, pair: Pair) -> _Known | None:
+        """Return what copies say that are not just being written.
+
+        Args:
+            key: which resource.
+            before: what was known when the copies were read.
+            pair: the copies.
 
         Raises:
             Damaged: they say nothing, or less than was known.
         """
-        path, before = str(self._path(key)), self._known.get(key)
+        path = str(self._path(key))
         faults = {number: Damaged(key, copies.paths(path)[number], _fault(pair, number)) for number in pair.torn}
         newest, standing = pair.newest, pair.standing
         if newest is None or standing is None:
             if faults:
                 raise next(iter(faults.values()))
-            self._known.pop(key, None)
+            self._note(key, before, None)
             return None
-        if before is not None:
+        if before is not None and before.outlived(standing):
             # Whoever was here all the time knows what stood. Only who starts may take the other copy for all that was
             # acknowledged: the power failed, or a writer died.
-            for number, fault in faults.items():
-                if pair.heads[number] != before.heads[number]:
-                    raise fault
-            if before.outlived(standing):
-                raise Damaged(key, path, "what was written last is gone")
-        if found is None and before is not None and before.found.revision == standing.revision:
-            found = before.found
-        if found is None:
-            found = _parsed(key, copies.paths(path)[newest], standing)
+            raise next(iter(faults.values()), None) or Damaged(key, path, "what was written last is gone")
+        same = before is not None and before.found.revision == standing.revision
+        found = (
+            before.found
+            if before is not None and same
+            else swap_documents.parsed(key, copies.paths(path)[newest], standing)
+        )
         sizes = tuple(each.size if each is not None else 0 for each in pair)
-        torn = next(iter(faults.values()), None)
-        known = _Known(found, pair.heads, (sizes[0], sizes[1]), newest, standing.generation, torn)
-        self._known[key] = known
+        known = _Known(found, pair.heads, (sizes[0], sizes[1]), newest, pair.generation(newest))
+        known = known._replace(
+            unsure=not same or before is None or before.unsure, torn=next(iter(faults.values()), None)
+        )
+        if before is not None and known.torn is not None:
+            known = known._replace(late=before.late or pair.heads != before.heads)
+        self._note(key, before, known)
         return known
+
+    def _note(self, key: Key, before: _Known | None, known: _Known | None) -> None:
+        """Keep what a file says, unless another thread knows something newer since."""
+        if self._known.get(key) is not before:
+            return
+        if known is not None:
+            self._known[key] = known
+        else:
+            self._known.pop(key, None)
 
     def _path(self, key: Key) -> Path:
         path = self._paths.get(key)
@@ -289,53 +339,3 @@ def _fault(pair: Pair, number: int) -> str:
 def _set_aside(path: str) -> None:
     """Give a file a name that nobody takes for one of ours."""
     os.rename(path, f"{path}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")  # noqa: PTH104 - as its caller has it
-
-
-def _parsed(key: Key, path: str, copy: copies.Copy) -> Found:
-    """Read a copy that is whole.
-
-    Raises:
-        Damaged: for what is none of ours.
-    """
-    try:
-        document = json.loads(copy.document)
-        if not isinstance(document, dict) or document.get("kind") != key.kind:
-            raise ValueError(f"it does not begin as ours do, or is no {key.kind}")  # noqa: TRY301 - as for no JSON
-        value = _value(key, document, path)
-    except Invalid as invalid:
-        raise Damaged(key, path, "; ".join(fault.message for fault in invalid.faults)) from invalid
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(key, path, " ".join(str(error).split())) from error
-    return Found(value, copy.revision)
-
-
-def _value(key: Key, document: Mapping[str, Any], where: str) -> Stored:
-    """Read a document.
-
-    Raises:
-        Invalid, ValueError, KeyError, TypeError: for what is none of ours.
-    """
-    value = ipam_resources.block(document["spec"]) if key.kind == "IPAMBlock" else parse(document, where)[1]
-    if not isinstance(value, Block | BlockAffinity):
-        raise TypeError(f"it is no {key.kind}")
-    return value
-
-
-def _rest(key: Key, value: Stored) -> bytes:
-    """Return what follows the head of a file."""
-    if isinstance(value, Block):
-        spec = ipam_resources.block_text(value)
-    else:
-        spec = json.dumps(ipam_resources.affinity_document(value))
-    return f', "name": {json.dumps(key.name)}}}{_kind(key.kind)}{spec}}}'.encode()
-
-
-@cache
-def _kind(kind: str) -> str:
-    document = json.dumps({"apiVersion": ipam_resources.CRD_VERSION, "kind": kind})
-    return f', {document[1:-1]}, "spec": '
-
-
-def _single(found: Found, rest: bytes) -> bytes:
-    """Return the file of what has no second copy."""
-    return f'{{"metadata": {{"resourceVersion": "{found.revision}"'.encode() + rest + b"\n"
