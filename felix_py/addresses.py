@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from ipaddress import ip_network
 from itertools import islice
 from typing import TypeAlias
 
@@ -208,7 +207,7 @@ class Addresses:
         cidr = self.cidr_of(address)
         if cidr is None:
             pools, _ = choosing.serving(self.own.cluster(), wish.client)
-            cidr = _block_in(pools, address)
+            cidr = choosing.block_in(pools, address)
             if cidr is None:
                 blocks = [f"{address} is outside block {cidr}" for cidr in self.own.all()]
                 return NotAssigned("; ".join(blocks) or f"{address} is in no IPPool that serves here")
@@ -338,7 +337,7 @@ class Addresses:
         if not self._unwritten or self._tried is cluster:
             return
         for address, holder in tuple(self._unwritten.items()):
-            cidr = self.cidr_of(address) or _block_in(cluster.of(IPPool), address)
+            cidr = self.cidr_of(address) or choosing.block_in(cluster.of(IPPool), address)
             if cidr is None:
                 continue  # no pool has it, so nobody is given it; there may be one some day
             self.own.claim(cidr)
@@ -381,8 +380,11 @@ class Addresses:
 
     def _release_damaged(self, damaged: Damaged, cidr: IPNetwork, release: Callable[[Block], Block]) -> None:
         """Put what is damaged aside, and release from what was written before, where that stands."""
-        log.warning("datastore.fault", fault=f"{damaged}; it is put aside, with what it said of addresses")
-        self._swaps.put_aside(damaged)
+        if cidr in self.own.all():
+            self.own.ready(cidr, damaged)  # with a look at what other nodes announce of it
+        else:
+            log.warning("datastore.fault", fault=f"{damaged}; it is put aside, with what it said of addresses")
+            self._swaps.put_aside(damaged)
         try:
             drive(claims.change(cidr, release), self._swaps)
         except Damaged as still:
@@ -394,9 +396,3 @@ class Addresses:
         if own is not None:
             return own
         return next((block.cidr for block in self.blocks()[0] if address in block.cidr), None)
-
-
-def _block_in(pools: Iterable[IPPool], address: IPAddress) -> IPNetwork | None:
-    """Return the block of a pool that an address is in, or would be."""
-    pool = next((each for each in pools if address in each.cidr), None)
-    return ip_network((address, pool.block_size), strict=False) if pool is not None else None

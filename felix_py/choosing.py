@@ -3,13 +3,14 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TypeAlias
 from zlib import crc32
 
 from felix_py.ipam import Block, Terms
 from felix_py.model import (
     BlockAffinity,
+    IPAddress,
     IPNetwork,
     IPPool,
     IPReservation,
@@ -190,3 +191,9 @@ def by_hand(cluster: ClusterState, node: NodeName, kept: Collection[str]) -> tup
         for each in cluster.of(BlockAffinity)
         if each.node == node and each.confirmed and each.name not in kept
     )
+
+
+def block_in(pools: Iterable[IPPool], address: IPAddress) -> IPNetwork | None:
+    """Return the block of a pool that an address is in, or would be."""
+    pool = next((each for each in pools if address in each.cidr), None)
+    return ip_network((address, pool.block_size), strict=False) if pool is not None else None

@@ -1,19 +1,17 @@
 """The store: what was given is on disk, what was not given left no trace, and damage is seen."""
 
 import json
-import resource
 import shutil
-import signal
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
+import file_sizes
 import pytest
 from allocation_store import A1, BLOCK, FILE, WEB, addresses, file_of, holders, numbered, store
 
@@ -169,24 +167,11 @@ def test_threads_share_it(tmp_path: Path) -> None:
     assert {address for each in pods.attachments() for address in each.addresses} == set(BLOCK)
 
 
-@contextmanager
-def no_file_may_grow() -> Iterator[None]:
-    """Make every write to a file fail (EFBIG), as a full disk does, without needing a disk."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_what_cannot_be_written_is_not_given(tmp_path: Path) -> None:
     pods = store(tmp_path)
     first = pods.attach(numbered(1))
     file, before = file_of(tmp_path), file_of(tmp_path).read_text()
-    with no_file_may_grow(), pytest.raises(StoreFailed) as caught:
+    with file_sizes.at_most(0), pytest.raises(StoreFailed) as caught:
         pods.attach(numbered(2))
     assert str(caught.value) == (
         f"{file.with_name(FILE)} cannot be written: File too large; make it writable; nothing was changed"
@@ -200,7 +185,7 @@ def test_what_cannot_be_written_is_not_given(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_still_held(tmp_path: Path) -> None:
     pods = store(tmp_path)
     first = pods.attach(numbered(1))
-    with no_file_may_grow(), pytest.raises(StoreFailed):
+    with file_sizes.at_most(0), pytest.raises(StoreFailed):
         pods.detach(first)
     assert pods.attachments() == (first,)
 

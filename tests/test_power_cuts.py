@@ -73,14 +73,19 @@ class Witness:
         assert confirmed <= whole, "what is announced is written down"
 
 
-@pytest.mark.slow
-def test_no_acknowledged_address_is_lost_whenever_the_power_fails(tmp_path: Path, functions: Watched | None) -> None:
-    watched_folder, restored = tmp_path / "disk", tmp_path / "restored"
-    watched_folder.mkdir()
+def stage(tmp_path: Path) -> tuple[Path, Witness, Disk]:
+    """Return a folder, its disk, and a witness of what a power cut leaves of it."""
+    folder, restored = tmp_path / "disk", tmp_path / "restored"
+    folder.mkdir()
     restored.mkdir()
     witness = Witness(restored)
-    disk = Disk(watched_folder, witness.judge)
-    pods = allocations(watched_folder, functions=functions)
+    return folder, witness, Disk(folder, witness.judge)
+
+
+@pytest.mark.slow
+def test_no_acknowledged_address_is_lost_whenever_the_power_fails(tmp_path: Path, functions: Watched | None) -> None:
+    folder, witness, disk = stage(tmp_path)
+    pods = allocations(folder, functions=functions)
     with watched(disk):
         given = []
         for number in range(3):  # of blocks with two addresses: two are claimed
@@ -121,11 +126,7 @@ def test_after_a_power_cut_the_agent_goes_on_from_every_state(tmp_path: Path, fu
 
 def test_the_witness_sees_a_write_that_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that forgot to sync its folder would be found out."""
-    folder, restored = tmp_path / "disk", tmp_path / "restored"
-    folder.mkdir()
-    restored.mkdir()
-    witness = Witness(restored)
-    disk = Disk(folder, witness.judge)
+    folder, witness, disk = stage(tmp_path)
     pods = allocations(folder)
     monkeypatch.setattr("felix_py.durable._sync", lambda _: None)
     with watched(disk):
@@ -137,11 +138,7 @@ def test_the_witness_sees_a_write_that_is_not_synced(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("forgotten", [stat.S_ISDIR, stat.S_ISREG], ids=["folder", "file"])
 def test_the_witness_sees_compiled_code_that_forgets_to_sync(tmp_path: Path, forgotten: Callable[[int], bool]) -> None:
-    folder, restored = tmp_path / "disk", tmp_path / "restored"
-    folder.mkdir()
-    restored.mkdir()
-    witness = Witness(restored)
-    disk = Disk(folder, witness.judge)
+    folder, witness, disk = stage(tmp_path)
 
     def sync(descriptor: int) -> None:
         if not forgotten(os.fstat(descriptor).st_mode):
@@ -162,11 +159,7 @@ def test_the_witness_sees_compiled_code_that_forgets_to_sync(tmp_path: Path, for
 
 def test_what_a_writer_died_over_is_on_disk_before_the_other_copy_is_overwritten(tmp_path: Path) -> None:
     """It was killed between write and sync, others took what it had written for what stands, the power fails."""
-    folder, restored = tmp_path / "disk", tmp_path / "restored"
-    folder.mkdir()
-    restored.mkdir()
-    witness = Witness(restored)
-    disk = Disk(folder, witness.judge)
+    folder, witness, disk = stage(tmp_path)
     functions = Watched(tmp_path)
     pods = allocations(folder, functions=functions)
     given = []

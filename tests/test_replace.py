@@ -3,14 +3,12 @@
 import errno
 import fcntl
 import os
-import resource
-import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+import file_sizes
 import pytest
 from watched_replace import Watched
 
@@ -154,20 +152,8 @@ def test_without_the_compiled_function_nothing_is_done(there: Copies) -> None:
     assert contents(there) == BEFORE
 
 
-@contextmanager
-def files_may_be_so_long(most: int) -> Iterator[None]:
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_where_there_is_no_room_the_older_copy_stays(there: Copies) -> None:
-    with files_may_be_so_long(len(OLD)):
+    with file_sizes.at_most(len(OLD)):
         assert not overwritten(there, NEW + b" and more", functions=durable.FUNCTIONS)
         assert contents(there) == BEFORE
         assert overwritten(there, NEW, functions=durable.FUNCTIONS), "what is no longer needs no room"
@@ -175,6 +161,6 @@ def test_where_there_is_no_room_the_older_copy_stays(there: Copies) -> None:
 
 
 def test_where_there_is_no_room_none_is_made(alone: Copies) -> None:
-    with files_may_be_so_long(len(OLD)):
+    with file_sizes.at_most(len(OLD)):
         assert not overwritten(alone, NEW + b" and more", functions=durable.FUNCTIONS)
     assert contents(alone) == {"block.json.twin": STANDS}

@@ -143,6 +143,24 @@ def test_a_borrowed_address_is_written_again_after_its_block_was_damaged(tmp_pat
     assert {address: holder.node for address, holder in holders.items()} == {first: A1, borrowed: A2, second: A1}
 
 
+def test_a_pod_that_goes_first_after_its_block_was_damaged_gives_no_borrowed_address_away(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, pool("10.65.0.0/30", size=30))
+    owner, _ = cluster.node(A1)
+    first = cluster.pod(owner, A1, 1)
+    borrower, tending = cluster.node(A2)
+    borrowed = cluster.pod(borrower, A2, 2)
+    (file,) = standing(tmp_path)
+    file.write_text("{")
+    owner.addresses.own.announced = lambda: {ip_network(borrowed)}
+    owner.detach(owner.attachments()[0])
+    given = {cluster.pod(owner, A1, number) for number in (3, 4, 5)}
+    assert borrowed not in given
+    assert first in given, "it was given back"
+    tending.look()
+    holders = owner.addresses.block(IPv4Network("10.65.0.0/30")).holders
+    assert {address: holder.node for address, holder in holders.items()} == {borrowed: A2} | dict.fromkeys(given, A1)
+
+
 def test_nodes_borrow_when_no_block_is_left_and_strict_ones_do_not(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, pool("10.65.0.0/30", size=30))
     lender, _ = cluster.node(A1)
