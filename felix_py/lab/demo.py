@@ -11,27 +11,26 @@ from felix_py.lab.topology import Topology
 
 
 def run(lab: Lab, source: Path, topology: Topology) -> int:
-    """Show it all; return 0 when everything was proved. The caller holds the lab; nothing of it is left afterwards.
+    """Show it all; return 0 when everything was proved.
+
+    The caller holds the lab and is deferring what interrupts; nothing of the lab is left afterwards.
 
     Raises:
         Refused: when the lab is up already, or does not come up.
     """
     lifecycle.refuse_second(lab)
     start = time.monotonic()
-    screen.say(screen.picture(topology))
-    screen.heading("The lab comes up")
-    screen.say(
-        f"  {len(topology.nodes)} nodes with felix-agent, AS {topology.bgp.as_number}; "
-        f"{len(topology.pods)} pods, attached by felix-cni as a container runtime would"
-    )
     try:
+        _introduce(topology)
         timings = lifecycle.up(lab, source, topology)
-        screen.tick(f"all sessions established, all pods attached, everything in sync after {timings.converged:.1f} s")
-        failed = _prove_all(lab, topology)
+        with interrupts.allowed():
+            screen.tick(
+                f"all sessions established, all pods attached, everything in sync after {timings.converged:.1f} s"
+            )
+            failed = _prove_all(lab, topology)
     finally:
-        with interrupts.uninterrupted():
-            began = time.monotonic()
-            gone = lifecycle.down(lab)
+        began = time.monotonic()
+        gone = lifecycle.down(lab)
     failed += _nothing_left(lab, len(gone), time.monotonic() - began)
     screen.say()
     for title in failed:
@@ -39,6 +38,15 @@ def run(lab: Lab, source: Path, topology: Topology) -> int:
     if not failed:
         screen.tick(f"everything proved in {time.monotonic() - start:.1f} s")
     return 1 if failed else 0
+
+
+def _introduce(topology: Topology) -> None:
+    screen.say(screen.picture(topology))
+    screen.heading("The lab comes up")
+    screen.say(
+        f"  {len(topology.nodes)} nodes with felix-agent, AS {topology.bgp.as_number}; "
+        f"{len(topology.pods)} pods, attached by felix-cni as a container runtime would"
+    )
 
 
 def _prove_all(lab: Lab, topology: Topology) -> list[str]:

@@ -1,10 +1,16 @@
-"""The signals to end, for commands that clean up after themselves: taken once, at a moment that can bear it."""
+"""The signals to end, for commands that clean up after themselves: they interrupt only where that is allowed.
+
+Python raises the exception of a signal between any two instructions: right after a lock was taken, before the block
+that gives it back is entered, or at the first line of the cleaning up. So a command is `deferring` as a whole, the
+long part that its own cleaning up surrounds is `allowed` to be interrupted, and short steps in that part are `held`.
+"""
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -16,51 +22,80 @@ class Interrupted(KeyboardInterrupt):
     """A signal ended a command that cleans up after itself; it names the signal."""
 
 
-class _Held:
-    """How many blocks want no interruption now, and the signal that came meanwhile."""
+class _Noted:
+    """How many blocks want no interruption now, the signal that came first, and whether it waits to be passed on."""
 
     depth = 0
-    came: int | None = None
+    first: signal.Signals | None = None
+    waits = False
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the first signal to end into Interrupted and ignore all others: cleaning up is not interrupted."""
-    first: list[int] = []
-    untold = sys.unraisablehook
+def deferring() -> Iterator[None]:
+    """Note the first signal to end, for the blocks that are `allowed` to be interrupted, and ignore all others.
 
-    def interrupt(number: int, _: FrameType | None) -> None:
+    One that comes when no such block follows any more is not heard: what it should have ended is at its end.
+    """
+    untold, depth = sys.unraisablehook, _Noted.depth
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
+    _Noted.depth, _Noted.first, _Noted.waits = depth + 1, None, False
+    try:
+        sys.unraisablehook = _lost(untold)
+        signal.signal(signal.SIGALRM, _again)
+        for number in ENDING:
+            signal.signal(number, _note)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = untold
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _Noted.depth, _Noted.first, _Noted.waits = depth, None, False
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    """Take the first signal to end, and no other."""
+    if _Noted.first is None:
+        _Noted.first = signal.Signals(number)
         for each in ENDING:
             signal.signal(each, signal.SIG_IGN)
-        first.append(number)
-        again(number, None)
+        _again(number, frame)
 
-    def again(_: int, __: FrameType | None) -> None:
-        if not first:
-            return  # somebody else's alarm
-        if _Held.depth:
-            _Held.came = first[0]
-        else:
-            raise Interrupted(signal.Signals(first[0]).name)
 
-    def lost(unraisable: "sys.UnraisableHookArgs") -> None:
+def _again(_: int, __: FrameType | None) -> None:
+    """Interrupt, or wait until that can be borne."""
+    if _Noted.first is None:
+        return  # somebody else's alarm
+    _Noted.waits = True
+    _pass_on()
+
+
+def _lost(untold: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Return a hook for what cannot be raised: an interruption comes again, others are told as before."""
+
+    def lost(unraisable: Any) -> None:
         # In a finalizer, or right after a fork (a hook of logging), nobody can be told: it would never end.
         if isinstance(unraisable.exc_value, Interrupted):
             signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         else:
             untold(unraisable)
 
-    before = {number: signal.signal(number, interrupt) for number in ENDING}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, again)
-    sys.unraisablehook = lost
+    return lost
+
+
+@contextmanager
+def allowed() -> Iterator[None]:
+    """Let the signal that is or was noted interrupt this block. Whoever calls cleans up, and surrounds it with that.
+
+    Raises:
+        Interrupted: anywhere in the block, once at most; at its beginning where the signal came before.
+    """
+    depth, _Noted.depth = _Noted.depth, 0
     try:
+        _pass_on()
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        sys.unraisablehook = untold
-        _Held.came = None
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _Noted.depth = depth
 
 
 @contextmanager
@@ -72,25 +107,16 @@ def held() -> Iterator[None]:
     Raises:
         Interrupted: at the end, when a signal came meanwhile and the block itself has not failed.
     """
-    _Held.depth += 1
+    _Noted.depth += 1
     try:
         yield
     finally:
-        _Held.depth -= 1
-    if not _Held.depth and _Held.came is not None:
-        number, _Held.came = _Held.came, None
-        raise Interrupted(signal.Signals(number).name)
+        _Noted.depth -= 1
+    _pass_on()
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ignore the signals to end for a while."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
-    coming, _ = signal.setitimer(signal.ITIMER_REAL, 0)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if coming:
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+def _pass_on() -> None:
+    """Raise what waits, unless a block wants no interruption now."""
+    if _Noted.waits and not _Noted.depth and _Noted.first is not None:
+        _Noted.waits = False
+        raise Interrupted(_Noted.first.name)

@@ -41,17 +41,18 @@ def refuse_second(lab: Lab) -> None:
 def up(lab: Lab, source: Path, topology: Topology) -> Timings:
     """Bring a lab up; return when every session stands, every pod is attached and every route is everywhere.
 
-    The caller holds the lab. Whatever goes wrong, nothing of it is left.
+    The caller holds the lab and is deferring what interrupts, which only the way up allows. Whatever goes wrong,
+    nothing of it is left.
 
     Raises:
         Refused: when it is up already, or does not become ready; with the reason.
     """
     refuse_second(lab)
     try:
-        return _up(lab, source, topology)
+        with interrupts.allowed():
+            return _up(lab, source, topology)
     except BaseException:  # Ctrl-C, too: a lab that is half up must not stay
-        with interrupts.uninterrupted():
-            down(lab)
+        down(lab)
         raise
 
 

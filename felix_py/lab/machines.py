@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from felix_py.lab import rendering, routing
+from felix_py.lab import interrupts, rendering, routing
 from felix_py.lab.state import NODE_MOUNTS, Lab, Refused
 from felix_py.lab.topology import Topology
 
@@ -96,13 +96,15 @@ def start_daemons(lab: Lab, topology: Topology) -> None:
             directory = lab.of_router(router.name)
             daemon = routing.DAEMONS[router.daemon]
             binds = {directory / folder: target for folder, target in daemon.mounts.items()}
-            started.append(_supervise(lab, router.name, directory, binds, daemon.command, *daemon.options))
+            with interrupts.held():
+                started.append(_supervise(lab, router.name, directory, binds, daemon.command, *daemon.options))
         for node in topology.nodes:
             directory = lab.of_node(node.name)
             binds = {directory / folder: target for folder, target in NODE_MOUNTS.items()}
             # The datastore of a cluster is one: every node reads the same folder.
             binds[lab.directory / "resources"] = "/etc/felix/resources"
-            started.append(_supervise(lab, node.name, directory, binds, agent))
+            with interrupts.held():
+                started.append(_supervise(lab, node.name, directory, binds, agent))
     except BaseException:  # Ctrl-C, too: whoever was started ends with the one that could not be
         for process in started:
             process.kill()

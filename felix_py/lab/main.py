@@ -92,7 +92,7 @@ def _up(options: argparse.Namespace, lab: Lab) -> int:
     topology = _topology(options.topology)
     routing.require(topology, machines.path_variable())
     reflectors.require(topology, options.topology)
-    with interrupts.interruptible(), state.only_one(lab):
+    with interrupts.deferring(), state.only_one(lab):
         timings = lifecycle.up(lab, options.topology, topology)
     screen.say(screen.picture(topology))
     screen.say()
@@ -115,7 +115,7 @@ def _down(_: argparse.Namespace, lab: Lab) -> int:
     if not lab.exists and not lab.directory.exists():
         screen.say(f"no lab named {lab.name} is up; nothing to do")
         return 0
-    with interrupts.uninterrupted(), state.only_one(lab):
+    with interrupts.deferring(), state.only_one(lab):
         gone = lifecycle.down(lab)
     screen.say(f"lab {lab.name} is down: {len(gone)} namespaces removed, and everything in them")
     return 0
@@ -202,7 +202,7 @@ def _demo(options: argparse.Namespace, lab: Lab) -> int:
     topology = _topology(options.topology)
     routing.require(topology, machines.path_variable())
     reflectors.require(topology, options.topology)
-    with interrupts.interruptible(), state.only_one(lab):
+    with interrupts.deferring(), state.only_one(lab):
         return demo.run(lab, options.topology, topology)
 
 

@@ -30,7 +30,8 @@ def build(lab: Lab, topology: Topology) -> None:
     from pyroute2 import netns  # noqa: PLC0415 - see above
 
     for name in plan.namespaces(lab.name, topology):
-        netns.create(name)
+        with interrupts.held():  # pyroute2 has a process do it, which would end its work after ours
+            netns.create(name)
     for router in topology.routers:
         with interrupts.held(), namespaces.inside(lab.namespace(router.name)):
             for parameter, value in plan.router_parameters(router):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from felix_py.lab import machines, namespaces
+from felix_py.lab import interrupts, machines, namespaces
 from felix_py.lab.plan import UPLINK
 from felix_py.lab.state import Lab, Refused
 
@@ -56,10 +56,11 @@ def _call(lab: Lab, command: str, pods: Sequence[Pod], enter: Enter) -> dict[Pod
     try:
         for pod in pods:
             words = [*enter(lab, pod.node), plugin]
-            process = subprocess.Popen(
-                words, stdin=-1, stdout=-1, stderr=-1, text=True, env=_environment(lab, command, pod)
-            )
-            started.append((pod, process))
+            with interrupts.held():
+                process = subprocess.Popen(
+                    words, stdin=-1, stdout=-1, stderr=-1, text=True, env=_environment(lab, command, pod)
+                )
+                started.append((pod, process))
         for pod, process in started:
             answer, complaint = process.communicate(json.dumps(CONFIGURATION), timeout=DEADLINE)
             if process.returncode != 0:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from felix_py.lab import document, namespaces
+from felix_py.lab import document, interrupts, namespaces
 from felix_py.lab.topology import Topology
 from felix_py.model import Fault, Invalid
 
@@ -179,7 +179,8 @@ SHARED = (*NODE_MOUNTS.values(), *ROUTER_MOUNTS.values(), FRR_MOUNTS["run"], str
 
 def claim_host() -> None:
     """Make the folders that the host lacks, and remember which: the last lab takes them away again."""
-    with held(HOME / ".lock", None):
+    # Who is interrupted with the lock in hand would wait for it, and so for itself, when it is taken down.
+    with interrupts.held(), held(HOME / ".lock", None):
         record = HOME / ".made"
         made = record.read_text().split() if record.exists() else []
         for path in SHARED:

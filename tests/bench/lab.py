@@ -24,12 +24,13 @@ SOURCE = main.default_topology()
 @contextmanager
 def lab_up() -> Iterator[tuple[Lab, Topology, lifecycle.Timings]]:
     lab, topology = state.lab("bench"), state.read_topology(SOURCE)
-    with interrupts.interruptible(), state.only_one(lab):
+    with interrupts.deferring(), state.only_one(lab):
         try:
-            yield lab, topology, lifecycle.up(lab, SOURCE, topology)
+            timings = lifecycle.up(lab, SOURCE, topology)
+            with interrupts.allowed():
+                yield lab, topology, timings
         finally:
-            with interrupts.uninterrupted():
-                lifecycle.down(lab)
+            lifecycle.down(lab)
 
 
 def pod_to_first_ping(lab: Lab, topology: Topology, number: int) -> float:
