@@ -1,10 +1,11 @@
 """The process that holds the sessions: ExaBGP, spoken to over standard input and output.
 
 There is no configuration file, no helper process and no named pipe. Lines in: `%%config JSON` first and whenever
-sessions change, `%%ping N` or `%%ping N counters`, `%%close JSON`, and ExaBGP's commands. Lines out: JSON, one event
-each; but a line that begins with `UPDATES` ends with a number, and so many bytes follow it: UPDATEs as they came from
-the peer that the line names. End of input means that the agent has died, and so do we, without a NOTIFICATION: peers
-then keep our paths (graceful restart).
+sessions change, `%%ping N` or `%%ping N counters`, `%%VERB JSON` about one session (`close` it; `part`: close it when
+the next configuration takes it out; say `eor`, End-of-RIB; ask for a `refresh`), and ExaBGP's commands. Lines out:
+JSON, one event each; but a line that begins with `UPDATES` ends with a number, and so many bytes follow it: UPDATEs as
+they came from the peer that the line names. End of input means that the agent has died, and so do we, without a
+NOTIFICATION: peers then keep our paths (graceful restart).
 """
 
 import contextlib
@@ -44,6 +45,14 @@ PIPE = 1 << 20
 
 NO_RIGHT = f"""it may not become the user {exabgp_reactor.UNPRIVILEGED}, as which it listens to strangers;
 give the agent's container the capabilities SETUID and SETGID"""
+
+
+AT_ONCE = {"close": Reactor.close_session, "part": Reactor.note_parting}
+"""Orders about one session that do not wait."""
+
+IN_TURN = {"eor": Reactor.end_of_rib, "refresh": Reactor.refresh}
+"""Those that come after what was announced before. ExaBGP has commands for them, and refuses them where the session has
+just ended; a command that is refused ends this process."""
 
 
 class Encoder(JSON):  # type: ignore[misc]
@@ -121,8 +130,10 @@ class Link(Processes):  # type: ignore[misc]
         if verb == "config":
             # Commands that wait are for sessions of before, which the new configuration may not have.
             self._reactor.asynchronous.after_all(PROCESS, partial(self._configure, json.loads(argument)))
-        elif verb == "close":
-            self._reactor.close_session(json.loads(argument))
+        elif verb in AT_ONCE:
+            AT_ONCE[verb](self._reactor, json.loads(argument))
+        elif verb in IN_TURN:
+            self._reactor.asynchronous.after_all(PROCESS, partial(IN_TURN[verb], self._reactor, json.loads(argument)))
         elif verb == "ping":
             number, _, wanted = argument.partition(" ")
             self._pong(int(number), counters=bool(wanted))

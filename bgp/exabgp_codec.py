@@ -3,7 +3,7 @@
 import json
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from bgp import exabgp_attributes
 from bgp.notification import CEASE
@@ -145,8 +145,17 @@ def ping(number: int, *, counters: bool = False) -> str:
 
 def close(peer: IPAddress, code: int, subcode: int, data: bytes, session: int | None = None) -> str:
     """Return what closes a session with a NOTIFICATION; with a number, only that session of the peer."""
-    order = {"peer": str(peer), "code": code, "subcode": subcode, "data": data.hex(), "session": session}
-    return f"%%close {json.dumps(order)}"
+    return _order("close", peer, code=code, subcode=subcode, data=data.hex(), session=session)
+
+
+def _order(verb: str, peer: IPAddress, **details: Any) -> str:
+    """Return an order about the session of one peer; one that is not up by then takes no notice."""
+    return f"%%{verb} {json.dumps({'peer': str(peer), **details})}"
+
+
+def _cease(goodbye: Teardown) -> dict[str, Any]:
+    data = communication(goodbye.message) if goodbye.message else b""
+    return {"code": CEASE, "subcode": goodbye.subcode, "data": data.hex()}
 
 
 def communication(text: str) -> bytes:
@@ -163,7 +172,8 @@ def lines(said: Said, settings: SpeakerSettings) -> Iterator[str]:
         settings: those in force; the sessions that the child holds.
     """
     match said:
-        case HoldSessions():
+        case HoldSessions(partings):
+            yield from (_order("part", each.peer, **_cease(each)) for each in partings)
             yield first_line(settings)
         case Announce(prefixes, peers, attributes):
             rest = exabgp_attributes.text(attributes)
@@ -174,11 +184,11 @@ def lines(said: Said, settings: SpeakerSettings) -> Iterator[str]:
                 yield f"{to.whom}withdraw attributes next-hop {to.next_hop} nlri {some}"
         case AnnounceEndOfRib(peer):
             carried = next((each.carried for each in settings.peers if each.address == peer), ())
-            yield from (f"neighbor {peer} announce eor {family}" for family in carried)
-        case Teardown(peer, subcode, message):
-            yield close(peer, CEASE, subcode, communication(message) if message else b"")
+            yield from (_order("eor", peer, family=family) for family in carried)
+        case Teardown(peer):
+            yield _order("close", peer, **_cease(said), session=None)
         case Refresh(peer, family):
-            yield f"neighbor {peer} announce route-refresh {family}"
+            yield _order("refresh", peer, family=family)
         case _:
             assert_never(said)
 

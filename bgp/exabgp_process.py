@@ -35,6 +35,7 @@ from bgp.speaker_words import (
     SessionUp,
     SpeakerSettings,
     Tick,
+    WireConfigured,
     WireLost,
     WireStarted,
     identity,
@@ -315,6 +316,7 @@ class BgpService:
         match event:
             case exabgp_events.Configured(None):
                 self.problem = None
+                self._hear(WireConfigured())
                 self._changed()
             case exabgp_events.Configured(error):
                 self.problem = f"ExaBGP refused its configuration: {error}"

@@ -3,7 +3,6 @@
 It is pinned to 5.0.15, since this file reaches into its classes; tests/interop checks the pair.
 """
 
-import errno
 import itertools
 import math
 import os
@@ -17,29 +16,21 @@ from typing import Any
 
 from exabgp.bgp.fsm import FSM
 from exabgp.bgp.message import Notify
+from exabgp.bgp.message.refresh import RouteRefresh
 from exabgp.logger import log
+from exabgp.protocol.family import AFI, SAFI, Family
 from exabgp.reactor import loop, peer, protocol
-from exabgp.reactor.delay import Delay
 from exabgp.reactor.listener import Listener
 from exabgp.reactor.network.error import BindingError, NetworkError, NotConnected
-from exabgp.reactor.network.outgoing import Outgoing
 
 from bgp import drops, exabgp_options, exabgp_shortcuts, exabgp_timers, exabgp_wire
+from bgp.exabgp_dialling import Dialler, ShortDelay, Unconnected
 from bgp.exabgp_queue import Queue
 from bgp.exabgp_timers import NEVER
 from bgp.exabgp_wire import Wire
 
 PERIOD = 0.5
 """Seconds between turns of peers that have nothing to do; their timers count whole seconds."""
-
-RECONNECT_FIRST, RECONNECT_GROWTH, RECONNECT_LAST = 0.25, 1.3, 2.0
-"""Seconds before a peer is dialled again: after the second failure, growing by the factor, at most. Stock: up to 60."""
-
-SYN_RETRIES = 2
-"""A peer that does not answer is given up after 1 + 2 + 4 s and dialled anew, which finds it sooner than SYNs do."""
-
-SILENCE = 3.5
-"""Seconds without an answer after which it is said; that nobody on the wire has the address takes the kernel 3.1."""
 
 HOT = 3
 """Turns that all peers get at once after a command or a connection: it is worked off after their turn, not before."""
@@ -54,78 +45,12 @@ ADMINISTRATIVE, COLLISION = (6, 3), (6, 7)
 """Cease, Peer De-configured and Connection Collision Resolution (RFC 4486)."""
 
 
-class ShortDelay(Delay):  # type: ignore[misc]
-    """A pause between connections that stays short: a neighbour that restarts should not wait for us."""
-
-    _time: float
-    _next: float
-
-    def increase(self) -> None:
-        """Wait from now on; longer next time."""
-        self._time = time.monotonic() + self._next
-        self._next = min(self._next * RECONNECT_GROWTH or RECONNECT_FIRST, RECONNECT_LAST)
-
-    def left(self) -> float:
-        """Return the seconds until the pause is over."""
-        return self._time - time.monotonic()
-
-
-class Unconnected(NotConnected):  # type: ignore[misc]
-    """A connection that the kernel did not make."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(os.strerror(number))
-        self.name = errno.errorcode.get(number, "")
-
-
-class Dialler(Outgoing):  # type: ignore[misc]
-    """One attempt at a connection, which ends with a connection or with the kernel's reason (stock tries for ever)."""
-
-    at_work: "set[Dialler]" = set()  # noqa: RUF012 - one for the process, on purpose
-    local: str | None
-    silent_at = 0.0
-
-    def establish(self) -> Iterator[bool]:
-        """Yield False while the kernel tries, True when it has connected."""
-        issue = self._setup()
-        if issue:
-            raise NotConnected(str(issue))
-        self._begin()
-        self.at_work.add(self)
-        try:
-            while not _writable(self.io):
-                yield False
-            error = self.io.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                raise Unconnected(error)
-            self.success()
-            self.local = self.local or self.io.getsockname()[0]
-            self.silent_at = math.inf
-            # Still at work, for ExaBGP takes one more turn until it says OPEN: nothing else would wake it up for that.
-            yield True
-        finally:
-            self.at_work.discard(self)
-
-    def _begin(self) -> None:
-        self.io.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, SYN_RETRIES)
-        self.io.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        error = self.io.connect_ex((self.peer, self.port))
-        if error and error != errno.EINPROGRESS:
-            raise Unconnected(error)
-        self.silent_at = time.monotonic() + SILENCE
-
-
-def _writable(io: socket.socket) -> bool:
-    poller = select.poll()
-    poller.register(io, select.POLLOUT)
-    return bool(poller.poll(0))
-
-
 class Peer(peer.Peer):  # type: ignore[misc]
     """ExaBGP's peer, which also knows whether it wants another turn, and says goodbye when it is removed."""
 
     busy = False
     goodbye: Notify | None = None
+    parting: Notify | None = None
     title = b""
     session = 0
     keepalive_due = NEVER
@@ -172,7 +97,7 @@ class Peer(peer.Peer):  # type: ignore[misc]
     def remove(self) -> None:
         """Close for good. With graceful restart stock closes in silence, and the peer would keep our paths."""
         if self.proto is not None and self.fsm == FSM.ESTABLISHED:
-            self._send(self.goodbye or Notify(*ADMINISTRATIVE, b""))
+            self._send(self.parting or self.goodbye or Notify(*ADMINISTRATIVE, b""))
         super().remove()
 
     def handle_connection(self, connection: Any) -> Any:
@@ -205,6 +130,8 @@ class Peer(peer.Peer):  # type: ignore[misc]
     def begin(self, session: int) -> dict[str, Any]:
         """Take note of a session that is established; return what is known of its connection."""
         self.session = session
+        self.neighbor.eor.clear()  # what the last session found no time for is not for this one
+        self.neighbor.refresh.clear()
         peer = self.neighbor["peer-address"]
         self.title = f"UPDATES {peer} {session} {','.join(self._terms())}".encode("ascii")
         self.bound_silence()
@@ -296,10 +223,32 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
 
     def close_session(self, order: dict[str, Any]) -> None:
         """Close a session with a NOTIFICATION."""
-        for each in self._peers.values():
-            if str(each.neighbor["peer-address"]) == order["peer"]:
-                data = bytes.fromhex(order["data"])
-                each.close_with(order["code"], order["subcode"], data, order.get("session"))
+        for each in self._at(order["peer"]):
+            each.close_with(order["code"], order["subcode"], bytes.fromhex(order["data"]), order.get("session"))
+
+    def note_parting(self, order: dict[str, Any]) -> None:
+        """Remember how to close a session when the next configuration has it no more."""
+        for each in self._at(order["peer"]):
+            each.parting = Notify(order["code"], order["subcode"], bytes.fromhex(order["data"]))
+
+    def end_of_rib(self, order: dict[str, Any]) -> None:
+        """Have End-of-RIB said after what was announced before, in a session that is up."""
+        for each in self._up(order["peer"]):
+            each.neighbor.eor.append(Family(*_family(order)))
+
+    def refresh(self, order: dict[str, Any]) -> None:
+        """Have a peer asked to tell everything again, in a session that is up."""
+        for each in self._up(order["peer"]):
+            each.neighbor.refresh.append(RouteRefresh(*_family(order)))
+
+    def _at(self, address: str) -> list[Peer]:
+        """Return the peer with this address, if there is one."""
+        return [each for each in self._peers.values() if str(each.neighbor["peer-address"]) == address]
+
+    def _up(self, address: str) -> list[Peer]:
+        """Return the same if its session is up, and see to it that it gets turns: there is something to say."""
+        self.hot = HOT
+        return [each for each in self._at(address) if each.established()]
 
     def tell_failure(self, peer: Any, error: str, reason: str) -> None:
         """Tell that a peer was not reached, after what the kernel has dropped meanwhile: it may be why."""
@@ -370,6 +319,11 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
         now = time.monotonic()
         # A thousandth more: the pause must be over when we wake.
         return max(0.0, min([self._next_turn - now, *(pause + 0.001 for pause in (*pauses, due - now))]))
+
+
+def _family(order: dict[str, Any]) -> tuple[AFI, SAFI]:
+    afi, _, safi = order["family"].partition(" ")
+    return AFI.fromString(afi), SAFI.fromString(safi)
 
 
 def _user() -> str:

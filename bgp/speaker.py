@@ -10,6 +10,7 @@ from bgp import exporting, importing, keeping, limits, waiting
 from bgp.decision import BestPath
 from bgp.drops import PacketsDropped
 from bgp.exporting import Export, Share
+from bgp.holding import Holding
 from bgp.keeping import RESTART_TIME
 from bgp.peering import PeerSettings
 from bgp.policy import Accepted, Refusal
@@ -31,6 +32,7 @@ from bgp.speaker_words import (
     SessionUp,
     SpeakerSettings,
     Tick,
+    WireConfigured,
     WireLost,
     WireStarted,
     hindered,
@@ -43,7 +45,6 @@ from bgp.types import (
     AnnounceEndOfRib,
     EndOfRib,
     Heard,
-    HoldSessions,
     IPAddress,
     IPNetwork,
     PeerDown,
@@ -73,7 +74,6 @@ class Speaker:
         self._interfaces: Mapping[IPAddress, str] = {}
         self._policies = Policies(settings, {})
         self._wire = False  # whether somebody is there to be told things
-        self._held: dict[IPAddress, PeerSettings] = {}  # the sessions that it was told to hold
         self._moved: list[IPNetwork] = []  # what this event has changed in the Loc-RIB
         self._own: set[IPNetwork] = set()  # and among our own prefixes
         self._untold: dict[IPAddress, Share] = {}  # what peers have to be told although no route has changed
@@ -81,7 +81,7 @@ class Speaker:
         self._owed: set[IPAddress] = set()  # peers that are up, and wait for our End-of-RIB
         for peer in settings.peers:
             self.sessions[peer.address] = self._new_session(peer, now)
-        self._held = self._wanted()
+        self._holding = Holding(self._wanted())
         self._passes_on = any(session.export_policy.passes_on for session in self.sessions.values())
 
     # --- questions
@@ -130,6 +130,9 @@ class Speaker:
                 return self._configured(settings, now)
             case WireStarted():
                 return self._wire_started(now)
+            case WireConfigured():
+                self._holding.taken()
+                return iter(())
             case WireLost(reason):
                 return self._wire_lost(reason, now)
             case Tick():
@@ -164,9 +167,9 @@ class Speaker:
             yield RoutesChanged(tuple(moved))
         if self._wire and (self._untold or own or (moved and self._passes_on)):
             untold, self._untold = self._untold, {}
-            sessions = [self.sessions[address] for address in self._held]
+            sessions = [self.sessions[address] for address in self._holding.held]
             told = exporting.differences(sessions, Export(self.settings, self.loc_rib), moved, own, untold)
-            yield from exporting.said(told, self._held)
+            yield from exporting.said(told, self._holding.held)
 
     # --- settings
 
@@ -184,7 +187,7 @@ class Speaker:
         for address, session in tuple(self.sessions.items()):
             # Another AS is another peer, whatever its address.
             if address not in wanted or wanted[address].asn != session.settings.asn:
-                yield from self._part(session)
+                self._part(session)
         for address, peer in wanted.items():
             if address not in self.sessions:
                 self.sessions[address] = self._new_session(peer, now)
@@ -198,11 +201,10 @@ class Speaker:
             elif before is not None:
                 self._rest(session, "nothing stands against it any more", now)
 
-    def _part(self, session: Session) -> Iterator[Effect]:
+    def _part(self, session: Session) -> None:
         """Forget a peer."""
         address = session.settings.address
-        if session.established and self._wire:
-            yield Teardown(address, DECONFIGURED)
+        self._holding.part(address, Teardown(address, DECONFIGURED) if session.established else None)
         del self.sessions[address]
         self._owed.discard(address)
         self._follow(session, session.adj_rib_in.clear())
@@ -217,18 +219,14 @@ class Speaker:
 
     def _hold(self) -> Iterator[Said]:
         """Have the wire hold exactly the sessions that are wanted now; say nothing where it does already."""
-        held = self._wanted()
-        if held == self._held:
-            return
-        for address in self._held.keys() - held.keys():
+        before, held = self._holding.held, self._wanted()
+        for address in before.keys() - held.keys():
             if address in self.sessions:
                 self.sessions[address].adj_rib_out.told.clear()
         for address in held:
-            if held[address] != self._held.get(address):
+            if held[address] != before.get(address):
                 self._untold[address] = Share.EVERYTHING
-        self._held = held
-        if self._wire:
-            yield HoldSessions()
+        yield from (order for order in self._holding.change(held) if self._wire)
 
     def _renew_policies(self, *, whole: bool) -> Iterator[Effect]:
         """Judge and tell anew wherever policy has changed; nobody has to say anything again."""
@@ -254,12 +252,12 @@ class Speaker:
     def _wire_started(self, now: float) -> Iterator[Effect]:
         """Say everything from the beginning; the announcements are there before any session is up."""
         self._wire = True
-        self._held = self._wanted()
-        for address in self._held:
+        held = self._wanted()
+        for address in held:
             session = self.sessions[address]
             session.move(session.resting, "started", now)
-        self._untold = dict.fromkeys(self._held, Share.EVERYTHING)
-        yield HoldSessions()
+        self._untold = dict.fromkeys(held, Share.EVERYTHING)
+        yield self._holding.begin(held)
 
     def _wire_lost(self, reason: str, now: float) -> Iterator[Effect]:
         """Keep every path for as long as we asked our peers to: it is us who restart (RFC 4724 section 4.1)."""
@@ -291,7 +289,7 @@ class Speaker:
         self, session: Session, subcode: int, reason: str, now: float, message: str = ""
     ) -> Iterator[Effect]:
         if session.established:
-            yield session.teardown(subcode, message)
+            self._holding.part(session.settings.address, session.teardown(subcode, message))
         session.forgive(now)
         yield from self._down(session, reason, now, until=None, notified=True)
         self._follow(session, keeping.lost(session, None, by_us=False))
@@ -311,6 +309,8 @@ class Speaker:
     # --- what peers say
 
     def _heard(self, session: Session, event: Heard, now: float) -> Iterator[Effect]:
+        if self._holding.is_of_before(event.peer):
+            return  # the last words of who had this address before
         if session.why_not is not None and isinstance(event, UpdateReceived | EndOfRib | RefreshHeard | PeerUp):
             return  # its last words, after we have closed
         match event:

@@ -119,6 +119,11 @@ class WireStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class WireConfigured:
+    """That process has taken the next `HoldSessions`; what it says of peers is about those from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class WireLost:
     """The process that held the sessions is gone, and they with it."""
 
@@ -172,7 +177,7 @@ class RefreshAsked:
 OfPeer: TypeAlias = Heard | Enabled | ResetAsked | RefreshAsked
 """What happens to one session."""
 
-Event: TypeAlias = Configured | WireStarted | WireLost | Tick | NextHops | PacketsDropped | OfPeer
+Event: TypeAlias = Configured | WireStarted | WireConfigured | WireLost | Tick | NextHops | PacketsDropped | OfPeer
 
 
 # --- what the speaker wants done, besides what is to be said on the wire

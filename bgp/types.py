@@ -357,13 +357,8 @@ class AnnounceEndOfRib:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldSessions:
-    """Hold exactly the sessions of the settings; those that are not touched by a change stay up."""
-
-
-@dataclass(frozen=True, slots=True)
 class Teardown:
-    """Close the session with a Cease; the peer is dialled again unless the settings leave it out.
+    """Close the session with a Cease; the peer is dialled again.
 
     Attributes:
         subcode: of Cease (RFC 4486).
@@ -373,6 +368,17 @@ class Teardown:
     peer: IPAddress
     subcode: int
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldSessions:
+    """Hold exactly the sessions of the settings; those that are not touched by a change stay up.
+
+    Attributes:
+        partings: how to close those that end with it; not before, or a peer could connect in between.
+    """
+
+    partings: tuple[Teardown, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

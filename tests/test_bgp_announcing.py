@@ -193,15 +193,15 @@ REST = "origin igp local-preference 100 nlri"
             AnnounceEndOfRib(B1),
             TWO_FAMILIES,
             [
-                "neighbor 172.31.2.11 announce eor ipv4 unicast",
-                "neighbor 172.31.2.11 announce eor ipv6 unicast",
+                '%%eor {"peer": "172.31.2.11", "family": "ipv4 unicast"}',
+                '%%eor {"peer": "172.31.2.11", "family": "ipv6 unicast"}',
             ],
             id="End-of-RIB of every family",
         ),
         pytest.param(
             Refresh(B1, Family.IPV6_UNICAST),
             TWO_FAMILIES,
-            ["neighbor 172.31.2.11 announce route-refresh ipv6 unicast"],
+            ['%%refresh {"peer": "172.31.2.11", "family": "ipv6 unicast"}'],
             id="refresh",
         ),
         pytest.param(

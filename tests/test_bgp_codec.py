@@ -19,7 +19,7 @@ from exabgp.util.psk import decode_base64
 from bgp import exabgp_codec, exabgp_options
 from bgp.peering import PeerSettings
 from bgp.speaker import reachable
-from bgp.types import Announce, AnnounceEndOfRib, Family, HoldSessions, Said, Withdraw
+from bgp.types import Announce, AnnounceEndOfRib, Family, HoldSessions, Said, Teardown, Withdraw
 
 GOLDEN = Path(__file__).parent / "golden" / "exabgp"
 
@@ -171,8 +171,18 @@ def test_the_first_line_carries_the_configuration() -> None:
             ["withdraw attributes next-hop self nlri 10.65.0.0/26"],
             id="withdraw",
         ),
-        pytest.param(AnnounceEndOfRib(B1), ["neighbor 172.31.2.11 announce eor ipv4 unicast"], id="End-of-RIB"),
+        pytest.param(
+            AnnounceEndOfRib(B1), ['%%eor {"peer": "172.31.2.11", "family": "ipv4 unicast"}'], id="End-of-RIB"
+        ),
         pytest.param(HoldSessions(), [exabgp_codec.first_line(settings(peer(B1)))], id="sessions"),
+        pytest.param(
+            HoldSessions((Teardown(A2, 2, "bye"),)),
+            [
+                '%%part {"peer": "172.31.1.12", "code": 6, "subcode": 2, "data": "03627965"}',
+                exabgp_codec.first_line(settings(peer(B1))),
+            ],
+            id="sessions, and one that ends",
+        ),
     ],
 )
 def test_commands(said: Said, lines: list[str]) -> None:

@@ -30,6 +30,7 @@ from bgp.speaker_words import (
     RoutesChanged,
     SpeakerSettings,
     Tick,
+    WireConfigured,
     WireLost,
     WireStarted,
     reachable,
@@ -92,7 +93,7 @@ events: st.SearchStrategy[tuple[Event, ...]] = st.one_of(
     addresses.map(lambda each: (EndOfRib(each),)),
     st.builds(RefreshHeard, addresses, st.just(Family.IPV4_UNICAST), st.sampled_from(RefreshStage)).map(lambda e: (e,)),
     st.sampled_from(SETTINGS).map(lambda each: (Configured(each),)),
-    st.sampled_from([(WireStarted(),), (WireLost("killed"),), (Tick(),)]),
+    st.sampled_from([(WireStarted(),), (WireConfigured(),), (WireLost("killed"),), (Tick(),)]),
     st.sets(addresses).map(lambda each: (NextHops(dict.fromkeys(each, "eth0 is down")),)),
     addresses.map(lambda each: (Enabled(each),)),
 )
@@ -104,20 +105,25 @@ class Wire:
 
     Attributes:
         held: each neighbour as its configuration has it.
+        orders: how many it has not taken yet.
     """
 
     def __init__(self, speaker: Speaker) -> None:
         self.speaker = speaker
         self.runs = False
+        self.orders = 0
         self.held: dict[IPAddress, str] = {}
         self.told: dict[IPAddress, dict[IPNetwork, Attributes]] = {}
 
     def takes(self, event: Event, effects: Iterable[Effect]) -> None:
         if isinstance(event, WireStarted | WireLost):
             self.runs, self.held, self.told = isinstance(event, WireStarted), {}, {}
+            self.orders = 0
+        self.orders -= isinstance(event, WireConfigured)
         for effect in effects:
             match effect:
                 case HoldSessions():
+                    self.orders += 1
                     wanted = configured(self.speaker)
                     same = {each for each in wanted if self.held.get(each) == wanted[each]}
                     self.held = wanted
@@ -142,7 +148,7 @@ def lived(history: list[Event], *, wanted: SpeakerSettings = PLAIN) -> tuple[Spe
     speaker = Speaker(wanted, now=0)
     wire = Wire(speaker)
     for now, event in enumerate([WireStarted(), *history]):
-        if isinstance(event, WireStarted) and wire.runs:
+        if (isinstance(event, WireStarted) and wire.runs) or (isinstance(event, WireConfigured) and not wire.orders):
             continue
         wire.takes(event, speaker.on(event, now=now))
     return speaker, wire

@@ -7,14 +7,15 @@ import sys
 from ipaddress import IPv4Address
 
 import pytest
+from bgp_builders import settings
 from bgp_lab import until
 from child_parties import ENVIRONMENT, FAR, FIRST, SECOND, Dialled, Hand, neighbour, talking
 from far_end import KEEPALIVE, NOTIFICATION, ROUTE_REFRESH, UPDATE, attribute, message, opened, plain, prefix, update
 from loops import in_a_loop
 
-from bgp import exabgp_events
+from bgp import exabgp_codec, exabgp_events
 from bgp.child_process import Child
-from bgp.types import EndOfRib, Family, PeerUp, RefreshHeard, RefreshStage, UpdateReceived
+from bgp.types import EndOfRib, Family, PeerUp, Refresh, RefreshHeard, RefreshStage, UpdateReceived
 
 pytestmark = pytest.mark.interop
 
@@ -102,7 +103,7 @@ async def test_route_refresh_in_both_directions(namespace: str) -> None:
     async with talking(namespace) as (hand, far):
         hand.child.write("announce attributes next-hop self nlri 10.65.1.0/26")
         await far.until(FAR[0], lambda told: told["kinds"].count(UPDATE) == 1, "our block is told")
-        hand.child.write(f"neighbor {FAR[0]} announce route-refresh ipv4 unicast")
+        hand.child.write(*exabgp_codec.lines(Refresh(IPv4Address(FAR[0])), settings()))
         await far.until(FAR[0], lambda told: ROUTE_REFRESH in told["kinds"], "we ask")
         for subtype in (1, 2, 0):
             await far.say(FAR[0], bytes((0, 1, subtype, 1)), kind=ROUTE_REFRESH)

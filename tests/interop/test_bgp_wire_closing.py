@@ -4,14 +4,24 @@ import json
 from ipaddress import IPv4Address
 
 import pytest
+from bgp_builders import peer, settings
 from bgp_lab import until
-from child_parties import FAR, SECOND, talking
-from far_end import attribute, plain, prefix, update
+from child_parties import FAR, SECOND, neighbour, talking
+from far_end import UPDATE, attribute, plain, prefix, update
 from loops import in_a_loop
 
-from bgp import exabgp_codec
+from bgp import exabgp_codec, exabgp_events
 from bgp.exabgp_updates import CloseSession
-from bgp.types import NotificationSent, PeerDown, PeerUp, UpdateFaulty
+from bgp.types import (
+    AnnounceEndOfRib,
+    HoldSessions,
+    NotificationSent,
+    PeerDown,
+    PeerUp,
+    Refresh,
+    Teardown,
+    UpdateFaulty,
+)
 
 pytestmark = pytest.mark.interop
 
@@ -79,3 +89,38 @@ async def test_a_session_that_is_closed_and_taken_out_at_once_is_told_the_reason
         told = await far.until(FAR[0], lambda told: told["notifications"], "it is told")
         assert told["notifications"] == [(b"\6\2\x08disabled").hex()]
         assert len(hand.of(PeerUp)) == 1
+
+
+@in_a_loop
+async def test_a_session_that_is_to_end_stays_up_until_the_configuration_has_it_no_more(namespace: str) -> None:
+    async with talking(namespace) as (hand, far):
+        part, config = exabgp_codec.lines(HoldSessions((Teardown(IPv4Address(FAR[0]), 2, "disabled"),)), settings())
+        hand.child.write(part)
+        for number in (1, 2):
+            hand.child.write(exabgp_codec.ping(number))
+            await until(lambda number=number: exabgp_events.Alive(number) in hand.heard, "the order is read")
+        assert not (await far.ask(FAR[0]))["notifications"]
+        hand.child.write(config)
+        told = await far.until(FAR[0], lambda told: told["notifications"], "it is told")
+        assert told["notifications"] == [(b"\6\2\x08disabled").hex()]
+        assert len(hand.of(PeerUp)) == 1
+
+
+@in_a_loop
+async def test_what_is_wanted_of_a_session_that_is_not_up_harms_no_other(namespace: str) -> None:
+    async with talking(namespace, count=1) as (hand, far):
+        up, down, unknown = map(IPv4Address, (*FAR[:2], "192.0.2.1"))
+        both = "process agent { run /bin/true; encoder json; }\n" + "".join(
+            neighbour(each, 64512, 64512) for each in FAR[:2]
+        )
+        hand.child.write(f"%%config {json.dumps(both)}")
+        known = settings(*map(peer, (up, down, unknown)))
+        for address in (down, unknown):
+            for said in (AnnounceEndOfRib(address), Refresh(address), Teardown(address, 4)):
+                hand.child.write(*exabgp_codec.lines(said, known))
+        hand.child.write(exabgp_codec.ping(1))
+        await until(lambda: exabgp_events.Alive(1) in hand.heard, "all that is read")
+        hand.child.write(*exabgp_codec.lines(AnnounceEndOfRib(up), known))
+        await far.until(FAR[0], lambda told: UPDATE in told["kinds"], "End-of-RIB, in the session that is up")
+        assert exabgp_events.CommandRefused() not in hand.heard
+        assert (len(hand.of(PeerUp)), hand.of(PeerDown)) == (1, [])
