@@ -78,6 +78,13 @@ class Peer(peer.Peer):  # type: ignore[misc]
         """Whether it wants to be woken by what its peer says: not while the agent has too much to read already."""
         return not (self.fsm == FSM.ESTABLISHED and self.reactor.processes.full)
 
+    def reconfigure(self, restart_neighbor: Any = None) -> None:
+        """Take a neighbour that says the same; stock forgets with the old one what was still to be said."""
+        if restart_neighbor:
+            restart_neighbor.eor.extend(self.neighbor.eor)
+            restart_neighbor.refresh.extend(self.neighbor.refresh)
+        super().reconfigure(restart_neighbor)
+
     def close_with(self, code: int, subcode: int, data: bytes, session: int | None) -> None:
         """Close the session with a NOTIFICATION, unless it is another one by now."""
         if self.fsm == FSM.ESTABLISHED and session in (None, self.session):

@@ -7,7 +7,7 @@ import pytest
 from bgp_builders import peer, settings
 from bgp_lab import until
 from child_parties import FAR, SECOND, neighbour, talking
-from far_end import UPDATE, attribute, plain, prefix, update
+from far_end import ROUTE_REFRESH, UPDATE, attribute, plain, prefix, update
 from loops import in_a_loop
 
 from bgp import exabgp_codec, exabgp_events
@@ -123,4 +123,19 @@ async def test_what_is_wanted_of_a_session_that_is_not_up_harms_no_other(namespa
         hand.child.write(*exabgp_codec.lines(AnnounceEndOfRib(up), known))
         await far.until(FAR[0], lambda told: UPDATE in told["kinds"], "End-of-RIB, in the session that is up")
         assert exabgp_events.CommandRefused() not in hand.heard
+        assert (len(hand.of(PeerUp)), hand.of(PeerDown)) == (1, [])
+
+
+@in_a_loop
+async def test_what_is_to_be_said_is_not_forgotten_where_settings_change_in_the_same_moment(namespace: str) -> None:
+    async with talking(namespace) as (hand, far):
+        up, more = IPv4Address(FAR[0]), FAR[:2]
+        known = settings(peer(up))
+        text = "process agent { run /bin/true; encoder json; }\n" + "".join(
+            neighbour(each, 64512, 64512) for each in more
+        )
+        said = (*exabgp_codec.lines(AnnounceEndOfRib(up), known), *exabgp_codec.lines(Refresh(up), known))
+        hand.child.write(*said, f"%%config {json.dumps(text)}")
+        told = await far.until(FAR[0], lambda told: ROUTE_REFRESH in told["kinds"], "we ask")
+        assert UPDATE in told["kinds"]
         assert (len(hand.of(PeerUp)), hand.of(PeerDown)) == (1, [])
