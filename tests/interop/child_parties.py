@@ -64,7 +64,7 @@ class Dialled:
     """A connection that the first far end has opened, and that says only what it is told to."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self.writer = reader, writer
+        self.reader, self.writer = reader, writer
 
     @classmethod
     async def to_us(cls, namespace: str, first_words: bytes) -> "Dialled":
@@ -79,15 +79,15 @@ class Dialled:
         """Return the body of the first message of a kind, as soon as it comes."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                head = await self._reader.readexactly(19)
-                body = await self._reader.readexactly(int.from_bytes(head[16:18], "big") - 19)
+                head = await self.reader.readexactly(19)
+                body = await self.reader.readexactly(int.from_bytes(head[16:18], "big") - 19)
                 if head[18] == kind:
                     return body
 
     async def ends(self) -> None:
         """Wait until the other side has closed it."""
         async with asyncio.timeout(PATIENCE):
-            await self._reader.read()
+            await self.reader.read()
 
 
 class Hand:
