@@ -52,7 +52,10 @@ def test_a_cluster_from_our_manifest(tmp_path: Path) -> None:
         # each said its address, with the mask of its interface
         noted = made.server.request("GET", "/api/v1/nodes/b1")["metadata"]["annotations"]
         assert noted["projectcalico.org/IPv4Address"] == "172.30.2.11/24"
-        conflist = json.loads((b1.folder / "net.d/10-felix.conflist").read_text())
+        # the runtime is told when routes are in; the server, of which the node's network is said, may hear earlier
+        written = b1.folder / "net.d/10-felix.conflist"
+        eventually(written.exists, "the runtime is told of us")
+        conflist = json.loads(written.read_text())
         assert conflist["plugins"] == [{"type": "felix-cni"}]
 
         for node in made.nodes.values():
