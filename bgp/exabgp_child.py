@@ -121,7 +121,8 @@ class Link(Processes):  # type: ignore[misc]
                 yield PROCESS, formated(line)
 
     def end(self) -> None:
-        """Stop at the next turn, in silence: nobody is left to talk to."""
+        """Stop at the next turn; of the peers, only those hear of it who were to hear something else anyway."""
+        self._reactor.part()
         self.silence = True
         self._out.clear()
         self._reactor.signal.received = Signal.SHUTDOWN

@@ -107,6 +107,11 @@ class Peer(peer.Peer):  # type: ignore[misc]
             self._send(self.parting or self.goodbye or Notify(*ADMINISTRATIVE, b""))
         super().remove()
 
+    def say_parting(self) -> None:
+        """Say at once how the session was to be closed, if it was."""
+        if self.parting and self.fsm == FSM.ESTABLISHED:
+            self._send(self.parting)
+
     def handle_connection(self, connection: Any) -> Any:
         """Take a connection that the peer opened, or refuse it.
 
@@ -237,6 +242,11 @@ class Reactor(loop.Reactor):  # type: ignore[misc]
         """Remember how to close a session when the next configuration has it no more."""
         for each in self._at(order["peer"]):
             each.parting = Notify(order["code"], order["subcode"], bytes.fromhex(order["data"]))
+
+    def part(self) -> None:
+        """Close the sessions that were to end with a configuration which does not come any more."""
+        for each in self._peers.values():
+            each.say_parting()
 
     def end_of_rib(self, order: dict[str, Any]) -> None:
         """Have End-of-RIB said after what was announced before, in a session that is up."""

@@ -107,6 +107,18 @@ async def test_a_session_that_is_to_end_stays_up_until_the_configuration_has_it_
 
 
 @in_a_loop
+async def test_a_session_that_was_to_end_ends_so_where_no_configuration_comes_any_more(namespace: str) -> None:
+    async with talking(namespace, count=2) as (hand, far):
+        part, _ = exabgp_codec.lines(HoldSessions((Teardown(IPv4Address(FAR[0]), 2, "leaving"),)), settings())
+        hand.child.write(part)
+        hand.child.close("the agent stops")
+        told = await far.until(FAR[0], lambda told: not told["up"], "it is closed")
+        assert told["notifications"] == [(b"\6\2\x07leaving").hex()]
+        told = await far.until(FAR[1], lambda told: not told["up"], "the other one is closed")
+        assert told["notifications"] == [], "who is not told keeps our paths"
+
+
+@in_a_loop
 async def test_what_is_wanted_of_a_session_that_is_not_up_harms_no_other(namespace: str) -> None:
     async with talking(namespace, count=1) as (hand, far):
         up, down, unknown = map(IPv4Address, (*FAR[:2], "192.0.2.1"))
