@@ -71,6 +71,7 @@ class Link(Processes):  # type: ignore[misc]
         self._reactor = reactor
         self._in = waiting
         self._out = bytearray()
+        self._began = False
         self._encoder[PROCESS] = Encoder("5")
         self._ackjson[PROCESS] = False
         self._ack[PROCESS] = True
@@ -84,9 +85,11 @@ class Link(Processes):  # type: ignore[misc]
     # What ExaBGP asks of its helper processes: there is one, it runs, and we do not start it.
 
     def start(self, configuration: Any, restart: bool = False) -> None:  # noqa: FBT001, FBT002 - ExaBGP's signature
-        """Tell that the first configuration holds: this is called once, when everything listens."""
+        """Tell that the first configuration holds: everything listens. Some signals have stock call this again."""
         del configuration, restart
-        self.tell(type="configured", error=None)
+        if not self._began:
+            self._began = True
+            self.tell(type="configured", error=None)
 
     def broken(self, neighbor: Any) -> bool:
         """Say that nothing is broken; if the agent is, we end."""

@@ -263,7 +263,7 @@ class BgpService:
             await asyncio.shield(listening)  # whoever stops us has to hear that we have taken leave
             reason = await child.end()
         except asyncio.CancelledError:
-            await self._take_leave()
+            self._take_leave()
             await child.end("the agent stops")
             raise
         finally:
@@ -277,13 +277,13 @@ class BgpService:
         self._changed()
         return reason, child.on_purpose
 
-    async def _take_leave(self) -> None:
-        """Close our sessions with a Cease if we have left, so that no peer waits for us (RFC 4724 section 4)."""
+    def _take_leave(self) -> None:
+        """Close our sessions with a Cease if we have left, so that no peer waits for us (RFC 4724 section 4).
+
+        The child does so at the end of its input, if not before.
+        """
         if self._speaker and self._speaker.settings.leaving:
             self._hear(Configured(parted(self._speaker.settings)))
-            # The first answer comes when the order has been read, the next after a turn in which it was carried out.
-            await self.count_messages()
-            await self.count_messages()
 
     async def _ping(self, child: Child) -> None:
         """Ask again and again; kill a child of which nothing has been heard for too many questions."""

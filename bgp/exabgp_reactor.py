@@ -51,6 +51,7 @@ class Peer(peer.Peer):  # type: ignore[misc]
     busy = False
     goodbye: Notify | None = None
     parting: Notify | None = None
+    notified = False
     title = b""
     session = 0
     keepalive_due = NEVER
@@ -84,6 +85,8 @@ class Peer(peer.Peer):  # type: ignore[misc]
             restart_neighbor.eor.extend(self.neighbor.eor)
             restart_neighbor.refresh.extend(self.neighbor.refresh)
         super().reconfigure(restart_neighbor)
+        # Stock would go through the routes of both, of which there are none, and fall in a session that is coming up.
+        self._neighbor = self.neighbor.previous = None
 
     def close_with(self, code: int, subcode: int, data: bytes, session: int | None) -> None:
         """Close the session with a NOTIFICATION, unless it is another one by now."""
@@ -126,7 +129,10 @@ class Peer(peer.Peer):  # type: ignore[misc]
         return super().handle_connection(connection)
 
     def _send(self, notify: Notify) -> None:
-        """Send a NOTIFICATION now, if the socket takes it."""
+        """Send a NOTIFICATION now, if the socket takes it; a connection has one at most."""
+        if self.notified:
+            return
+        self.notified = True
         try:
             self.proto.connection.io.send(notify.message())
         except OSError as error:
@@ -138,6 +144,7 @@ class Peer(peer.Peer):  # type: ignore[misc]
             name = error.name if isinstance(error, Unconnected) else ""
             self.reactor.tell_failure(self.neighbor["peer-address"], name, str(error))
         super()._close(message, error)
+        self.notified = False
 
     def begin(self, session: int) -> dict[str, Any]:
         """Take note of a session that is established; return what is known of its connection."""

@@ -131,6 +131,11 @@ class Wire(Protocol):  # type: ignore[misc]
             elif not fill(self.connection):
                 yield _NOP
 
+    def new_notification(self, notification: Any) -> Iterator[Any]:
+        """Send a NOTIFICATION, after which the connection is closed in one of the next turns."""
+        self.peer.notified = True
+        yield from super().new_notification(notification)
+
     def _other(self) -> Iterator[Any]:
         """Have ExaBGP read a message that is no UPDATE."""
         for message in super().read_message():

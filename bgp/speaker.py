@@ -151,7 +151,8 @@ class Speaker:
     def _of_session(self, session: Session, event: OfPeer, now: float) -> Iterator[Effect]:
         match event:
             case Enabled():
-                return self._reopen(session, "enabled", now)
+                self._reopen(session, "enabled", now)
+                return self._hold()
             case ResetAsked(peer, message):
                 return iter((Teardown(peer, RESET, message),) if session.established else ())
             case RefreshAsked(peer):
@@ -275,7 +276,8 @@ class Speaker:
             self._follow(session, keeping.due(session, now))
             session.complete = session.complete or (session.silent and session.said_everything(now))
             if session.closed and session.closed.until is not None and session.closed.until <= now:
-                yield from self._reopen(session, "tried again", now)
+                self._reopen(session, "tried again", now)
+        yield from self._hold()
 
     # --- sessions that we take down
 
@@ -294,11 +296,10 @@ class Speaker:
         yield from self._down(session, reason, now, until=None, notified=True)
         self._follow(session, keeping.lost(session, None, by_us=False))
 
-    def _reopen(self, session: Session, cause: str, now: float) -> Iterator[Effect]:
+    def _reopen(self, session: Session, cause: str, now: float) -> None:
         if session.closed:
             session.closed, session.warned = None, False
             self._rest(session, cause, now)
-            yield from self._hold()
 
     def _rest(self, session: Session, cause: str, now: float) -> None:
         """Let a session wait to be connected again after something stood against it."""

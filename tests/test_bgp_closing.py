@@ -142,6 +142,19 @@ def test_with_a_restart_time_it_is_tried_again_then() -> None:
     assert speaker.sessions[B1].last_error is None
 
 
+def test_two_that_are_tried_again_at_once_are_one_order_to_the_wire() -> None:
+    limited = replace(LIMITED, prefix_limit=PrefixLimit(10, restart=30))
+    speaker = up(replace(TWO, peers=(limited, replace(limited, address=A2))))
+    speaker.on(OpenReceived(A2, offered()), now=2)
+    speaker.on(PeerUp(A2, 90), now=2)
+    for each in (B1, A2):
+        speaker.on(UpdateReceived(each, BLOCKS[:11], attributes=attributes(str(each))), now=2)
+    assert held(speaker) == []
+    effects = speaker.on(Tick(), now=32)
+    assert [each for each in effects if isinstance(each, HoldSessions)] == [HoldSessions()]
+    assert held(speaker) == ["172.31.2.11", "172.31.1.12"]
+
+
 def test_a_limit_may_be_lifted_while_the_session_is_up_and_does_not_touch_it() -> None:
     speaker = up()
     wider = replace(LIMITED, prefix_limit=PrefixLimit(1000))

@@ -98,6 +98,7 @@ class Hand:
         self.heard: list[Any] = []
         self.reading = asyncio.Event()
         self.reading.set()
+        self._news = asyncio.Event()
         self._pieces, self._updates = Pieces(), Updates()
 
     async def follow(self) -> None:
@@ -105,7 +106,15 @@ class Hand:
             for piece in self._pieces.cut(data):
                 whose = self._updates.heard if piece.line.startswith(TITLE) else None
                 self.heard += whose(piece) if whose else exabgp_events.heard(piece.line)
+            self._news.set()
             await self.reading.wait()
+
+    async def hears(self, enough: Callable[[], bool]) -> None:
+        """Wait for what the child says, and not a moment longer."""
+        async with asyncio.timeout(PATIENCE):
+            while not enough():
+                self._news.clear()
+                await self._news.wait()
 
     def of(self, kind: type, peer: str | None = None) -> list[Any]:
         return [each for each in self.heard if isinstance(each, kind) and (not peer or str(each.peer) == peer)]

@@ -148,6 +148,37 @@ async def test_what_is_to_be_said_is_not_forgotten_where_settings_change_in_the_
         )
         said = (*exabgp_codec.lines(AnnounceEndOfRib(up), known), *exabgp_codec.lines(Refresh(up), known))
         hand.child.write(*said, f"%%config {json.dumps(text)}")
-        told = await far.until(FAR[0], lambda told: ROUTE_REFRESH in told["kinds"], "we ask")
-        assert UPDATE in told["kinds"]
+        await far.until(FAR[0], lambda told: {UPDATE, ROUTE_REFRESH} <= set(told["kinds"]), "we say it, and ask")
         assert (len(hand.of(PeerUp)), hand.of(PeerDown)) == (1, [])
+
+
+def configured(*peers: str) -> str:
+    return f"%%config {json.dumps(''.join(('process agent { run /bin/true; encoder json; }', *map(mesh, peers))))}"
+
+
+def mesh(address: str) -> str:
+    return neighbour(address, 64512, 64512)
+
+
+@in_a_loop
+async def test_settings_of_others_touch_no_session_that_is_just_coming_up(namespace: str) -> None:
+    async with talking(namespace) as (hand, _):
+        for number in range(1, 31):
+            hand.child.write(exabgp_codec.close(IPv4Address(FAR[0]), 6, 4, b""))
+            while len(hand.of(PeerUp)) == number:
+                wanted = len(hand.of(exabgp_events.Configured)) + 2
+                hand.child.write(configured(*FAR[:2]), configured(FAR[0]))
+                await hand.hears(lambda wanted=wanted: len(hand.of(exabgp_events.Configured)) >= wanted)  # type: ignore[misc]
+        reasons = [each.reason for each in hand.of(PeerDown, FAR[0])]
+        assert reasons == ["we said Cease: Administrative Reset"] * 30
+
+
+@in_a_loop
+async def test_one_goodbye_is_enough(namespace: str) -> None:
+    async with talking(namespace) as (hand, far):
+        hand.child.write(exabgp_codec.close(IPv4Address(FAR[0]), 6, 4, b""))
+        hand.child.write(configured())
+        hand.child.write(exabgp_codec.ping(1))
+        await until(lambda: exabgp_events.Alive(1) in hand.heard, "all that is read")
+        told = await far.until(FAR[0], lambda told: not told["up"], "it is closed")
+        assert len(told["notifications"]) == told["sessions"], "one for each"
