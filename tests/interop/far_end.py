@@ -171,6 +171,7 @@ async def _obey(addresses: list[str], asn: int, *, silent: bool) -> None:
         answer["updates"] = (
             [each[3:].hex() for each in end.sessions[-1].heard if each[2] == UPDATE] if answer["sessions"] else []
         )
+        answer["goodbyes"] = [sum(each[2] == NOTIFICATION for each in session.heard) for session in end.sessions]
         print(json.dumps(answer), flush=True)  # noqa: T201 - the answer
 
 
