@@ -2,24 +2,21 @@
 
 from dataclasses import replace
 from ipaddress import IPv6Address
-from typing import Any
 
 import pytest
 from bgp_builders import A2, B1, HELPED, ME, NODE_AS, TOR, TOR_AS, attributes, network, offered, peer, settings
+from bgp_talks import MESH, announce, best_peer, come_up, started
 
 from bgp.faults import BAD_PEER_AS
 from bgp.peering import PeerSettings
 from bgp.speaker import DECONFIGURED, Speaker
 from bgp.speaker_words import (
     Configured,
-    Effect,
     PathsRefused,
     RoutesChanged,
     SessionDown,
     SessionUp,
-    SpeakerSettings,
     Tick,
-    WireConfigured,
     WireLost,
     WireStarted,
 )
@@ -31,7 +28,6 @@ from bgp.types import (
     EndOfRib,
     GracefulRestart,
     HoldSessions,
-    IPAddress,
     Notification,
     NotificationReceived,
     NotificationSent,
@@ -50,30 +46,6 @@ OWN = network("10.65.0.0/26")
 PREFIX = network("10.65.2.0/26")
 TO_NODES = attributes(None, local_preference=100)
 TO_TOR = TO_STRANGER = attributes(None, NODE_AS)
-MESH = settings(peer(B1, name="b1"))
-
-
-def started(wanted: SpeakerSettings = MESH) -> Speaker:
-    speaker = Speaker(wanted, now=0)
-    speaker.on(WireStarted(), now=0)
-    return speaker
-
-
-def come_up(
-    speaker: Speaker, address: IPAddress = B1, *, now: float = 1, restart: GracefulRestart | None = HELPED
-) -> tuple[Effect, ...]:
-    speaker.on(OpenReceived(address, offered(restart=restart)), now=now)
-    return speaker.on(PeerUp(address, 90), now=now)
-
-
-def announce(speaker: Speaker, address: IPAddress = B1, prefix: str = "10.65.2.0/26", **others: Any) -> None:
-    told = UpdateReceived(address, (network(prefix),), attributes=attributes(str(address), **others))
-    speaker.on(told, now=others.pop("now", 2))
-
-
-def best_peer(speaker: Speaker, prefix: str = "10.65.2.0/26") -> tuple[IPAddress, bool] | None:
-    best = speaker.loc_rib.best.get(network(prefix))
-    return (best.path.peer, best.path.stale) if best else None
 
 
 # --- the wire
@@ -137,43 +109,6 @@ def test_another_as_is_another_peer() -> None:
     goodbye = HoldSessions((Teardown(B1, DECONFIGURED),))
     assert effects == (goodbye, RoutesChanged((PREFIX,)), Announce((OWN,), (), TO_STRANGER))
     assert not speaker.sessions[B1].established
-
-
-def test_the_last_words_of_a_peer_are_not_taken_for_those_of_who_has_its_address_now() -> None:
-    speaker = started()
-    come_up(speaker)
-    speaker.on(Configured(settings(peer(B1, 64999, "b1"))), now=3)
-    speaker.on(Configured(settings(peer(B1, 64998, "b1"))), now=3)
-    for _ in ("the start", "one AS", "another AS"):  # the wire takes one order after the other
-        assert come_up(speaker, now=3) == ()
-        announce(speaker)
-        assert speaker.on(PeerDown(B1, "peer removed from the settings"), now=3) == ()
-        assert (speaker.sessions[B1].state, speaker.sessions[B1].last_error) == (SessionState.CONNECT, None)
-        speaker.on(WireConfigured(), now=3)
-    assert SessionUp(peer(B1, 64998, "b1")) in come_up(speaker, now=4)
-    announce(speaker)
-    assert best_peer(speaker) == (B1, False)
-
-
-def test_a_change_of_settings_does_not_make_a_peer_another_one() -> None:
-    speaker = started()
-    come_up(speaker)
-    more = settings(peer(B1, name="b1", hold_time=9), peer(A2))
-    speaker.on(Configured(more), now=3)
-    down = speaker.on(PeerDown(B1, "settings changed"), now=3)  # ExaBGP makes the session anew
-    assert SessionDown(more.peers[0], "settings changed", 0) in down
-    assert SessionUp(more.peers[0]) in come_up(speaker, now=3)
-
-
-def test_who_comes_back_is_heard_from_when_the_wire_has_it_again() -> None:
-    speaker = started()
-    come_up(speaker)
-    speaker.on(Configured(replace(MESH, peers=())), now=3)
-    speaker.on(Configured(MESH), now=3)
-    for _ in ("the start", "taken out", "put in"):
-        assert come_up(speaker, now=3) == ()
-        speaker.on(WireConfigured(), now=3)
-    assert SessionUp(MESH.peers[0]) in come_up(speaker, now=3)
 
 
 def test_another_hold_time_keeps_what_the_peer_said() -> None:

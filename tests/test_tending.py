@@ -128,15 +128,21 @@ def test_a_claimed_block_that_is_not_in_use_is_given_up_when_its_pool_no_longer_
     assert (store.addresses.own.all(), store.addresses.blocks()[0]) == ((), ())
 
 
-def test_a_borrowed_address_is_written_again_after_its_block_was_damaged(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path, pool("10.65.0.0/30", size=30))
+def damaged(path: Path) -> tuple[Cluster, Allocations, Tending, IPv4Address, IPv4Address]:
+    """Damage a block from which a pod of its owner has the first address, and one of another node the second."""
+    cluster = Cluster(path, pool("10.65.0.0/30", size=30))
     owner, _ = cluster.node(A1)
     first = cluster.pod(owner, A1, 1)
     borrower, tending = cluster.node(A2)
     borrowed = cluster.pod(borrower, A2, 2)
-    (file,) = standing(tmp_path)
+    (file,) = standing(path)
     file.write_text("{")
     owner.addresses.own.announced = lambda: {ip_network(borrowed)}  # by BGP, since it lies in no block of its node
+    return cluster, owner, tending, first, borrowed
+
+
+def test_a_borrowed_address_is_written_again_after_its_block_was_damaged(tmp_path: Path) -> None:
+    cluster, owner, tending, first, borrowed = damaged(tmp_path)
     second = cluster.pod(owner, A1, 3)  # puts the damaged block aside, and knows of its own pods only
     tending.look()
     holders = owner.addresses.block(IPv4Network("10.65.0.0/30")).holders
@@ -144,14 +150,7 @@ def test_a_borrowed_address_is_written_again_after_its_block_was_damaged(tmp_pat
 
 
 def test_a_pod_that_goes_first_after_its_block_was_damaged_gives_no_borrowed_address_away(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path, pool("10.65.0.0/30", size=30))
-    owner, _ = cluster.node(A1)
-    first = cluster.pod(owner, A1, 1)
-    borrower, tending = cluster.node(A2)
-    borrowed = cluster.pod(borrower, A2, 2)
-    (file,) = standing(tmp_path)
-    file.write_text("{")
-    owner.addresses.own.announced = lambda: {ip_network(borrowed)}
+    cluster, owner, tending, first, borrowed = damaged(tmp_path)
     owner.detach(owner.attachments()[0])
     given = {cluster.pod(owner, A1, number) for number in (3, 4, 5)}
     assert borrowed not in given

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,11 @@ def neighbour(address: str, asn: int, own_asn: int) -> str:
          send {{ parsed; open; notification; }} }}
 }}
 """
+
+
+def configuration(*neighbours: str) -> str:
+    """Return the line that has the child hold these sessions."""
+    return f"%%config {json.dumps(''.join(('process agent { run /bin/true; encoder json; }', *neighbours)))}"
 
 
 class Dialled:
@@ -155,24 +160,27 @@ async def talking(
     namespace: str, asn: int = 64512, count: int = 1, *, own_asn: int = 64512, silent: bool = False
 ) -> AsyncIterator[tuple[Hand, Far]]:
     """Have sessions with so many far ends, which offer no capability if they are silent."""
+    options = ["--silent"] if silent else []
+    neighbours = (neighbour(each, asn, own_asn) for each in FAR[:count])
+    async with parties(namespace, (*options, str(asn), *FAR[:count]), neighbours) as (hand, far):
+        await until(lambda: len(hand.of(PeerUp)) == count, f"{count} sessions are up")
+        yield hand, far
+
+
+@contextlib.asynccontextmanager
+async def parties(namespace: str, words: Iterable[str], neighbours: Iterable[str]) -> AsyncIterator[tuple[Hand, Far]]:
+    """Have far ends, with these words on their command line, and a child with these neighbours."""
     inside = ("ip", "netns", "exec", namespace)
     program = str(Path(__file__).parent / "far_end.py")
     pipe = asyncio.subprocess.PIPE
-    options = ["--silent"] if silent else []
-    far = await asyncio.create_subprocess_exec(
-        *inside, sys.executable, program, *options, str(asn), *FAR[:count], stdin=pipe, stdout=pipe
-    )
+    far = await asyncio.create_subprocess_exec(*inside, sys.executable, program, *words, stdin=pipe, stdout=pipe)
     assert far.stdout is not None
     await far.stdout.readline()
     child = await Child.start((*inside, sys.executable, "-P", "-m", "bgp.exabgp_start"), ENVIRONMENT)
     hand = Hand(child)
     following = asyncio.create_task(hand.follow())
-    text = "process agent { run /bin/true; encoder json; }\n" + "".join(
-        neighbour(each, asn, own_asn) for each in FAR[:count]
-    )
-    child.write(f"%%config {json.dumps(text)}")
+    child.write(configuration(*neighbours))
     try:
-        await until(lambda: len(hand.of(PeerUp)) == count, f"{count} sessions are up")
         yield hand, Far(far)
     finally:
         hand.reading.set()

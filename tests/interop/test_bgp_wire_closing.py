@@ -1,13 +1,12 @@
 """The child alone, and what a peer is told when its session is closed."""
 
 import asyncio
-import json
 from ipaddress import IPv4Address
 
 import pytest
 from bgp_builders import peer, settings
 from bgp_lab import until
-from child_parties import FAR, SECOND, neighbour, talking
+from child_parties import FAR, SECOND, configuration, neighbour, talking
 from far_end import ROUTE_REFRESH, UPDATE, attribute, plain, prefix, update
 from loops import in_a_loop
 
@@ -85,8 +84,7 @@ async def test_a_cease_carries_words_for_people(namespace: str, text: str, expec
 async def test_a_session_that_is_closed_and_taken_out_at_once_is_told_the_reason(namespace: str) -> None:
     async with talking(namespace) as (hand, far):
         close = exabgp_codec.close(IPv4Address(FAR[0]), 6, 2, exabgp_codec.communication("disabled"))
-        nobody = json.dumps("process agent { run /bin/true; encoder json; }\n")
-        hand.child.write(close, f"%%config {nobody}")
+        hand.child.write(close, configured())
         told = await far.until(FAR[0], lambda told: told["notifications"], "it is told")
         assert told["notifications"] == [(b"\6\2\x08disabled").hex()]
         assert len(hand.of(PeerUp)) == 1
@@ -123,10 +121,7 @@ async def test_a_session_that_was_to_end_ends_so_where_no_configuration_comes_an
 async def test_what_is_wanted_of_a_session_that_is_not_up_harms_no_other(namespace: str) -> None:
     async with talking(namespace, count=1) as (hand, far):
         up, down, unknown = map(IPv4Address, (*FAR[:2], "192.0.2.1"))
-        both = "process agent { run /bin/true; encoder json; }\n" + "".join(
-            neighbour(each, 64512, 64512) for each in FAR[:2]
-        )
-        hand.child.write(f"%%config {json.dumps(both)}")
+        hand.child.write(configured(*FAR[:2]))
         known = settings(*map(peer, (up, down, unknown)))
         for address in (down, unknown):
             for said in (AnnounceEndOfRib(address), Refresh(address), Teardown(address, 4)):
@@ -142,23 +137,16 @@ async def test_what_is_wanted_of_a_session_that_is_not_up_harms_no_other(namespa
 @in_a_loop
 async def test_what_is_to_be_said_is_not_forgotten_where_settings_change_in_the_same_moment(namespace: str) -> None:
     async with talking(namespace) as (hand, far):
-        up, more = IPv4Address(FAR[0]), FAR[:2]
+        up = IPv4Address(FAR[0])
         known = settings(peer(up))
-        text = "process agent { run /bin/true; encoder json; }\n" + "".join(
-            neighbour(each, 64512, 64512) for each in more
-        )
         said = (*exabgp_codec.lines(AnnounceEndOfRib(up), known), *exabgp_codec.lines(Refresh(up), known))
-        hand.child.write(*said, f"%%config {json.dumps(text)}")
+        hand.child.write(*said, configured(*FAR[:2]))
         await far.until(FAR[0], lambda told: {UPDATE, ROUTE_REFRESH} <= set(told["kinds"]), "we say it, and ask")
         assert (len(hand.of(PeerUp)), hand.of(PeerDown)) == (1, [])
 
 
 def configured(*peers: str) -> str:
-    return f"%%config {json.dumps(''.join(('process agent { run /bin/true; encoder json; }', *map(mesh, peers))))}"
-
-
-def mesh(address: str) -> str:
-    return neighbour(address, 64512, 64512)
+    return configuration(*(neighbour(each, 64512, 64512) for each in peers))
 
 
 @in_a_loop

@@ -2,22 +2,17 @@
 
 import asyncio
 import contextlib
-import json
 import random
 import socket
 import struct
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from bgp_lab import until
-from child_parties import ENVIRONMENT, FAR, Dialled, Hand, neighbour
+from child_parties import FAR, Dialled, neighbour, parties
 from far_end import KEEPALIVE, NOTIFICATION, OPEN, ROUTE_REFRESH, UPDATE, message
 from loops import in_a_loop
 
 from bgp import exabgp_codec, exabgp_events
-from bgp.child_process import Child
 from bgp.types import PeerDown, PeerUp
 
 pytestmark = pytest.mark.interop
@@ -86,31 +81,6 @@ class Stranger:
         return bytes(said) + self.chance.choice(rest)
 
 
-@contextlib.asynccontextmanager
-async def one_up_and_one_that_may_dial(namespace: str) -> AsyncIterator[Hand]:
-    inside = ("ip", "netns", "exec", namespace)
-    far = await asyncio.create_subprocess_exec(
-        *inside, sys.executable, str(Path(__file__).with_name("far_end.py")), "64512", FAR[1], stdin=-1, stdout=-1
-    )
-    assert far.stdout is not None
-    await far.stdout.readline()
-    child = await Child.start((*inside, sys.executable, "-P", "-m", "bgp.exabgp_start"), ENVIRONMENT)
-    hand = Hand(child)
-    following = asyncio.create_task(hand.follow())
-    passive = neighbour(FAR[0], 64512, 64512).replace("manual-eor true;", "manual-eor true; passive true;")
-    text = f"process agent {{ run /bin/true; encoder json; }}\n{passive}{neighbour(FAR[1], 64512, 64512)}"
-    child.write(f"%%config {json.dumps(text)}")
-    try:
-        await until(lambda: hand.of(PeerUp, FAR[1]), "the other session is up")
-        yield hand
-    finally:
-        child.kill("the test is over")
-        await child.end()
-        await following  # raises where the child wrote what it should not
-        far.kill()
-        await far.wait()
-
-
 async def speak(namespace: str, words: bytes) -> None:
     """Dial, say it, listen for a moment, hang up."""
     try:
@@ -127,7 +97,10 @@ async def speak(namespace: str, words: bytes) -> None:
 async def test_whatever_a_stranger_says_disturbs_no_other_session(namespace: str) -> None:
     seed = random.randrange(1 << 32)  # noqa: S311 - which one is said where it fails
     stranger = Stranger(seed)
-    async with one_up_and_one_that_may_dial(namespace) as hand:
+    passive = neighbour(FAR[0], 64512, 64512).replace("manual-eor true;", "manual-eor true; passive true;")
+    neighbours = passive, neighbour(FAR[1], 64512, 64512)
+    async with parties(namespace, ("64512", FAR[1]), neighbours) as (hand, _):
+        await until(lambda: hand.of(PeerUp, FAR[1]), "the other session is up")
         for number in range(WORDS):
             await speak(namespace, words := stranger.words())
             assert hand.of(PeerDown, FAR[1]) == [], f"seed {seed}, after {number} others: {words.hex()}"

@@ -13,6 +13,15 @@ from felix_py.lab import machines, namespaces, state
 
 PROGRAM = [sys.executable, "-m", "felix_py.lab.main"]
 
+SMALL = """
+networks: {lan: 10.0.0.0/24}
+nodes:
+  n1: {network: lan, address: 10.0.0.11, blocks: [10.65.0.0/26], pods: 1}
+  n2: {network: lan, address: 10.0.0.12, blocks: [10.65.1.0/26], pods: 1}
+cluster: {ipPools: [{name: default, cidr: 10.65.0.0/16}]}
+"""
+"""A topology of two nodes with one pod each, which is up in a moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Called:

@@ -7,19 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from labs import PROGRAM, eventually, felix_lab, host_folders, lab_name, left_of
+from labs import PROGRAM, SMALL, eventually, felix_lab, host_folders, lab_name, left_of
 
 from felix_py.lab import namespaces, state
 
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-
-SMALL = """
-networks: {lan: 10.0.0.0/24}
-nodes:
-  n1: {network: lan, address: 10.0.0.11, blocks: [10.65.0.0/26], pods: 1}
-  n2: {network: lan, address: 10.0.0.12, blocks: [10.65.1.0/26], pods: 1}
-cluster: {ipPools: [{name: default, cidr: 10.65.0.0/16}]}
-"""
 
 
 @pytest.fixture

@@ -7,17 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from labs import felix_lab, lab_name, left_of
+from labs import SMALL, felix_lab, lab_name, left_of
 
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-
-TOPOLOGY = """
-networks: {lan: 10.0.0.0/24}
-nodes:
-  n1: {network: lan, address: 10.0.0.11, blocks: [10.65.0.0/26], pods: 1}
-  n2: {network: lan, address: 10.0.0.12, blocks: [10.65.1.0/26], pods: 1}
-cluster: {ipPools: [{name: default, cidr: 10.65.0.0/16}]}
-"""
 
 INTERRUPTED = {"status": 130, "said": "felix-lab: interrupted by SIGINT; nothing of the lab is left\n", "left": []}
 
@@ -33,7 +25,7 @@ def test_an_interrupted_lab_leaves_nothing_wherever_it_was(
     event: str, step: int, at_least: int, tmp_path: Path
 ) -> None:
     topology, name = tmp_path / "small.yaml", lab_name("any")
-    topology.write_text(TOPOLOGY)
+    topology.write_text(SMALL)
     words = [sys.executable, str(Path(__file__).with_name("interrupting.py")), name, str(topology), event, str(step)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
